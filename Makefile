@@ -1,0 +1,46 @@
+# Every target works on a fresh clone: .venv is made on first use. Needs make, git and Python 3.11 to 3.13.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help repro test test-all lint ui lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+repro: .venv/installed ## generate the clips, train both models, compare them (dvc repro)
+	dvc repro
+
+test: .venv/installed ## run the fast tests
+	pytest
+
+test-all: .venv/installed ## run all tests, those that train for real too
+	pytest -m "slow or not slow"
+
+lint: .venv/installed ## check style, formatting and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: .venv/installed ## show all runs in a browser at http://127.0.0.1:5000 (mlflow ui)
+	mlflow ui
+
+lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove .venv and what the tools cache; clips, models, reports and runs stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Written last, so that an interrupted installation starts again.
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+	  { echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "make: $(PYTHON) lacks venv; install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+# No telemetry from MLflow in any process of this environment; DVC's is off in .dvc/config.
+	@.venv/bin/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'mlflow_telemetry_off.pth') \
+	  .write_text('import os; os.environ.setdefault(\"MLFLOW_DISABLE_TELEMETRY\", \"true\")\n')"
+	@touch $@

@@ -1,0 +1,1 @@
+"""CNN-LSTM or ConvLSTM? An experiment-tracked comparison of video-sequence classifiers."""

@@ -1,0 +1,30 @@
+"""Errors that a user can cause, and how a command reports them."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something only the user can mend. The message is one line: what, where, and the way out."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command: a `UserError` becomes one line on stderr and exit code 2.
+
+    SIGTERM is raised as `KeyboardInterrupt`, so that what is in progress is cleaned up as for Ctrl-C;
+    both exit with 130.
+    """
+
+    def interrupt(signal_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(signal_number).name)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: outputs were left as they were", file=sys.stderr)
+        sys.exit(130)

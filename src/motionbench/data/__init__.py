@@ -1,0 +1,1 @@
+"""Clips of a moving point: trajectories (patterns) -> frames -> splits on disk. NumPy only."""

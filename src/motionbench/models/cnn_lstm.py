@@ -1,0 +1,35 @@
+"""The CNN-LSTM: a CNN turns each frame into features, an LSTM reads their sequence."""
+
+import keras
+
+from motionbench.models.layers import FoldedTimeDistributed
+from motionbench.params import CnnLstmParams
+
+
+def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+    """Build the network of the source's first table, from clips to class probabilities.
+
+    Args:
+        clip_shape: frames, height, width and channels of a clip.
+        classes: number of classes.
+
+    Returns:
+        A model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes).
+    """
+    cnn_layers: list[keras.Layer] = []
+    for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
+        cnn_layers.append(keras.layers.Conv2D(filters, kernel_size, padding="same", activation="relu"))
+        cnn_layers.append(keras.layers.MaxPooling2D(2))
+    cnn_layers.append(keras.layers.Flatten())
+    if params.wiring == "cnn":
+        cnn_layers = [keras.Sequential(cnn_layers, name="cnn")]
+    return keras.Sequential(
+        [
+            keras.Input(clip_shape, dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            *(FoldedTimeDistributed(layer) for layer in cnn_layers),
+            keras.layers.LSTM(params.lstm_units, activation=params.activation),
+            keras.layers.Dense(classes, activation="softmax"),
+        ],
+        name="cnn_lstm",
+    )

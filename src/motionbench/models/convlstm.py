@@ -1,0 +1,29 @@
+"""The ConvLSTM: an LSTM whose state is an image and whose products are convolutions."""
+
+import keras
+
+from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
+from motionbench.params import ConvLstmParams
+
+
+def build(params: ConvLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+    """Build the network of the source's second table, from clips to class probabilities.
+
+    Arguments and result as for the CNN-LSTM. All but the last layer hand on a sequence.
+    """
+    layers: list[keras.Layer] = []
+    last = len(params.filters) - 1
+    for depth, (filters, kernel_size) in enumerate(zip(params.filters, params.kernel_sizes, strict=True)):
+        pooling = keras.layers.MaxPooling2D(2)
+        layers.append(FusedConvLSTM2D(filters, kernel_size, params.activation, return_sequences=depth < last))
+        layers.append(FoldedTimeDistributed(pooling) if depth < last else pooling)
+    return keras.Sequential(
+        [
+            keras.Input(clip_shape, dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            *layers,
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ],
+        name="convlstm",
+    )

@@ -1,0 +1,119 @@
+"""One replicate of any model: from clips to a fitted model on disk and its history."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+import keras
+import tensorflow as tf
+
+from motionbench.data.splits import Split
+from motionbench.errors import UserError
+from motionbench.models import BUILDERS, save_model
+from motionbench.parallel import Report
+from motionbench.params import ModelParams, TrainingParams
+
+
+# Plain dicts, so that the process that receives them needs no TensorFlow.
+class Epoch(TypedDict):
+    """What one epoch of one replicate came to. Losses are cross-entropies in nats, epochs count from 1."""
+
+    seed: int
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+class Replicate(TypedDict):
+    """A fitted model: all its epochs, the one whose weights were kept, and what the fit took."""
+
+    history: list[Epoch]
+    best: Epoch
+    parameters: int
+    summary: str
+    seconds: float
+
+
+def fix_threads(threads: int) -> None:
+    """Give TensorFlow `threads` CPU threads in this process and the same result every time."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train_replicate(
+    model_name: str,
+    seed: int,
+    model_params: ModelParams,
+    training: TrainingParams,
+    train: Split,
+    validation: Split,
+    path: Path,
+    report: Report,
+) -> Replicate:
+    """Fit one model from one seed, keep the weights of its best epoch, and write it to `path`.
+
+    Best is the lowest validation loss, by at least `min_delta`; `patience` epochs without one end the training. Each
+    finished epoch is passed to `report` as an `Epoch`.
+
+    Raises:
+        UserError: if the loss stops being a number.
+    """
+    fix_threads(training.threads)
+    # A process may train several replicates: without this, layer names count on from the last one.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = BUILDERS[model_name](model_params, train.clips.shape[1:], len(train.class_names))
+    model.compile(
+        optimizer=keras.optimizers.Adam(model_params.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
+    )
+    history: list[Epoch] = []
+
+    def end_epoch(epoch: int, logs: dict[str, Any]) -> None:
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
+            raise UserError(
+                f"params.yaml: {model_name}.learning_rate: {model_params.learning_rate}: the loss of seed {seed} is no "
+                f"longer a number in epoch {epoch + 1}; lower the learning rate or change training.seeds"
+            )
+        history.append(
+            Epoch(
+                seed=seed,
+                epoch=epoch + 1,
+                loss=logs["loss"],
+                accuracy=logs["accuracy"],
+                validation_loss=logs["val_loss"],
+                validation_accuracy=logs["val_accuracy"],
+            )
+        )
+        report(history[-1])
+
+    stopping = keras.callbacks.EarlyStopping(
+        min_delta=training.min_delta, patience=training.patience, restore_best_weights=True
+    )
+    started = time.perf_counter()
+    model.fit(
+        train.clips,
+        train.labels,
+        batch_size=model_params.batch_size,
+        epochs=model_params.epochs,
+        validation_data=(validation.clips, validation.labels),
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch), stopping],
+        verbose=0,
+    )
+    seconds = time.perf_counter() - started
+    save_model(model, path)
+    lines: list[str] = []
+    model.summary(print_fn=lines.append)
+    return Replicate(
+        history=history,
+        best=history[stopping.best_epoch],
+        parameters=model.count_params(),
+        summary="\n".join(lines),
+        seconds=seconds,
+    )

@@ -1,0 +1,83 @@
+"""What a fitted model is worth: its answers on a split, and what they cost."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, TypedDict
+
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from motionbench.data.splits import Split
+from motionbench.models import load_model
+from motionbench.training import fix_threads
+
+CLIPS_AT_ONCE = 8
+
+
+class Scores(TypedDict):
+    """How one replicate classifies a split."""
+
+    correct: int
+    clips: int
+    accuracy: float
+    classes: dict[str, dict[str, float]]
+    """Precision, recall and F1 of each class; 0 where a class is never predicted."""
+    confusion: list[list[int]]
+    """Clips by true class (rows) and predicted class (columns)."""
+
+
+class Cost(TypedDict):
+    """What inference costs in one process with the threads of a replicate; medians, warm-up excluded."""
+
+    latency_milliseconds: float
+    """Of one clip alone."""
+    clips_per_second: float
+    """In batches of 32."""
+
+
+def score(path: Path, split: Split, threads: int) -> Scores:
+    """Classify the clips of `split` with the model at `path` and compare with their labels."""
+    fix_threads(threads)
+    model = load_model(path)
+    # Called without a graph: for a single pass over the clips, tracing one would cost more than it saves.
+    batches = np.array_split(split.clips, max(1, len(split.clips) // CLIPS_AT_ONCE))
+    probabilities = np.concatenate([model(batch, training=False) for batch in batches])
+    predicted = probabilities.argmax(axis=-1)
+    labels = np.arange(len(split.class_names))
+    precision, recall, f1, _ = precision_recall_fscore_support(split.labels, predicted, labels=labels, zero_division=0)
+    correct = int((predicted == split.labels).sum())
+    return Scores(
+        correct=correct,
+        clips=len(predicted),
+        accuracy=correct / len(predicted),
+        classes={
+            name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
+            for label, name in enumerate(split.class_names)
+        },
+        confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
+    )
+
+
+def measure_cost(path: Path, split: Split, threads: int) -> Cost:
+    """Time the model at `path` on clips of `split`."""
+    fix_threads(threads)
+    model = load_model(path)
+    infer = tf.function(lambda clips: model(clips, training=False))
+    single = tf.constant(np.resize(split.clips, (1, *split.clips.shape[1:])))
+    batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
+    return Cost(
+        latency_milliseconds=1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20),
+        clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=5),
+    )
+
+
+def _median_seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> float:
+    def seconds() -> float:
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    return median([seconds() for _ in range(warm_up + rounds)][warm_up:])

@@ -1,0 +1,96 @@
+"""The comparison as tables: on the terminal, as Markdown and as one self-contained HTML page."""
+
+import base64
+import html
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from rich.table import Table
+
+Comparison = Mapping[str, Any]
+
+
+def verdict(models: Comparison) -> str:
+    """Say in a sentence or two whether the test split shows a difference between the models, and how sure that is.
+
+    A difference counts as shown only where the 95 % intervals of all replicates of one model lie above those of
+    the other: the replicates share the clips, so their answers cannot be added up as if they were independent.
+    """
+    (first, ours), (second, theirs) = models.items()
+    for better, worse in (((first, ours), (second, theirs)), ((second, theirs), (first, ours))):
+        if better[1]["interval"][0] > worse[1]["interval"][1]:
+            return (
+                f"{better[0]} is better: its least accurate replicate, at 95 % confidence no worse than "
+                f"{better[1]['interval'][0]:.3f}, beats the best that {worse[0]} may be, {worse[1]['interval'][1]:.3f}."
+            )
+    if all(replicate["correct"] == replicate["clips"] for model in (ours, theirs) for replicate in model["replicates"]):
+        clips = ours["replicates"][0]["clips"]
+        return (
+            f"No difference shown: every replicate of both models classifies all {clips} test clips right. With so few "
+            f"clips that is compatible, at 95 % confidence, with a true accuracy of {ours['interval'][0]:.3f}."
+        )
+    return "No difference shown: the 95 % intervals of the two models' accuracies overlap."
+
+
+def summary_rows(models: Comparison) -> list[list[str]]:
+    """Return the rows of the summary table: a name, then a cell a model."""
+    cells: dict[str, Callable[[Any], str]] = {
+        "test clips right, per replicate": lambda m: ", ".join(f"{r['correct']}/{r['clips']}" for r in m["replicates"]),
+        "accuracy, mean": lambda m: f"{m['accuracy']:.4f}",
+        "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
+        "parameters": lambda m: f"{m['parameters']:,}",
+        "training, seconds a replicate": lambda m: f"{m['training_seconds']:.1f}",
+        "epochs to the kept weights": lambda m: ", ".join(str(epoch) for epoch in m["best_epochs"]),
+        "latency of one clip, ms": lambda m: f"{m['latency_milliseconds']:.1f}",
+        "throughput in batches of 32, clips/s": lambda m: f"{m['clips_per_second']:.0f}",
+    }
+    return [[name, *(cell(model) for model in models.values())] for name, cell in cells.items()]
+
+
+def class_rows(models: Comparison, class_names: Sequence[str]) -> list[list[str]]:
+    """Return rows of class, model, precision, recall and F1, each the mean over the replicates."""
+    rows = []
+    for name in class_names:
+        for model_name, model in models.items():
+            scores = [replicate["classes"][name] for replicate in model["replicates"]]
+            means = [sum(score[key] for score in scores) / len(scores) for key in ("precision", "recall", "f1")]
+            rows.append([name, model_name, *(f"{mean:.3f}" for mean in means)])
+    return rows
+
+
+def terminal_table(models: Comparison) -> Table:
+    """Return the summary for a terminal."""
+    table = Table("", *models, title="test split")
+    for row in summary_rows(models):
+        table.add_row(*row)
+    return table
+
+
+def write_reports(folder: Path, models: Comparison, class_names: Sequence[str], pictures: Mapping[str, Path]) -> None:
+    """Write report.md, which links `pictures` by file name, and report.html, which holds them.
+
+    Args:
+        pictures: caption to file; PNG or GIF files in `folder`.
+    """
+    environment = Environment(
+        loader=PackageLoader("motionbench"), autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["data_url"] = _data_url
+    environment.filters["markdown_cell"] = lambda text: html.escape(text).replace("|", "\\|")
+    for name in ("report.md", "report.html"):
+        text = environment.get_template(f"{name}.j2").render(
+            verdict=verdict(models),
+            models=list(models),
+            summary=summary_rows(models),
+            classes=class_rows(models, class_names),
+            pictures=pictures,
+        )
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _data_url(picture: Path) -> str:
+    content = base64.b64encode(picture.read_bytes()).decode()
+    return f"data:image/{picture.suffix.removeprefix('.')};base64,{content}"

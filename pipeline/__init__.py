@@ -1,0 +1,7 @@
+"""The stages of dvc.yaml, a module each: python -m pipeline.<module>, from the repository's root."""
+
+import sys
+from pathlib import Path
+
+# The library of this very checkout: DVC runs experiments in copies of it, which must not import the original's.
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from motionbench import tracking
 from motionbench.data.patterns import check_paths
 from motionbench.data.splits import SPLITS, read_split, write_split
 from motionbench.errors import run_command
-from motionbench.figures import contact_sheet, save_gif
 from motionbench.files import folder_md5, replaced_whole
 from motionbench.params import load_params, stage_params
 
@@ -20,6 +18,10 @@ def main() -> None:
     """Write data/<split>/ and reports/samples/."""
     params = load_params()
     check_paths(params.data)
+    # Late: a bad parameter is to be answered in a blink.
+    from motionbench import tracking
+    from motionbench.figures import contact_sheet, save_gif
+
     with tracking.stage_run("generate", stage_params(params, "generate")):
         with replaced_whole(*FOLDERS, PICTURES) as (*folders, pictures):
             for folder, name in zip(folders, SPLITS, strict=True):
@@ -29,8 +31,7 @@ def main() -> None:
                 save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
             contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
         for folder in FOLDERS:
-            split = read_split(folder, params.data)
-            tracking.log_dataset(folder.name, split.clips, split.labels, folder_md5(folder))
+            tracking.log_dataset(folder.name, *read_split(folder, params.data)[:2], folder_md5(folder))
         tracking.log_files(PICTURES, "samples")
 
 

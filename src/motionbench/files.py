@@ -10,23 +10,31 @@ from typing import Any
 
 
 @contextmanager
-def replaced_whole(*folders: Path) -> Iterator[list[Path]]:
-    """Yield an empty folder beside each of `folders`; once the block succeeds, put them in their place.
+def replaced_whole(*outputs: Path) -> Iterator[list[Path]]:
+    """Yield a place beside each of `outputs` to write it to; once the block succeeds, put all in their place.
 
-    If the block raises, `folders` stay as they were and the new ones are removed.
+    A path without a suffix means a folder, which is there and empty. If the block raises, `outputs` stay as they were
+    and what was written is removed.
     """
-    partial = [folder.with_name(f".{folder.name}.partial") for folder in folders]
+    partial = [output.with_name(f".partial.{output.name}") for output in outputs]
     try:
-        for folder in partial:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+        for new, output in zip(partial, outputs, strict=True):
+            _remove(new)
+            (new.parent if output.suffix else new).mkdir(parents=True, exist_ok=True)
         yield partial
-        for new, folder in zip(partial, folders, strict=True):
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
+        for new, output in zip(partial, outputs, strict=True):
+            _remove(output)
+            new.rename(output)
     finally:
-        for folder in partial:
-            shutil.rmtree(folder, ignore_errors=True)
+        for new in partial:
+            _remove(new)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -38,7 +38,7 @@ def run_side_by_side(
     whatever a task passes to its `report` argument. The first task that raises ends the others, and its exception is
     raised here.
     """
-    processes = max(1, min(len(tasks), joblib.cpu_count() // threads))
+    processes = max(1, joblib.cpu_count() // threads)
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # joblib would run a lone job in this process, so allow for two and hand out one at a time.

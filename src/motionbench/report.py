@@ -4,15 +4,21 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import mean
 
+import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from rich.console import Console
 from rich.table import Table
 
-Comparison = Mapping[str, Any]
+from motionbench.figures import confusions, learning_curves
+from motionbench.results import ModelResult
+
+Models = Mapping[str, ModelResult]
 
 
-def verdict(models: Comparison) -> str:
+def verdict(models: Models) -> str:
     """Say in a sentence or two whether the test split shows a difference between the models, and how sure that is.
 
     A difference counts as shown only where the 95 % intervals of all replicates of one model lie above those of
@@ -34,41 +40,59 @@ def verdict(models: Comparison) -> str:
     return "No difference shown: the 95 % intervals of the two models' accuracies overlap."
 
 
-def summary_rows(models: Comparison) -> list[list[str]]:
+def summary_rows(models: Models) -> list[list[str]]:
     """Return the rows of the summary table: a name, then a cell a model."""
-    cells: dict[str, Callable[[Any], str]] = {
+    cells: dict[str, Callable[[ModelResult], str]] = {
         "test clips right, per replicate": lambda m: ", ".join(f"{r['correct']}/{r['clips']}" for r in m["replicates"]),
         "accuracy, mean": lambda m: f"{m['accuracy']:.4f}",
         "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
         "parameters": lambda m: f"{m['parameters']:,}",
         "training, seconds a replicate": lambda m: f"{m['training_seconds']:.1f}",
         "epochs to the kept weights": lambda m: ", ".join(str(epoch) for epoch in m["best_epochs"]),
-        "latency of one clip, ms": lambda m: f"{m['latency_milliseconds']:.1f}",
-        "throughput in batches of 32, clips/s": lambda m: f"{m['clips_per_second']:.0f}",
+        "latency of one clip, ms": lambda m: f"{m['cost']['latency_milliseconds']:.1f}",
+        "throughput in batches of 32, clips/s": lambda m: f"{m['cost']['clips_per_second']:.0f}",
     }
     return [[name, *(cell(model) for model in models.values())] for name, cell in cells.items()]
 
 
-def class_rows(models: Comparison, class_names: Sequence[str]) -> list[list[str]]:
+def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:
     """Return rows of class, model, precision, recall and F1, each the mean over the replicates."""
     rows = []
     for name in class_names:
         for model_name, model in models.items():
             scores = [replicate["classes"][name] for replicate in model["replicates"]]
-            means = [sum(score[key] for score in scores) / len(scores) for key in ("precision", "recall", "f1")]
-            rows.append([name, model_name, *(f"{mean:.3f}" for mean in means)])
+            means = [mean(score[key] for score in scores) for key in ("precision", "recall", "f1")]
+            rows.append([name, model_name, *(f"{value:.3f}" for value in means)])
     return rows
 
 
-def terminal_table(models: Comparison) -> Table:
-    """Return the summary for a terminal."""
-    table = Table("", *models, title="test split")
+def print_summary(models: Models, report: Path) -> None:
+    """Print the summary table, the verdict and where the report is."""
+    table = Table("", *models, title="on the test split")
     for row in summary_rows(models):
         table.add_row(*row)
-    return table
+    console = Console()
+    console.print(table)
+    console.print(f"{verdict(models)}\nThe report: {report}", soft_wrap=True)
 
 
-def write_reports(folder: Path, models: Comparison, class_names: Sequence[str], pictures: Mapping[str, Path]) -> None:
+def draw_pictures(
+    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], class_names: Sequence[str]
+) -> dict[str, Path]:
+    """Write learning_curves.png and confusion.png to `folder`; return them by their captions."""
+    matrices = {
+        name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
+    }
+    figures = {
+        "Learning curves": (learning_curves(histories), folder / "learning_curves.png"),
+        "Confusions, all replicates together": (confusions(matrices, class_names), folder / "confusion.png"),
+    }
+    for figure, path in figures.values():
+        figure.savefig(path, dpi=110)
+    return {caption: path for caption, (_, path) in figures.items()}
+
+
+def write_reports(folder: Path, models: Models, class_names: Sequence[str], pictures: Mapping[str, Path]) -> None:
     """Write report.md, which links `pictures` by file name, and report.html, which holds them.
 
     Args:

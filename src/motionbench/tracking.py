@@ -67,9 +67,15 @@ def child_run(parent: str, name: str, params: Mapping[str, Any]) -> Iterator[str
         client.set_terminated(run.info.run_id, RunStatus.to_string(status))
 
 
-def log_metrics(metrics: Mapping[str, float], *, run_id: str | None = None, step: int | None = None) -> None:
-    """Log `metrics` to a run (the active one by default), at `step` where they are a curve's."""
-    mlflow.log_metrics(dict(metrics), run_id=run_id, step=step)
+def log_metrics(metrics: Mapping[str, Any]) -> None:
+    """Log numbers to the active run."""
+    mlflow.log_metrics(dict(metrics))
+
+
+def log_epoch(epoch: Mapping[str, Any], *, run_id: str) -> None:
+    """Log the measures of an epoch as a step of a run's curves."""
+    curves = {key: value for key, value in epoch.items() if key not in ("seed", "epoch")}
+    mlflow.log_metrics(curves, run_id=run_id, step=int(epoch["epoch"]))
 
 
 def log_dataset(name: str, clips: NDArray[np.uint8], labels: NDArray[np.int64], md5: str) -> None:

@@ -1,0 +1,108 @@
+"""The files by which the stages hand on what they found: training's, which `compare` reads, and comparison's own.
+
+What is measured with a clock stands in files of its own: the others are the same in every run.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import pandas as pd
+
+from motionbench.errors import UserError
+from motionbench.files import read_json, write_json
+from motionbench.statistics import proportion_interval
+
+if TYPE_CHECKING:
+    from motionbench.evaluation import Cost, Scores
+    from motionbench.training import Replicate
+
+
+class Training(NamedTuple):
+    """What training left of a model."""
+
+    parameters: int
+    best_epochs: list[int]
+    """Of each replicate, the epoch whose weights were kept."""
+    history: pd.DataFrame
+    """A row an epoch of a replicate: the items of `training.Epoch`."""
+    seconds: float
+    """Of training, mean over the replicates."""
+
+
+class ModelResult(TypedDict):
+    """What the comparison knows of a model."""
+
+    accuracy: float
+    """On the test split, mean over the replicates, as is F1 over the classes too."""
+    f1: float
+    interval: tuple[float, float]
+    """From the lowest to the highest end of the replicates' 95 % intervals of accuracy."""
+    parameters: int
+    best_epochs: list[int]
+    training_seconds: float
+    cost: "Cost"
+    replicates: "list[Scores]"
+
+
+def summarise(replicates: "Sequence[Replicate]") -> dict[str, float]:
+    """Return the means over the replicates at the epochs whose weights were kept."""
+    return {
+        "parameters": replicates[0]["parameters"],
+        "best_epoch": mean(replicate["best"]["epoch"] for replicate in replicates),
+        "validation_loss": mean(replicate["best"]["validation_loss"] for replicate in replicates),
+        "validation_accuracy": mean(replicate["best"]["validation_accuracy"] for replicate in replicates),
+    }
+
+
+def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]") -> None:
+    """Write summary.json, replicates.csv and history.csv to `folder`, and the seconds to the file `timing`."""
+    write_json(folder / "summary.json", summarise(replicates))
+    pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
+    history = [epoch for replicate in replicates for epoch in replicate["history"]]
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    write_json(timing, {"training_seconds": mean(replicate["seconds"] for replicate in replicates)})
+
+
+def read_training(model_name: str, folder: Path, timing: Path) -> Training:
+    """Read what `write_training` wrote.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    try:
+        return Training(
+            parameters=read_json(folder / "summary.json")["parameters"],
+            best_epochs=pd.read_csv(folder / "replicates.csv")["epoch"].tolist(),
+            history=pd.read_csv(folder / "history.csv"),
+            seconds=read_json(timing)["training_seconds"],
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"not readable ({type(error).__name__}); train again: dvc repro --force train_{model_name}"
+        raise UserError(f"{folder}: {reason}") from error
+
+
+def describe_model(training: Training, scores: "list[Scores]", cost: "Cost") -> ModelResult:
+    """Join what is known of one model."""
+    intervals = [proportion_interval(score["correct"], score["clips"]) for score in scores]
+    return ModelResult(
+        accuracy=mean(score["accuracy"] for score in scores),
+        f1=mean(values["f1"] for score in scores for values in score["classes"].values()),
+        interval=(min(low for low, _ in intervals), max(high for _, high in intervals)),
+        parameters=training.parameters,
+        best_epochs=training.best_epochs,
+        training_seconds=training.seconds,
+        cost=cost,
+        replicates=scores,
+    )
+
+
+def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult]) -> None:
+    """Write summary.json and scores.json to `folder`, and what inference costs to the file `timing`."""
+    summary: dict[str, Any] = {
+        name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()
+    }
+    write_json(folder / "summary.json", summary)
+    write_json(folder / "scores.json", {name: model["replicates"] for name, model in models.items()})
+    write_json(timing, {name: model["cost"] for name, model in models.items()})

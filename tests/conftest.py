@@ -1,0 +1,86 @@
+"""What several tests share: small parameters, and temporary clones of this repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from motionbench.params import Params, load_params
+
+ROOT = Path(__file__).parents[1]
+
+# Frames this small, and few, train in a second; the kernels must fit the pooled frames.
+TINY = {
+    "data.clips_per_class": 4,
+    "data.frames": 4,
+    "data.height": 16,
+    "data.width": 20,
+    "training.seeds": [0, 1],
+    "cnn_lstm.filters": [2, 2],
+    "cnn_lstm.kernel_sizes": [3, 3],
+    "cnn_lstm.epochs": 2,
+    "convlstm.filters": [2, 2],
+    "convlstm.kernel_sizes": [3, 3],
+    "convlstm.epochs": 2,
+}
+
+
+def edit_params(path: Path, changes: dict[str, Any]) -> None:
+    """Set leaves of a YAML file in place, as a user would."""
+    yaml = YAML()
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        section, leaf = key.split(".")
+        content[section][leaf] = value
+    with path.open("w", encoding="utf-8") as stream:
+        yaml.dump(content, stream)
+
+
+@pytest.fixture
+def params_with(tmp_path: Path) -> Callable[[dict[str, Any]], Params]:
+    """Load the repository's params.yaml with some leaves changed."""
+
+    def load(changes: dict[str, Any]) -> Params:
+        path = tmp_path / "params.yaml"
+        shutil.copy(ROOT / "params.yaml", path)
+        edit_params(path, changes)
+        return load_params(path)
+
+    return load
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A clone of the working tree with tiny parameters, its path with a space in it, nothing drawn or trained yet."""
+    clone = tmp_path / "a clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
+    edit_params(clone / "params.yaml", TINY)
+    for arguments in (["add", "--all"], ["commit", "--quiet", "--message", "tiny"]):
+        subprocess.run(["git", *IDENTITY, *arguments], cwd=clone, check=True)
+    return clone
+
+
+IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this Python's environment in `folder`, without what would point it at another store."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
+    paths = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=folder, env=inherited | paths | environment, capture_output=True, text=True, check=False
+    )

@@ -57,6 +57,7 @@ def main() -> None:
             tracking.log_text(replicate["summary"], "model_summary.txt", run_id=run_id)
             tracking.log_model(
                 _archive(models, seed),
+                loader="motionbench.serving",
                 clip_shape=splits[TRAIN].clips.shape[1:],
                 classes=len(splits[TRAIN].class_names),
                 run_id=run_id,

@@ -57,8 +57,22 @@ def params_with(tmp_path: Path) -> Callable[[dict[str, Any]], Params]:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A clone of the working tree with tiny parameters, its path with a space in it, nothing drawn or trained yet."""
-    clone = tmp_path / "a clone"
+    """A clone of the working tree with tiny parameters, nothing drawn or trained yet."""
+    return clone_with(TINY, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with tiny parameters in which `dvc repro` has run; tests must leave it as it is."""
+    clone = clone_with(TINY, tmp_path_factory.mktemp("reproduced"))
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return clone
+
+
+def clone_with(changes: dict[str, Any], folder: Path) -> Path:
+    """Clone the working tree into `folder`, under a name with a space in it, and commit changed parameters there."""
+    clone = folder / "a clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -68,13 +82,15 @@ def workspace(tmp_path: Path) -> Path:
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
-    edit_params(clone / "params.yaml", TINY)
-    for arguments in (["add", "--all"], ["commit", "--quiet", "--message", "tiny"]):
-        subprocess.run(["git", *IDENTITY, *arguments], cwd=clone, check=True)
+    edit_params(clone / "params.yaml", changes)
+    for arguments in (
+        ["config", "user.name", "test"],
+        ["config", "user.email", "test@example.org"],
+        ["add", "--all"],
+        ["commit", "--quiet", "--message", "changed parameters"],
+    ):
+        subprocess.run(["git", *arguments], cwd=clone, check=True)
     return clone
-
-
-IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

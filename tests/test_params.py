@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from tests.conftest import ROOT, run
 
 Load = Callable[[dict[str, Any]], Params]
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data.clips": 3}, "data.clips: 3: unknown key; known here: variant, seed, clips_per_class"),
     ({"data.variant": "notebok"}, "data.variant: 'notebok' is not allowed: input should be 'corrected' or 'notebook'"),
     ({"data.clips_per_class": 0}, "data.clips_per_class: 0 is not allowed: input should be greater than 0"),
@@ -44,7 +43,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[next(iter(changes)) for changes, _ in REFUSED])
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[" ".join(changes) for changes, _ in REFUSED])
 def test_impossible_values_are_refused_in_one_line(changes: dict[str, Any], message: str, params_with: Load) -> None:
     with pytest.raises(UserError) as refused:
         params_with(changes)
@@ -92,7 +91,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_params_cannot_change_later() -> None:
     params = load_params(ROOT / "params.yaml")
     with pytest.raises(ValidationError, match="frozen"):
-        params.data.seed = 1
+        params.data.seed = 1  # type: ignore[misc] # the point of the test
 
 
 def test_every_model_has_a_section() -> None:
@@ -124,11 +123,8 @@ def test_commands_refuse_a_bad_key_at_once_and_touch_nothing(module: list[str], 
     params = workspace / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("jitter:", "jiter:"), encoding="utf-8")
     before = sorted(workspace.rglob("*"))
-    started = time.perf_counter()
     done = run(workspace, "python", "-m", *module)
-    seconds = time.perf_counter() - started
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == ["error: params.yaml: data.jitter: missing; add it (and 1 more)"]
     assert [path for path in sorted(workspace.rglob("*")) if "__pycache__" not in path.parts] == before
-    assert seconds < 3

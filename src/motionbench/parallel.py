@@ -1,12 +1,13 @@
 """Tasks side by side in processes of their own, their events shown as they come."""
 
-import multiprocessing
+import json
 import os
-import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 import joblib
@@ -35,25 +36,33 @@ def run_side_by_side(
     """Run each task in a process and return the results in the order of `tasks`.
 
     As many run at once as the cores allow with `threads` each; `on_event` is called here, in this process, with
-    whatever a task passes to its `report` argument. The first task that raises ends the others, and its exception is
-    raised here.
+    whatever JSON a task passes to its `report` argument. The first task that raises ends the others, and its exception
+    is raised here.
     """
     processes = max(1, joblib.cpu_count() // threads)
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # joblib would run a lone job in this process, so allow for two and hand out one at a time.
     parallel = joblib.Parallel(n_jobs=max(2, processes), pre_dispatch=processes, batch_size=1, backend="loky")
-    # spawn: a fork would copy whatever threads and locks this process has.
-    with multiprocessing.get_context("spawn").Manager() as manager, ThreadPoolExecutor(1) as waiter:
-        events = manager.Queue()
-        results = waiter.submit(parallel, [joblib.delayed(task)(events.put) for task in tasks])
+    # Events come as lines of a file: unlike a queue's server, a file outlives nobody and waits for nobody.
+    with NamedTemporaryFile("r", encoding="utf-8") as events, ThreadPoolExecutor(1) as waiter:
+        report = partial(_append, events.name, os.getpid())
+        results = waiter.submit(parallel, [joblib.delayed(task)(report) for task in tasks])
         try:
-            while not (results.done() and events.empty()):
-                try:
-                    on_event(events.get(timeout=0.1))
-                except queue.Empty:
-                    continue
+            incomplete = ""
+            while not results.done():
+                wait([results], timeout=0.1)
+                *lines, incomplete = (incomplete + events.read()).split("\n")
+                for line in lines:
+                    on_event(json.loads(line))
         except BaseException:
             get_reusable_executor().shutdown(kill_workers=True)
             raise
         return list(results.result())
+
+
+def _append(path: str, parent: int, event: Any) -> None:
+    if os.getppid() != parent:
+        os._exit(1)  # Nobody is left to take the result.
+    with Path(path).open("a", encoding="utf-8") as events:
+        events.write(json.dumps(event) + "\n")

@@ -98,14 +98,16 @@ def log_text(text: str, file: str, *, run_id: str) -> None:
     mlflow.MlflowClient().log_text(run_id, text, file)
 
 
-def log_model(archive: Path, clip_shape: Sequence[int], classes: int, *, run_id: str, register_as: str | None) -> None:
-    """Log a Keras archive as a model that `mlflow.pyfunc.load_model` opens anywhere, this package's code with it.
+def log_model(
+    archive: Path, loader: str, clip_shape: Sequence[int], classes: int, *, run_id: str, register_as: str | None
+) -> None:
+    """Log a model's file so that `mlflow.pyfunc.load_model` opens it anywhere by `loader`, this package's code with it.
 
     Signature and requirements are given, so MLflow neither runs the model nor guesses: logging takes a fraction of a
     second instead of half a minute.
     """
-    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *clip_shape), "clips")])
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, classes), "probabilities")])
+    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *clip_shape))])
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, classes))])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         Model.log(
@@ -114,7 +116,7 @@ def log_model(archive: Path, clip_shape: Sequence[int], classes: int, *, run_id:
             flavor=mlflow.pyfunc,
             run_id=run_id,
             registered_model_name=register_as,
-            loader_module="motionbench.serving",
+            loader_module=loader,
             data_path=str(archive),
             code_paths=[str(Path(__file__).parent)],
             signature=ModelSignature(inputs=inputs, outputs=outputs),

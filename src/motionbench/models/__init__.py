@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,18 +20,35 @@ BUILDERS: Mapping[str, Callable[[Any, tuple[int, int, int, int], int], keras.Mod
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write `model` as a Keras archive without optimizer state and without the dates that Keras puts into it."""
+    """Write `model` as a Keras archive, its optimizer left out; the same model gives the same bytes."""
+    # Built anew from its configuration, the model has no optimizer, whose state Keras would save too.
+    uncompiled = type(model).from_config(model.get_config())
+    uncompiled.set_weights(model.get_weights())
     archive = io.BytesIO()
-    keras.saving.save_model(model, dated := path.with_suffix(".dated.keras"), include_optimizer=False)
-    with zipfile.ZipFile(dated) as source, zipfile.ZipFile(archive, "w") as target:
+    uncompiled.save(unsettled := path.with_suffix(".unsettled.keras"))
+    with zipfile.ZipFile(unsettled) as source, zipfile.ZipFile(archive, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps({**json.loads(content), "date_saved": ""}).encode()
+            elif name == "config.json":
+                content = _number_shared_objects(content)
             # A ZipInfo made from a name alone is dated 1980-01-01.
             target.writestr(zipfile.ZipInfo(name), content)
-    dated.unlink()
+    unsettled.unlink()
     path.write_bytes(archive.getvalue())
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    """Name the objects that layers share by their order; Keras names them by their addresses in memory."""
+    key, addresses = b'"shared_object_id": ', list[bytes]()
+
+    def number(match: re.Match[bytes]) -> bytes:
+        if match[1] not in addresses:
+            addresses.append(match[1])
+        return key + str(addresses.index(match[1])).encode()
+
+    return re.sub(key + rb"(\d+)", number, config)
 
 
 def load_model(path: Path) -> keras.Model:

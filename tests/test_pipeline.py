@@ -1,0 +1,239 @@
+"""The whole workflow, with tiny parameters, as a user runs it: real DVC, real MLflow, real training."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from motionbench.files import folder_md5, read_json
+from tests.conftest import TINY, clone_with, edit_params, run
+
+STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "compare"]
+
+
+def store(workspace: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace}/mlflow.db")
+
+
+def runs(workspace: Path, query: str = "") -> list[Run]:
+    client = store(workspace)
+    experiment = client.get_experiment_by_name("motionbench")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id], filter_string=query, order_by=["start_time"]))
+
+
+def stage_runs(workspace: Path) -> dict[str, Run]:
+    return {run.info.run_name: run for run in runs(workspace) if "mlflow.parentRunId" not in run.data.tags}
+
+
+def test_a_second_repro_runs_no_stage(reproduced: Path) -> None:
+    done = run(reproduced, "dvc", "repro")
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout
+    assert done.stdout.count("didn't change, skipping") == 4
+
+
+def test_all_outputs_are_there_and_git_ignores_the_large_ones(reproduced: Path) -> None:
+    for path in (
+        "data/test/clips.npy", "reports/samples/contact_sheet.png", "reports/samples/sine.gif",
+        "models/cnn_lstm/seed-1.keras", "metrics/convlstm/history.csv", "metrics/timing/comparison.json",
+        "reports/comparison/report.html", "reports/comparison/report.md",
+    ):  # fmt: skip
+        assert (reproduced / path).stat().st_size > 0
+    untracked = run(reproduced, "git", "status", "--porcelain", "--untracked-files=all").stdout
+    assert not re.search(r"keras|npy|png|mlflow|mlruns|partial", untracked), untracked
+
+
+def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) -> None:
+    parents = stage_runs(reproduced)
+    assert list(parents) == STAGES
+    assert {run.info.status for run in runs(reproduced)} == {"FINISHED"}
+    commit = run(reproduced, "git", "rev-parse", "HEAD").stdout.strip()
+    for stage, parent in parents.items():
+        assert parent.data.tags["mlflow.source.git.commit"] == commit
+        assert parent.data.tags["git.dirty"] == "false"
+        assert parent.data.tags["dvc.stage"] == stage
+    for model in ("cnn_lstm", "convlstm"):
+        parent = parents[f"train_{model}"]
+        children = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        assert [child.data.params["seed"] for child in children] == ["0", "1"]
+        for child in children:
+            curve = store(reproduced).get_metric_history(child.info.run_id, "validation_loss")
+            assert [point.step for point in curve] == [1, 2]
+            assert "model_summary.txt" in [file.path for file in store(reproduced).list_artifacts(child.info.run_id)]
+
+
+def test_runs_hold_the_declared_parameters_flat(reproduced: Path) -> None:
+    assert stage_runs(reproduced)["compare"].data.params == {
+        "data.clips_per_class": "4",
+        "data.frames": "4",
+        "data.height": "16",
+        "data.width": "20",
+        "training.seeds": "(0, 1)",
+        "training.threads": "1",
+    }
+
+
+def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
+    lock = (reproduced / "dvc.lock").read_text(encoding="utf-8")
+    parents = stage_runs(reproduced)
+    inputs = {stage: parent.inputs.dataset_inputs for stage, parent in parents.items() if parent.inputs}
+    assert [item.dataset.name for item in inputs["generate"]] == ["train", "validation", "test"]
+    assert [item.dataset.name for item in inputs["train_convlstm"]] == ["train", "validation"]
+    [test_data] = inputs["compare"]
+    assert test_data.dataset.digest == parents["compare"].data.tags["data.md5.test"]
+    assert test_data.dataset.digest == folder_md5(reproduced / "data/test")
+    assert f"md5: {test_data.dataset.digest}" in lock
+
+
+def test_logged_models_are_registered_and_load_in_a_fresh_process_elsewhere(reproduced: Path, tmp_path: Path) -> None:
+    clips = reproduced / "data/test/clips.npy"
+    program = (
+        "import sys, numpy, mlflow\n"
+        f"mlflow.set_tracking_uri('sqlite:///{reproduced}/mlflow.db')\n"
+        "model = mlflow.pyfunc.load_model(f'models:/{sys.argv[1]}/1')\n"
+        f"print(model.predict(numpy.load({str(clips)!r})).shape, model.metadata.signature.inputs)\n"
+    )
+    for name in ("cnn_lstm", "convlstm"):
+        done = run(tmp_path, "python", "-c", program, name)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("(16, 4)")
+        assert "(-1, 4, 16, 20, 1)" in done.stdout
+
+
+def test_no_artifact_holds_a_pickle(reproduced: Path) -> None:
+    files = [path for path in (reproduced / "mlruns").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".keras") for path in files)
+    assert not [path for path in files if "pickle" in path.name or path.suffix == ".pkl"]
+
+
+@pytest.mark.slow
+def test_a_change_runs_the_stages_that_it_concerns(workspace: Path) -> None:
+    changes: list[tuple[dict[str, object], list[str]]] = [
+        ({}, STAGES),
+        ({"convlstm.filters": [3, 2]}, ["train_convlstm", "compare"]),
+        ({"data.jitter": 0.5}, STAGES),
+    ]
+    for change, affected in changes:
+        edit_params(workspace / "params.yaml", change)
+        done = run(workspace, "dvc", "repro")
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"Running stage '(\w+)'", done.stdout) == affected
+
+
+def test_the_report_is_self_contained_and_says_what_the_scores_say(reproduced: Path) -> None:
+    page = (reproduced / "reports/comparison/report.html").read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*', page) == []
+    assert page.count("data:image/png;base64,") == 3
+    text = (reproduced / "reports/comparison/report.md").read_text(encoding="utf-8")
+    scores = read_json(reproduced / "metrics/comparison/scores.json")
+    for replicates in scores.values():
+        assert ", ".join(f"{score['correct']}/16" for score in replicates) in text
+        assert all(sum(map(sum, score["confusion"])) == 16 for score in replicates)
+    for link in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert (reproduced / "reports/comparison" / link).exists()
+
+
+@pytest.mark.slow
+def test_the_same_parameters_give_the_same_bytes_whatever_ran_side_by_side(workspace: Path, reproduced: Path) -> None:
+    # One CPU here, all there: the replicates run one after the other instead of side by side.
+    cpu = min(os.sched_getaffinity(0))
+    done = run(workspace, "taskset", "--cpu-list", str(cpu), "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for folder in (
+        "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/convlstm",
+        "metrics/cnn_lstm", "metrics/convlstm", "metrics/comparison",
+    ):  # fmt: skip
+        assert folder_md5(workspace / folder) == folder_md5(reproduced / folder), folder
+
+
+@pytest.mark.slow
+def test_compare_needs_no_tracking_database(reproduced: Path) -> None:
+    done = run(reproduced, "python", "-m", "pipeline.compare", MLFLOW_TRACKING_URI=f"sqlite:///{reproduced}/empty.db")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_an_experiment_in_a_temporary_copy_lands_in_the_same_store(workspace: Path) -> None:
+    done = run(workspace, "dvc", "exp", "run", "--temp", "--name", "wider", "-S", "cnn_lstm.filters=[3,3]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    parents = stage_runs(workspace)
+    assert list(parents) == STAGES
+    assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"wider"}
+    assert parents["train_cnn_lstm"].data.params["cnn_lstm.filters"] == "(3, 3)"
+    assert not (workspace / "models/cnn_lstm").exists()
+
+
+def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:
+    """Start `pipeline.train convlstm` and return once it has finished an epoch."""
+    edit_params(workspace / "params.yaml", {"convlstm.epochs": epochs, "training.min_delta": 0.0})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", "convlstm"],
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert "epoch 1" in process.stdout.readline()
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_training_leaves_the_old_outputs_and_no_running_run(
+    signal_number: signal.Signals, workspace: Path
+) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    (workspace / "models/convlstm").mkdir(parents=True)
+    (workspace / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
+    process = start_training(workspace, epochs=100_000)
+    process.send_signal(signal_number)
+    _, stderr = process.communicate(timeout=60)
+    if signal_number == signal.SIGKILL:
+        edit_params(workspace / "params.yaml", {"convlstm.epochs": 1})
+        (workspace / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
+        assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    else:
+        assert process.returncode == 130
+        assert stderr.splitlines()[-1] == "interrupted: outputs were left as they were"
+        assert "Traceback" not in stderr
+        assert not list(workspace.rglob(".partial.*"))
+    assert (workspace / "models/convlstm/seed-0.keras").read_text(encoding="utf-8") == "the old one"
+    states = {run.info.run_name: run.info.status for run in runs(workspace) if "convlstm" in run.info.run_name}
+    assert states == {
+        "train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED", "train_convlstm seed 1": "KILLED",
+    }  # fmt: skip
+    time.sleep(1)
+    assert not [line for line in run(workspace, "ps", "-eo", "args").stdout.splitlines() if str(workspace) in line]
+
+
+@pytest.mark.slow
+def test_a_diverging_training_fails_in_one_line(workspace: Path) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    edit_params(workspace / "params.yaml", {"cnn_lstm.learning_rate": 1e30, "cnn_lstm.activation": "relu"})
+    done = run(workspace, "python", "-m", "pipeline.train", "cnn_lstm")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "cnn_lstm.learning_rate: 1e+30: the loss of seed" in done.stderr
+    assert not (workspace / "models/cnn_lstm").exists()
+    assert {run.info.status for run in runs(workspace) if "cnn" in run.info.run_name} == {"FAILED"}
+
+
+@pytest.mark.slow
+def test_the_notebook_variant_reaches_the_sources_headline(tmp_path: Path) -> None:
+    clone = clone_with({"data.variant": "notebook"}, tmp_path)
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = json.loads((clone / "metrics/comparison/scores.json").read_text(encoding="utf-8"))
+    for replicates in scores.values():
+        assert [score["correct"] for score in replicates] == [80, 80, 80]
+
+
+def test_tiny_parameters_are_those_of_the_repository_made_small() -> None:
+    assert all("." in key for key in TINY)

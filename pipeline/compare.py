@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import joblib
+
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
 from motionbench.files import folder_md5, replaced_whole
@@ -35,11 +37,13 @@ def main() -> None:
         seeds, threads = params.training.seeds, params.training.threads
         tasks = [partial(_score, name, seed, params) for name in MODEL_NAMES for seed in seeds]
         scores = iter(run_side_by_side(tasks, threads))
-        models = {}
-        for name in MODEL_NAMES:
-            # Alone, so that nothing else computes while it is timed.
-            [cost] = run_side_by_side([partial(_measure_cost, name, seeds[0], params)], threads)
-            models[name] = describe_model(trained[name], [next(scores) for _ in seeds], cost)
+        # Each claims all cores, so that nothing else computes while it is timed.
+        cost_tasks = [partial(_measure_cost, name, seeds[0], params) for name in MODEL_NAMES]
+        costs = run_side_by_side(cost_tasks, joblib.cpu_count())
+        models = {
+            name: describe_model(trained[name], [next(scores) for _ in seeds], cost)
+            for name, cost in zip(MODEL_NAMES, costs, strict=True)
+        }
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models)
             pictures = {"Samples": report / "samples.png"}

@@ -39,7 +39,7 @@ def run_side_by_side(
     whatever JSON a task passes to its `report` argument. The first task that raises ends the others, and its exception
     is raised here.
     """
-    processes = max(1, joblib.cpu_count() // threads)
+    processes = max(1, min(len(tasks), joblib.cpu_count() // threads))
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # joblib would run a lone job in this process, so allow for two and hand out one at a time.
@@ -56,7 +56,7 @@ def run_side_by_side(
                 for line in lines:
                     on_event(json.loads(line))
         except BaseException:
-            get_reusable_executor().shutdown(kill_workers=True)
+            get_reusable_executor(reuse=True).shutdown(kill_workers=True)
             raise
         return list(results.result())
 

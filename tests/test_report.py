@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motionbench.errors import UserError
+from motionbench.files import replaced_whole
+from motionbench.report import verdict, write_reports
+from motionbench.results import ModelResult, Training, describe_model, read_training
+from motionbench.statistics import proportion_interval
+
+
+def result(*correct: int, clips: int = 80) -> ModelResult:
+    scores: Any = [
+        {"correct": number, "clips": clips, "accuracy": number / clips, "classes": {"<b>": SCORES}, "confusion": [[1]]}
+        for number in correct
+    ]
+    training = Training(13_039, [1] * len(correct), None, 1.0)  # type: ignore[arg-type] # the curves play no part
+    return describe_model(training, scores, {"latency_milliseconds": 1.0, "clips_per_second": 2.0})
+
+
+SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+
+
+def test_the_interval_is_clopper_and_pearsons() -> None:
+    # With no failure in n trials the lower end is (alpha / 2) ** (1 / n), by their definition.
+    assert proportion_interval(80, 80) == pytest.approx((0.025 ** (1 / 80), 1.0))
+    # 10 of 20, a common worked example: 27.20 % to 72.80 %.
+    assert proportion_interval(10, 20) == pytest.approx((0.2720, 0.7280), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (result(80, 80), result(80, 80), "No difference shown: every replicate of both models"),
+        (result(80, 79), result(80, 80), "No difference shown: the 95 % intervals"),
+        (result(80, 80), result(40, 44), "cnn_lstm is better"),
+        (result(40, 44), result(80, 80), "convlstm is better"),
+        (result(80, 40), result(20, 70), "No difference shown: the 95 % intervals"),
+    ],
+)
+def test_the_verdict_claims_a_difference_only_where_intervals_part(
+    ours: ModelResult, theirs: ModelResult, said: str
+) -> None:
+    assert verdict({"cnn_lstm": ours, "convlstm": theirs}).startswith(said)
+
+
+def test_class_names_cannot_inject_html(tmp_path: Path) -> None:
+    write_reports(tmp_path, {"cnn_lstm": result(80), "convlstm": result(80)}, ["<b>"], {})
+    assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<b>" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_damaged_results_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train again: dvc repro --force train_convlstm"):
+        read_training("convlstm", tmp_path, tmp_path / "timing.json")
+
+
+def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder, file = tmp_path / "models", tmp_path / "timing" / "model.json"
+    for content in ("old", "new"):
+        with replaced_whole(folder, file) as (new_folder, new_file):
+            (new_folder / content).touch()
+            new_file.write_text(content, encoding="utf-8")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert file.read_text(encoding="utf-8") == "new"
+
+    def write_half() -> None:
+        with replaced_whole(folder, file) as (new_folder, _):
+            (new_folder / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "timing"]
+    assert [path.name for path in file.parent.iterdir()] == ["model.json"]

@@ -1,0 +1,147 @@
+"""Replicates trained for real, in processes of their own, on clips small enough to take seconds."""
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from joblib.externals.loky import get_reusable_executor
+
+from motionbench.data.splits import read_split, write_split
+from motionbench.errors import UserError
+from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.params import Params
+from tests.conftest import TINY
+
+Load = Callable[[dict[str, Any]], Params]
+
+
+def train(model_name: str, folder: Path, params: Params, number: int, report: Report) -> Any:
+    with discarded_stderr():
+        from motionbench.training import train_replicate
+    splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
+    path = folder / f"{number}.keras"
+    seed = params.training.seeds[0]
+    replicate = train_replicate(model_name, seed, params.model(model_name), params.training, *splits, path, report)
+    return replicate, path.read_bytes()
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {},
+    {"training.seeds": [7]},
+    {"training.patience": 1},
+    {"training.min_delta": 0.0},
+    {"cnn_lstm.epochs": 3},
+    {"cnn_lstm.batch_size": 3},
+    {"cnn_lstm.learning_rate": 0.01},
+]
+# A minimum that no epoch reaches, so that it is patience that ends the training.
+IMPATIENT = TINY | {"cnn_lstm.epochs": 6, "training.patience": 3, "training.min_delta": 10.0}
+
+
+def test_every_training_parameter_changes_the_training(params_with: Load, tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        (tmp_path / name).mkdir()
+        write_split(tmp_path / name, name, params_with(TINY).data)
+    tasks = [
+        partial(train, "cnn_lstm", tmp_path, params_with(IMPATIENT | change), number)
+        for number, change in enumerate(CHANGES)
+    ]
+    events: list[Any] = []
+    (base, base_bytes), (again, again_bytes), *others = run_side_by_side(tasks, 1, events.append)
+    assert base["history"] == again["history"]
+    assert base_bytes == again_bytes
+    assert [epoch["epoch"] for epoch in base["history"]] == [1, 2, 3, 4]
+    assert base["best"] == base["history"][0]
+    for change, (replicate, _) in zip(CHANGES[2:], others, strict=True):
+        assert replicate["history"] != base["history"], change
+    trained = [base, again, *(replicate for replicate, _ in others)]
+    assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
+
+
+def intra_op_threads(threads: int, _report: Report) -> int:
+    with discarded_stderr():
+        import tensorflow as tf
+
+        from motionbench.training import fix_threads
+    fix_threads(threads)
+    return int(tf.config.threading.get_intra_op_parallelism_threads())
+
+
+def span(_report: Report) -> tuple[float, float]:
+    started = time.monotonic()
+    time.sleep(0.5)
+    return started, time.monotonic()
+
+
+def test_threads_bound_what_a_replicate_uses_and_how_many_run_at_once() -> None:
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+    assert run_side_by_side([partial(intra_op_threads, 2)], 2) == [2]
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+    spans = sorted(run_side_by_side([span] * 3, threads=joblib.cpu_count()))
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+
+
+def fail(_report: Report) -> None:
+    raise UserError("params.yaml: one line")
+
+
+def die(_report: Report) -> None:
+    os._exit(1)
+
+
+def test_the_failure_of_a_task_is_raised_in_the_parent() -> None:
+    with pytest.raises(UserError, match="one line"):
+        run_side_by_side([span, fail], 1)
+    with pytest.raises(Exception, match=r"terminated|exit"):
+        run_side_by_side([die], 1)
+    assert len(run_side_by_side([span], 1)) == 1, "the next call starts anew"
+
+
+def test_an_interruption_ends_the_tasks() -> None:
+    def interrupt(_event: object) -> None:
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side([report_and_sleep], 1, interrupt)
+    assert time.monotonic() - started < 30, "the task would sleep for a minute"
+
+
+def report_and_sleep(report: Report) -> None:
+    report({"epoch": 1})
+    time.sleep(60)
+
+
+def evaluate(folder: Path, params: Params, _report: Report) -> Any:
+    with discarded_stderr():
+        from motionbench.evaluation import measure_cost, score
+        from motionbench.models import BUILDERS, save_model
+        from motionbench.training import fix_threads
+    fix_threads(1)
+    split = read_split(folder, params.data)
+    model = BUILDERS["cnn_lstm"](params.cnn_lstm, split.clips.shape[1:], len(split.class_names))
+    # All weights zero but one bias: everything is taken for class 2.
+    model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
+    model.layers[-1].bias.assign([0, 0, 1, 0])
+    save_model(model, folder / "model.keras")
+    return score(folder / "model.keras", split, 1), measure_cost(folder / "model.keras", split, 1)
+
+
+def test_scores_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
+    params = params_with(TINY)
+    write_split(tmp_path, "test", params.data)
+    [(scores, cost)] = run_side_by_side([partial(evaluate, tmp_path, params)], 1)
+    assert (scores["correct"], scores["clips"], scores["accuracy"]) == (4, 16, 0.25)
+    assert scores["confusion"] == [[0, 0, 4, 0]] * 4
+    assert scores["classes"]["descending"] == {"precision": 0.25, "recall": 1.0, "f1": pytest.approx(0.4)}
+    assert scores["classes"]["sine"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert cost["latency_milliseconds"] > 0
+    assert cost["clips_per_second"] > 0

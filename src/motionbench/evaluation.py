@@ -70,7 +70,7 @@ def measure_cost(path: Path, split: Split, threads: int) -> Cost:
     batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
     return Cost(
         latency_milliseconds=1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20),
-        clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=5),
+        clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=3),
     )
 
 

@@ -14,6 +14,7 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 
 Report = Callable[[Any], None]
+IDLE_SECONDS = 20  # after which a worker without a task ends, also one whose parent was killed
 Result = TypeVar("Result")
 
 
@@ -42,8 +43,12 @@ def run_side_by_side(
     processes = max(1, min(len(tasks), joblib.cpu_count() // threads))
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # joblib would run a lone job in this process, so allow for two and hand out one at a time.
-    parallel = joblib.Parallel(n_jobs=max(2, processes), pre_dispatch=processes, batch_size=1, backend="loky")
+    # Always as many workers, for joblib keeps them, with what they imported, from one call to the next; never one, for
+    # it would run a lone job in this process. pre_dispatch says how many of them have a task at once.
+    workers = max(2, joblib.cpu_count())
+    parallel = joblib.Parallel(
+        n_jobs=workers, pre_dispatch=processes, batch_size=1, backend="loky", idle_worker_timeout=IDLE_SECONDS
+    )
     # Events come as lines of a file: unlike a queue's server, a file outlives nobody and waits for nobody.
     with NamedTemporaryFile("r", encoding="utf-8") as events, ThreadPoolExecutor(1) as waiter:
         report = partial(_append, events.name, os.getpid())

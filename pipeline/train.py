@@ -54,6 +54,8 @@ def main() -> None:
         tracking.log_files(metrics, "metrics")
         best = min(replicates, key=lambda replicate: replicate["best"]["validation_loss"])
         for replicate, (seed, run_id) in zip(replicates, runs.items(), strict=True):
+            kept = {f"best_{key}": value for key, value in replicate["best"].items() if key != "seed"}
+            tracking.log_metrics({**kept, "training_seconds": replicate["seconds"]}, run_id=run_id)
             tracking.log_text(replicate["summary"], "model_summary.txt", run_id=run_id)
             tracking.log_model(
                 _archive(models, seed),

@@ -69,6 +69,8 @@ def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) ->
         for child in children:
             curve = store(reproduced).get_metric_history(child.info.run_id, "validation_loss")
             assert [point.step for point in curve] == [1, 2]
+            best = curve[int(child.data.metrics["best_epoch"]) - 1]
+            assert child.data.metrics["best_validation_loss"] == best.value
             assert "model_summary.txt" in [file.path for file in store(reproduced).list_artifacts(child.info.run_id)]
 
 

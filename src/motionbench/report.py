@@ -35,7 +35,7 @@ def verdict(models: Models) -> str:
         clips = ours["replicates"][0]["clips"]
         return (
             f"No difference shown: every replicate of both models classifies all {clips} test clips right. With so few "
-            f"clips that is compatible, at 95 % confidence, with a true accuracy of {ours['interval'][0]:.3f}."
+            f"clips that is compatible, at 95 % confidence, with a true accuracy as low as {ours['interval'][0]:.3f}."
         )
     return "No difference shown: the 95 % intervals of the two models' accuracies overlap."
 

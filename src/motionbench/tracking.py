@@ -67,9 +67,9 @@ def child_run(parent: str, name: str, params: Mapping[str, Any]) -> Iterator[str
         client.set_terminated(run.info.run_id, RunStatus.to_string(status))
 
 
-def log_metrics(metrics: Mapping[str, Any]) -> None:
-    """Log numbers to the active run."""
-    mlflow.log_metrics(dict(metrics))
+def log_metrics(metrics: Mapping[str, Any], *, run_id: str | None = None) -> None:
+    """Log numbers to a run, by default the active one."""
+    mlflow.log_metrics(dict(metrics), run_id=run_id)
 
 
 def log_epoch(epoch: Mapping[str, Any], *, run_id: str) -> None:
@@ -136,7 +136,12 @@ def _open_store() -> str:
     with FileLock(artifacts / ".lock"):
         experiment = mlflow.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            return mlflow.create_experiment(EXPERIMENT, artifact_location=None if remote else artifacts.as_uri())
+            # The tag has the UI show columns and charts of trained models, not of language models' traces.
+            return mlflow.create_experiment(
+                EXPERIMENT,
+                artifact_location=None if remote else artifacts.as_uri(),
+                tags={"mlflow.experimentKind": "custom_model_development"},
+            )
         return experiment.experiment_id
 
 

@@ -10,7 +10,7 @@ import joblib
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
 from motionbench.files import folder_md5, replaced_whole
-from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def main() -> None:
     """Write metrics/comparison/, metrics/timing/comparison.json and reports/comparison/, and print the table."""
     params = load_params()
     test = read_split(TEST, params.data)
+    import_ahead("motionbench.evaluation")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
     from motionbench.report import draw_pictures, print_summary, write_reports

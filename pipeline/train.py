@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole
-from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
 
@@ -27,6 +27,7 @@ def main() -> None:
     model_name = sys.argv[1]
     params = load_params()
     splits = {folder: read_split(folder, params.data) for folder in (TRAIN, VALIDATION)}
+    import_ahead("motionbench.training")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
     from motionbench.results import summarise, write_training

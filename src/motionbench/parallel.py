@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Thread
 from typing import Any, TypeVar
 
 import joblib
@@ -31,6 +33,26 @@ def discarded_stderr() -> Iterator[None]:
             os.close(original)
 
 
+def _parallel(**options: Any) -> joblib.Parallel:
+    # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Always as many workers, for joblib keeps them, with what they imported, from one call to the next; never one, for
+    # it would run a lone job in this process. How many of them have a task at once is for pre_dispatch to say.
+    workers = max(2, joblib.cpu_count())
+    return joblib.Parallel(n_jobs=workers, batch_size=1, backend="loky", idle_worker_timeout=IDLE_SECONDS, **options)
+
+
+def import_ahead(module: str) -> None:
+    """Have the workers import `module` for the tasks to come, while this process goes on."""
+    imports = [joblib.delayed(_import)(module) for _ in range(joblib.cpu_count())]
+    Thread(target=_parallel(pre_dispatch="all"), args=(imports,), daemon=True).start()
+
+
+def _import(module: str) -> None:
+    with discarded_stderr():
+        import_module(module)
+
+
 def run_side_by_side(
     tasks: Sequence[Callable[[Report], Result]], threads: int, on_event: Callable[[Any], None] = lambda _event: None
 ) -> list[Result]:
@@ -41,14 +63,7 @@ def run_side_by_side(
     is raised here.
     """
     processes = max(1, min(len(tasks), joblib.cpu_count() // threads))
-    # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Always as many workers, for joblib keeps them, with what they imported, from one call to the next; never one, for
-    # it would run a lone job in this process. pre_dispatch says how many of them have a task at once.
-    workers = max(2, joblib.cpu_count())
-    parallel = joblib.Parallel(
-        n_jobs=workers, pre_dispatch=processes, batch_size=1, backend="loky", idle_worker_timeout=IDLE_SECONDS
-    )
+    parallel = _parallel(pre_dispatch=processes)
     # Events come as lines of a file: unlike a queue's server, a file outlives nobody and waits for nobody.
     with NamedTemporaryFile("r", encoding="utf-8") as events, ThreadPoolExecutor(1) as waiter:
         report = partial(_append, events.name, os.getpid())

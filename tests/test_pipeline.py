@@ -204,7 +204,7 @@ def test_an_interrupted_training_leaves_the_old_outputs_and_no_running_run(
         assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     else:
         assert process.returncode == 130
-        assert stderr.splitlines()[-1] == "interrupted: outputs were left as they were"
+        assert stderr.splitlines()[-1] == "interrupted: no output is half-written"
         assert "Traceback" not in stderr
         assert not list(workspace.rglob(".partial.*"))
     assert (workspace / "models/convlstm/seed-0.keras").read_text(encoding="utf-8") == "the old one"

@@ -26,5 +26,5 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted: outputs were left as they were", file=sys.stderr)
+        print("interrupted: no output is half-written", file=sys.stderr)
         sys.exit(130)

@@ -112,6 +112,17 @@ def test_logged_models_are_registered_and_load_in_a_fresh_process_elsewhere(repr
         assert "(-1, 4, 16, 20, 1)" in done.stdout
 
 
+@pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
+def test_a_store_that_cannot_be_opened_is_named_in_one_line(uri: str, reproduced: Path) -> None:
+    before = folder_md5(reproduced / "data/train")
+    done = run(reproduced, "python", "-m", "pipeline.generate", MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: MLflow's store {uri} cannot be opened: ")
+    assert "Traceback" not in done.stderr
+    assert folder_md5(reproduced / "data/train") == before
+
+
 def test_no_artifact_holds_a_pickle(reproduced: Path) -> None:
     files = [path for path in (reproduced / "mlruns").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".keras") for path in files)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterator[Callable[["Epoch"], None]]:
     """Yield a function that shows a finished epoch. The time left is that to the last epoch, if none stops early."""
     console = Console()
-    measured = "loss {task.fields[loss]:.3f} accuracy {task.fields[accuracy]:.3f}"
+    measured = "validation loss {task.fields[loss]:.3f} accuracy {task.fields[accuracy]:.3f}"
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -8,8 +8,9 @@ import os
 import socket
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ import numpy as np
 import psutil
 from filelock import FileLock
 from mlflow.entities import Run, RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
+
+from motionbench.errors import UserError
 
 EXPERIMENT = "motionbench"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
@@ -32,39 +37,41 @@ def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator[str]:
     """Run the block as MLflow's active run of `stage`, with its parameters, and yield the run's id.
 
     The run ends as FINISHED, as FAILED if the block raises, or as KILLED if it is interrupted.
+
+    Raises:
+        UserError: if the store cannot be opened.
     """
     experiment_id = _open_store()
     _end_abandoned_runs(experiment_id)
     run = mlflow.start_run(experiment_id=experiment_id, run_name=stage, tags=_provenance(stage))
-    status = RunStatus.FAILED
-    try:
+    with _ended_as_the_block(mlflow.end_run):
         mlflow.log_params(dict(params))
         yield run.info.run_id
-        status = RunStatus.FINISHED
-    except KeyboardInterrupt:
-        status = RunStatus.KILLED
-        raise
-    finally:
-        mlflow.end_run(RunStatus.to_string(status))
 
 
 @contextmanager
 def child_run(parent: str, name: str, params: Mapping[str, Any]) -> Iterator[str]:
     """Open a run below `parent` with the parent's tags, yield its id, and end it as `stage_run` does."""
     client = mlflow.MlflowClient()
-    tags = {key: value for key, value in client.get_run(parent).data.tags.items() if key != "mlflow.runName"}
-    experiment_id = client.get_run(parent).info.experiment_id
-    run = client.create_run(experiment_id, tags={**tags, "mlflow.parentRunId": parent}, run_name=name)
+    above = client.get_run(parent)
+    tags = {**above.data.tags, "mlflow.runName": name, "mlflow.parentRunId": parent}
+    run_id = client.create_run(above.info.experiment_id, tags=tags).info.run_id
+    with _ended_as_the_block(partial(client.set_terminated, run_id)):
+        mlflow.log_params(dict(params), run_id=run_id)
+        yield run_id
+
+
+@contextmanager
+def _ended_as_the_block(end: Callable[[str], object]) -> Iterator[None]:
     status = RunStatus.FAILED
     try:
-        mlflow.log_params(dict(params), run_id=run.info.run_id)
-        yield run.info.run_id
+        yield
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
         raise
     finally:
-        client.set_terminated(run.info.run_id, RunStatus.to_string(status))
+        end(RunStatus.to_string(status))
 
 
 def log_metrics(metrics: Mapping[str, Any], *, run_id: str | None = None) -> None:
@@ -128,21 +135,27 @@ def _open_store() -> str:
     """Point mlflow at the store, create the experiment where it is new, and return the experiment's id."""
     # DVC_ROOT is the repository even where DVC runs an experiment in a temporary copy of it.
     root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
-    remote = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(remote or f"sqlite:///{root / 'mlflow.db'}")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
     artifacts = root / "mlruns"
     artifacts.mkdir(exist_ok=True)
-    # Processes that create a fresh database at once corrupt it.
-    with FileLock(artifacts / ".lock"):
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
+    try:
+        # Processes that create a fresh database at once corrupt it.
+        with FileLock(artifacts / ".lock"):
+            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+            if experiment is not None:
+                return experiment.experiment_id
             # The tag has the UI show columns and charts of trained models, not of language models' traces.
             return mlflow.create_experiment(
                 EXPERIMENT,
-                artifact_location=None if remote else artifacts.as_uri(),
+                artifact_location=artifacts.as_uri() if uri.startswith("sqlite:") else None,
                 tags={"mlflow.experimentKind": "custom_model_development"},
             )
-        return experiment.experiment_id
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"MLflow's store {uri} cannot be opened: {reason}; set MLFLOW_TRACKING_URI to one that can"
+        ) from error
 
 
 def _end_abandoned_runs(experiment_id: str) -> None:

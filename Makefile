@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro test test-all lint ui lock clean
+.PHONY: help repro test test-all bench lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,6 +16,9 @@ test: .venv/installed ## run the fast tests
 
 test-all: .venv/installed ## run all tests, those that train for real too
 	pytest -m "slow or not slow"
+
+bench: .venv/installed ## time the layers against stock Keras, into benchmarks/RESULTS.md (half an hour)
+	python -m benchmarks.compare_layers
 
 lint: .venv/installed ## check style, formatting and types
 	ruff check .

@@ -70,6 +70,12 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
+@pytest.fixture
+def copy_of_reproduced(reproduced: Path, tmp_path: Path) -> Path:
+    """A copy of that clone for a test to change. Its runs must go to another store: copied ones name the old paths."""
+    return Path(shutil.copytree(reproduced, tmp_path / "a copy", symlinks=True))
+
+
 def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     """Clone the working tree into `folder`, under a name with a space in it, and commit changed parameters there."""
     clone = folder / "a clone"

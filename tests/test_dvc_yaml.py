@@ -99,10 +99,11 @@ print(json.dumps(sorted(reads)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_declares_the_parameters_that_it_reads_and_no_other(stage: str, reproduced: Path) -> None:
+def test_each_stage_declares_the_parameters_that_it_reads_and_no_other(stage: str, copy_of_reproduced: Path) -> None:
     arguments = STAGES[stage]["cmd"].split()[2:]
     # A program given with -c has no file that DVC's deps would name; pipeline/__init__.py finds the library.
     code = f"import pipeline\n{RECORDER}"
-    done = run(reproduced, "python", "-c", code, *arguments, MLFLOW_TRACKING_URI=f"sqlite:///{reproduced}/recorder.db")
+    store = f"sqlite:///{copy_of_reproduced}/recorder.db"
+    done = run(copy_of_reproduced, "python", "-c", code, *arguments, MLFLOW_TRACKING_URI=store)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == sorted(STAGES[stage]["params"])

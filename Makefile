@@ -17,7 +17,7 @@ test: .venv/installed ## run the fast tests
 test-all: .venv/installed ## run all tests, those that train for real too
 	pytest -m "slow or not slow"
 
-bench: .venv/installed ## time the layers against stock Keras, into benchmarks/RESULTS.md (half an hour)
+bench: .venv/installed ## time the layers against stock Keras, into benchmarks/RESULTS.md (ten minutes)
 	python -m benchmarks.compare_layers
 
 lint: .venv/installed ## check style, formatting and types

@@ -92,12 +92,9 @@ def log_dataset(name: str, clips: NDArray[np.uint8], labels: NDArray[np.int64], 
     mlflow.set_tag(f"data.md5.{name}", md5)
 
 
-def log_files(path: Path, folder: str | None = None) -> None:
-    """Log a file, or all files of a folder, as artifacts of the active run."""
-    if path.is_dir():
-        mlflow.log_artifacts(str(path), folder)
-    else:
-        mlflow.log_artifact(str(path), folder)
+def log_files(folder: Path, name: str) -> None:
+    """Log all files of a folder as artifacts of the active run, in a folder called `name`."""
+    mlflow.log_artifacts(str(folder), name)
 
 
 def log_text(text: str, file: str, *, run_id: str) -> None:

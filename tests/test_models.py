@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from motionbench.errors import UserError
 from motionbench.models import BUILDERS, load_model, save_model
-from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
+from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, SpaceToDepthConv2D
 from motionbench.params import MODEL_NAMES, Params
 
 Load = Callable[[dict[str, Any]], Params]
@@ -93,6 +93,26 @@ def assert_same_as_stock(ours: keras.Layer, stock: keras.Layer, inputs: np.ndarr
     np.testing.assert_allclose(values[0], values[1], rtol=1e-5, atol=1e-6)
     for own, expected in zip(*gradients, strict=True):
         np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("width", [1, 10, 11])
+@pytest.mark.parametrize(
+    "filters", [3, 8, 9]
+)  # a pair of 8 fills a vector register, 9 are computed as in the stock layer
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5, 8])
+def test_the_space_to_depth_convolution_equals_the_stock_layer(kernel_size: int, filters: int, width: int) -> None:
+    inputs = np.random.default_rng(3).normal(size=(2, 6, width, 2)).astype("float32")
+    assert_same_as_stock(
+        SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"),
+        keras.layers.Conv2D(filters, kernel_size, padding="same", activation="relu"),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": "same", "strides": 2}, {"padding": "same", "dilation_rate": 2}])
+def test_a_convolution_that_cannot_be_folded_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="strides, dilation and groups 1"):
+        SpaceToDepthConv2D(2, 3, **options).build((1, 6, 6, 2))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import KerasTensor, ops
 
 Shape = tuple[int | None, ...]
@@ -136,6 +137,8 @@ class FusedConvLSTM2D(keras.layers.Layer):
             shape=(side, side, self.filters, gates), initializer="orthogonal", name="recurrent_kernel"
         )
         self.bias = self.add_weight(shape=(gates,), initializer=self._initial_bias, name="bias")
+        # A function of its own, so that a step and its gradient are traced once and not for each frame.
+        self._traced_step = tf.function(self._step, reduce_retracing=True)
         self.built = True
 
     def _initial_bias(self, _shape: Shape, dtype: Any = None) -> KerasTensor:
@@ -155,16 +158,21 @@ class FusedConvLSTM2D(keras.layers.Layer):
         """Run the recurrence, unrolled over time: a while loop's first call is cheaper, its steps are dearer."""
         frames = ops.unstack(inputs, axis=1)
         kernel = ops.concatenate([self.kernel, self.recurrent_kernel], axis=2)
+        bias = tf.convert_to_tensor(self.bias)  # not the variable itself, which no function takes
         hidden = cell = ops.zeros((*ops.shape(frames[0])[:-1], self.filters), dtype=self.compute_dtype)
         hidden_states = []
         for frame in frames:
-            stacked = ops.concatenate([frame, hidden], axis=-1)
-            gates = ops.conv(stacked, kernel, padding="same") + self.bias
-            input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
-            cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
-            hidden = ops.sigmoid(output_gate) * self.activation(cell)
+            hidden, cell = self._traced_step(frame, hidden, cell, kernel, bias)
             hidden_states.append(hidden)
         return ops.stack(hidden_states, axis=1) if self.return_sequences else hidden
+
+    def _step(
+        self, frame: KerasTensor, hidden: KerasTensor, cell: KerasTensor, kernel: KerasTensor, bias: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor]:
+        gates = ops.conv(ops.concatenate([frame, hidden], axis=-1), kernel, padding="same") + bias
+        input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
+        cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
+        return ops.sigmoid(output_gate) * self.activation(cell), cell
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

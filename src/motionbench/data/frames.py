@@ -37,7 +37,7 @@ def draw_sliced(trajectories: NDArray[np.float64], height: int, width: int, poin
 def _draw(start: NDArray[np.int64], stop: NDArray[np.int64], height: int, width: int) -> Clips:
     rows = _within(start[..., 0], stop[..., 0], height)[..., :, np.newaxis, np.newaxis]
     columns = _within(start[..., 1], stop[..., 1], width)[..., np.newaxis, :, np.newaxis]
-    return rows * columns * np.uint8(255)
+    return rows * (np.uint8(255) * columns)
 
 
 def _within(start: NDArray[np.int64], stop: NDArray[np.int64], extent: int) -> NDArray[np.uint8]:

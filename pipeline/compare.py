@@ -9,7 +9,7 @@ import joblib
 
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
-from motionbench.files import folder_md5, replaced_whole
+from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 
@@ -45,6 +45,9 @@ def main() -> None:
             name: describe_model(trained[name], [next(scores) for _ in seeds], cost)
             for name, cost in zip(MODEL_NAMES, costs, strict=True)
         }
+        for name, model in models.items():
+            tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
+            tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models)
             pictures = {"Samples": report / "samples.png"}
@@ -52,9 +55,6 @@ def main() -> None:
             histories = {name: training.history for name, training in trained.items()}
             pictures |= draw_pictures(report, models, histories, test.class_names)
             write_reports(report, models, test.class_names, pictures)
-        for name, model in models.items():
-            tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
-            tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
         tracking.log_files(METRICS, "metrics")
         tracking.log_files(REPORT, "report")
     print_summary(models, REPORT / "report.html")
@@ -64,17 +64,15 @@ def _score(name: str, seed: int, params: Params, _report: Report) -> "Scores":
     # Imported where it runs: the process that waits for the answers needs no TensorFlow.
     with discarded_stderr():
         from motionbench.evaluation import score
-    return score(_archive(name, seed), read_split(TEST, params.data), params.training.threads)
+    return score(replicate_path(Path("models", name), seed), read_split(TEST, params.data), params.training.threads)
 
 
 def _measure_cost(name: str, seed: int, params: Params, _report: Report) -> "Cost":
     with discarded_stderr():
         from motionbench.evaluation import measure_cost
-    return measure_cost(_archive(name, seed), read_split(TEST, params.data), params.training.threads)
-
-
-def _archive(name: str, seed: int) -> Path:
-    return Path("models", name, f"seed-{seed}.keras")
+    return measure_cost(
+        replicate_path(Path("models", name), seed), read_split(TEST, params.data), params.training.threads
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
-from motionbench.files import folder_md5, replaced_whole
+from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
@@ -56,10 +56,10 @@ def main() -> None:
         best = min(replicates, key=lambda replicate: replicate["best"]["validation_loss"])
         for replicate, (seed, run_id) in zip(replicates, runs.items(), strict=True):
             kept = {f"best_{key}": value for key, value in replicate["best"].items() if key != "seed"}
-            tracking.log_metrics({**kept, "training_seconds": replicate["seconds"]}, run_id=run_id)
+            tracking.log_metrics({**kept, "training_seconds": sum(replicate["epoch_seconds"])}, run_id=run_id)
             tracking.log_text(replicate["summary"], "model_summary.txt", run_id=run_id)
             tracking.log_model(
-                _archive(models, seed),
+                replicate_path(models, seed),
                 loader="motionbench.serving",
                 clip_shape=splits[TRAIN].clips.shape[1:],
                 classes=len(splits[TRAIN].class_names),
@@ -78,7 +78,7 @@ def _train_side_by_side(
             show(epoch)
             log_epoch(epoch)
 
-        tasks = [partial(_train, model_name, seed, params, _archive(models, seed)) for seed in seeds]
+        tasks = [partial(_train, model_name, seed, params, replicate_path(models, seed)) for seed in seeds]
         return run_side_by_side(tasks, params.training.threads, on_epoch)
 
 
@@ -88,10 +88,6 @@ def _train(model_name: str, seed: int, params: Params, path: Path, report: Repor
         from motionbench.training import train_replicate
     train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
     return train_replicate(model_name, seed, params.model(model_name), params.training, train, validation, path, report)
-
-
-def _archive(models: Path, seed: int) -> Path:
-    return models / f"seed-{seed}.keras"
 
 
 if __name__ == "__main__":

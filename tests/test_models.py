@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from motionbench.errors import UserError
+from motionbench.evaluation import count_flops
 from motionbench.models import BUILDERS, load_model, save_model
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, SpaceToDepthConv2D
 from motionbench.params import MODEL_NAMES, Params
@@ -62,6 +63,20 @@ def test_both_wirings_of_the_cnn_lstm_compute_the_same(params_with: Load) -> Non
     cnn.set_weights(layers.get_weights())
     clips = random_clips()
     np.testing.assert_allclose(cnn(clips), layers(clips), rtol=1e-5, atol=1e-6)
+
+
+def test_flops_are_those_worked_out_by_hand(params_with: Load) -> None:
+    params = params_with({})
+    pixels = [50 * 130, 25 * 65, 12 * 32]
+    convolutions = [4 * 4 * 1 * 5, 8 * 8 * 5 * 5, 8 * 8 * 5 * 5]
+    cnn = 20 * sum(2 * weights * size for weights, size in zip(convolutions, pixels, strict=True))
+    lstm = 20 * 2 * (480 + 5) * 4 * 5
+    for wiring in ("layers", "cnn"):
+        model = BUILDERS["cnn_lstm"](params.cnn_lstm.model_copy(update={"wiring": wiring}), CLIP, 4)
+        assert count_flops(model) == cnn + lstm + 2 * 5 * 4
+    convolutions = [4 * 4 * (1 + 5) * 20, 8 * 8 * (5 + 5) * 20, 8 * 8 * (5 + 5) * 20]
+    recurrences = 20 * sum(2 * weights * size for weights, size in zip(convolutions, pixels, strict=True))
+    assert count_flops(BUILDERS["convlstm"](params.convlstm, CLIP, 4)) == recurrences + 2 * 480 * 4
 
 
 def test_the_table_of_models_has_params_sections() -> None:

@@ -28,6 +28,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
     ({"training.patience": 0}, "training.patience: 0 is not allowed"),
+    ({"training.target_loss": -1.0}, "training.target_loss: -1.0 is not allowed"),
     ({"cnn_lstm.wiring": "frames"}, "cnn_lstm.wiring: 'frames' is not allowed: input should be 'layers' or 'cnn'"),
     ({"cnn_lstm.filters": [5, 5]}, "cnn_lstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),
     ({"cnn_lstm.filters": [5, -5, 5]}, "cnn_lstm.filters.1: -5 is not allowed"),

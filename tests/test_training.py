@@ -38,12 +38,18 @@ CHANGES: list[dict[str, Any]] = [
     {"training.seeds": [7]},
     {"training.patience": 1},
     {"training.min_delta": 0.0},
+    {"training.target_loss": 100.0},
     {"cnn_lstm.epochs": 3},
     {"cnn_lstm.batch_size": 3},
     {"cnn_lstm.learning_rate": 0.01},
 ]
 # A minimum that no epoch reaches, so that it is patience that ends the training.
-IMPATIENT = TINY | {"cnn_lstm.epochs": 6, "training.patience": 3, "training.min_delta": 10.0}
+IMPATIENT = TINY | {
+    "cnn_lstm.epochs": 6,
+    "training.patience": 3,
+    "training.min_delta": 10.0,
+    "training.target_loss": 0.0,
+}
 
 
 def test_every_training_parameter_changes_the_training(params_with: Load, tmp_path: Path) -> None:
@@ -62,8 +68,35 @@ def test_every_training_parameter_changes_the_training(params_with: Load, tmp_pa
     assert base["best"] == base["history"][0]
     for change, (replicate, _) in zip(CHANGES[2:], others, strict=True):
         assert replicate["history"] != base["history"], change
+        if "training.target_loss" in change:
+            assert replicate["history"] == base["history"][:1]
     trained = [base, again, *(replicate for replicate, _ in others)]
     assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
+
+
+def order_of_clips(folder: Path, params: Params, seed: int | None, _report: Report) -> list[list[int]]:
+    with discarded_stderr():
+        from motionbench.training import read_batches
+    split = read_split(folder, params.data)
+    batches = read_batches(split, 3, seed)
+    epochs = [list(batches) for _ in range(2)]
+    assert [(len(clips), clips.dtype.name) for clips, _ in epochs[0]] == [(3, "uint8")] * 5 + [(1, "uint8")]
+    content = {clip.tobytes(): number for number, clip in enumerate(split.clips)}
+    for clips, labels in epochs[0]:
+        assert labels.numpy().tolist() == split.labels[[content[clip.tobytes()] for clip in clips.numpy()]].tolist()
+    return [[content[clip.tobytes()] for clips, _ in epoch for clip in clips.numpy()] for epoch in epochs]
+
+
+def test_each_epoch_reads_every_clip_once_and_a_seed_names_the_order(params_with: Load, tmp_path: Path) -> None:
+    params = params_with(TINY)
+    write_split(tmp_path, "train", params.data)
+    seeds = (None, 1, 1, 2)
+    tasks = [partial(order_of_clips, tmp_path, params, seed) for seed in seeds]
+    in_file_order, first, again, other = run_side_by_side(tasks, 1)
+    assert in_file_order == [list(range(16))] * 2
+    assert sorted(first[0]) == sorted(first[1]) == list(range(16))
+    assert first[0] != first[1]
+    assert first == again != other
 
 
 def intra_op_threads(threads: int, _report: Report) -> int:

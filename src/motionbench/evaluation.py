@@ -1,17 +1,20 @@
 """What a fitted model is worth: its answers on a split, and what they cost."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, TypedDict
 
+import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.data.splits import Split
 from motionbench.models import load_model
+from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 from motionbench.training import fix_threads
 
 CLIPS_AT_ONCE = 8
@@ -65,13 +68,45 @@ def measure_cost(path: Path, split: Split, threads: int) -> Cost:
     """Time the model at `path` on clips of `split`."""
     fix_threads(threads)
     model = load_model(path)
-    infer = tf.function(lambda clips: model(clips, training=False))
+    # One graph for both batch sizes: the ConvLSTM's takes seconds to make.
+    clips = tf.TensorSpec((None, *split.clips.shape[1:]), tf.uint8)
+    infer = tf.function(lambda clips: model(clips, training=False), input_signature=[clips])
     single = tf.constant(np.resize(split.clips, (1, *split.clips.shape[1:])))
     batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
     return Cost(
         latency_milliseconds=1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20),
         clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=3),
     )
+
+
+def count_flops(model: keras.Model) -> int:
+    """Count the floating point operations of classifying a clip: two for each multiplication and addition.
+
+    Counted are convolutions and matrix products, as the networks' definitions have them, whatever a layer computes to
+    get there; what is done for each element (gates, pooling, activations) is left out.
+    """
+    return sum(_layer_flops(layer, layer.input.shape, layer.output.shape) for layer in model.layers)
+
+
+def _layer_flops(layer: keras.Layer, input_shape: Sequence[int], output_shape: Sequence[int]) -> int:
+    # Each weight of a kernel takes part once in each pixel or step.
+    match layer:
+        case FoldedTimeDistributed():
+            step_input, step_output = ((shape[0], *shape[2:]) for shape in (input_shape, output_shape))
+            return input_shape[1] * _layer_flops(layer.layer, step_input, step_output)
+        case keras.Sequential():
+            return count_flops(layer)
+        case FusedConvLSTM2D():
+            kernels, times = [layer.kernel, layer.recurrent_kernel], math.prod(input_shape[1:4])
+        case keras.layers.LSTM():
+            kernels, times = [layer.cell.kernel, layer.cell.recurrent_kernel], input_shape[1]
+        case keras.layers.Conv2D():
+            kernels, times = [layer.kernel], math.prod(output_shape[1:3])
+        case keras.layers.Dense():
+            kernels, times = [layer.kernel], 1
+        case _:
+            return 0
+    return sum(2 * times * math.prod(kernel.shape) for kernel in kernels)
 
 
 def _median_seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> float:

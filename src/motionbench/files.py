@@ -1,4 +1,4 @@
-"""Outputs that are replaced whole or left as they were, and the md5 that names their content."""
+"""Outputs: replaced whole or left as they were, their names, and the md5 that names their content."""
 
 import hashlib
 import json
@@ -45,6 +45,11 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def replicate_path(folder: Path, seed: int) -> Path:
+    """Return the place in `folder` of the model that was trained from `seed`."""
+    return folder / f"seed-{seed}.keras"
 
 
 def folder_md5(folder: Path) -> str:

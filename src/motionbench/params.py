@@ -61,6 +61,7 @@ class TrainingParams(Section):
     """What the training of every model shares."""
 
     seeds: Seeds
+    target_loss: Annotated[float, Field(ge=0)]
     patience: PositiveInt
     min_delta: Annotated[float, Field(ge=0)]
     threads: PositiveInt

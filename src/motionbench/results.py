@@ -5,7 +5,7 @@ What is measured with a clock stands in files of its own: the others are the sam
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import pandas as pd
@@ -62,7 +62,12 @@ def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]"
     pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
     history = [epoch for replicate in replicates for epoch in replicate["history"]]
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-    write_json(timing, {"training_seconds": mean(replicate["seconds"] for replicate in replicates)})
+    timings = {
+        "training_seconds": mean(sum(replicate["epoch_seconds"]) for replicate in replicates),
+        "first_epoch_seconds": mean(replicate["epoch_seconds"][0] for replicate in replicates),
+        "epoch_seconds": median(seconds for replicate in replicates for seconds in replicate["epoch_seconds"]),
+    }
+    write_json(timing, timings)
 
 
 def read_training(model_name: str, folder: Path, timing: Path) -> Training:

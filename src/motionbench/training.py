@@ -2,11 +2,14 @@
 
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
@@ -34,7 +37,8 @@ class Replicate(TypedDict):
     best: Epoch
     parameters: int
     summary: str
-    seconds: float
+    epoch_seconds: list[float]
+    """Of each epoch, its validation included; the first one's with the making of the graph."""
 
 
 def fix_threads(threads: int) -> None:
@@ -42,6 +46,25 @@ def fix_threads(threads: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.experimental.enable_op_determinism()
+
+
+def read_batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+    """Return clips and labels of `split` in batches, read from its file as they are needed.
+
+    With a `seed`, the clips come in another order in each epoch. Clips stay uint8: the model scales a batch at a time.
+    """
+    order = tf.data.Dataset.range(len(split.labels))
+    if seed is not None:
+        order = order.shuffle(len(split.labels), seed=seed)
+
+    def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return np.asarray(split.clips[indices]), split.labels[indices]
+
+    def read_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        clips, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
+        return tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
+
+    return order.batch(batch_size).map(read_in_graph).prefetch(1)
 
 
 def train_replicate(
@@ -56,8 +79,8 @@ def train_replicate(
 ) -> Replicate:
     """Fit one model from one seed, keep the weights of its best epoch, and write it to `path`.
 
-    Best is the lowest validation loss, by at least `min_delta`; `patience` epochs without one end the training. Each
-    finished epoch is passed to `report` as an `Epoch`.
+    Best is the lowest validation loss, by at least `min_delta`. A loss of `target_loss`, or `patience` epochs without a
+    better one, end the training. Each finished epoch is passed to `report` as an `Epoch`.
 
     Raises:
         UserError: if the loss stops being a number.
@@ -91,22 +114,22 @@ def train_replicate(
                 validation_accuracy=logs["val_accuracy"],
             )
         )
+        ends.append(time.perf_counter())
         report(history[-1])
+        if logs["val_loss"] <= training.target_loss:
+            model.stop_training = True
 
     stopping = keras.callbacks.EarlyStopping(
         min_delta=training.min_delta, patience=training.patience, restore_best_weights=True
     )
-    started = time.perf_counter()
+    ends = [time.perf_counter()]
     model.fit(
-        train.clips,
-        train.labels,
-        batch_size=model_params.batch_size,
+        read_batches(train, model_params.batch_size, seed),
         epochs=model_params.epochs,
-        validation_data=(validation.clips, validation.labels),
+        validation_data=read_batches(validation, model_params.batch_size),
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch), stopping],
         verbose=0,
     )
-    seconds = time.perf_counter() - started
     save_model(model, path)
     lines: list[str] = []
     model.summary(print_fn=lines.append)
@@ -115,5 +138,5 @@ def train_replicate(
         best=history[stopping.best_epoch],
         parameters=model.count_params(),
         summary="\n".join(lines),
-        seconds=seconds,
+        epoch_seconds=[end - start for start, end in pairwise(ends)],
     )

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro test test-all bench lint ui lock clean
+.PHONY: help repro source test test-all bench lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -17,8 +17,16 @@ test: .venv/installed ## run the fast tests
 test-all: .venv/installed ## run all tests, those that train for real too
 	pytest -m "slow or not slow"
 
-bench: .venv/installed ## time the layers against stock Keras, into benchmarks/RESULTS.md (ten minutes)
+source: .venv/installed ## run the source's own settings through the same stages, as the experiment "source" (20 minutes)
+	dvc exp run --temp --force --name source --set-param data.variant=notebook --set-param training.patience=80 \
+	  $(foreach model,cnn_lstm convlstm,--set-param $(model).activation=relu --set-param $(model).batch_size=32 \
+	  --set-param $(model).learning_rate=0.001)
+	dvc metrics diff HEAD source
+
+bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (an hour; 21 GB of disk)
 	python -m benchmarks.compare_layers
+	python -m benchmarks.whole_run
+	python -m benchmarks.growth
 
 lint: .venv/installed ## check style, formatting and types
 	ruff check .

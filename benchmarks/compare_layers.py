@@ -1,97 +1,176 @@
-"""Our layers against stock keras.layers, interleaved in one run, each side in processes of its own.
+"""Our layers against stock keras.layers and PyTorch, interleaved in one run, each side in processes of its own.
 
-python -m benchmarks.compare_layers writes benchmarks/RESULTS.md.
+python -m benchmarks.compare_layers writes benchmarks/RESULTS.md and benchmarks/layers.png.
 """
 
 import json
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
 import joblib
+import numpy as np
+from matplotlib.figure import Figure
 
+import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
+from motionbench.params import MODEL_NAMES, load_params
+
+HERE = Path(__file__).parent
 ROUNDS = 3
-MODELS = ("cnn_lstm", "convlstm")
+CLIPS = 80
+SOURCE_BATCH_SIZE = 32
 MEASURES = {
-    "epoch": "training, an epoch of 80 clips",
-    "first_call": "first training step",
-    "inference_1": "inference, 1 clip",
-    "inference_32": "inference, 32 clips",
-    "peak_memory": "peak memory",
+    "epoch": "training, s an epoch of 80 clips",
+    "first_call": "first training step, s",
+    "inference_1": "inference of 1 clip, s",
+    "inference_32": "inference of 32 clips, s",
+    "peak_memory": "peak memory of training, MB",
 }
+Figures = dict[str, float]
+
+
+class Run(NamedTuple):
+    """A side, on how many clips a step, in how many processes at once, with how many threads each."""
+
+    side: str
+    batch_size: int
+    processes: int
+    threads: int
 
 
 def main() -> None:
     """Measure all sides, round after round, and write the medians and their ratios."""
     cores = joblib.cpu_count()
-    sides = {
-        "stock": ("stock", 1, cores),
-        "ours": ("ours", 1, cores),
-        "ours, a process a core": ("ours", cores, 1),
-    }
-    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
+    params = load_params(HERE.parent / "params.yaml")
+    sides = ["stock", "ours"]
+    if find_spec("torch"):
+        sides += ["torch", "torch compiled"]
+    else:
+        print("PyTorch is not installed and left out; add it: pip install --group bench")
+    measured: dict[tuple[str, Run], Figures] = {}
+    rounds: dict[tuple[str, Run], list[Figures]] = {}
     for number in range(ROUNDS):
-        for model in MODELS:
-            for name, (side, processes, threads) in sides.items():
-                figures = _run(side, model, processes, threads)
-                measured.setdefault((model, name), []).append(figures)
-                print(f"round {number + 1} of {ROUNDS}, {model}, {name}: {figures}", flush=True)
-    text = _as_markdown(measured, cores)
-    Path(__file__).with_name("RESULTS.md").write_text(text, encoding="utf-8")
+        for model in MODEL_NAMES:
+            batch_size = params.model(model).batch_size
+            alone = [Run(side, size, 1, cores) for size in (SOURCE_BATCH_SIZE, batch_size) for side in sides]
+            side_by_side = [Run(side, batch_size, cores, 1) for side in sides]
+            for run in dict.fromkeys(alone + side_by_side):
+                figures = _measure(run, model)
+                rounds.setdefault((model, run), []).append(figures)
+                print(f"round {number + 1} of {ROUNDS}, {model}, {run}: {figures}", flush=True)
+    for key, each in rounds.items():
+        measured[key] = {measure: median(figures[measure] for figures in each) for measure in MEASURES}
+    flops = {model: _training_flops(model) for model in MODEL_NAMES}
+    text = _as_markdown(measured, flops, _matrix_product_peak(), cores)
+    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
+    _chart(measured).savefig(HERE / "layers.png", dpi=110)
     print(text)
 
 
-def _run(side: str, model: str, processes: int, threads: int) -> dict[str, float]:
-    """Run `processes` at once; an epoch's seconds are divided by their number, for so many are trained meanwhile."""
-    command = [sys.executable, "-m", "benchmarks.one_side", side, model, str(threads)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(processes)]
+def _measure(run: Run, model: str) -> Figures:
+    """Measure all processes of a run at once; an epoch's seconds are divided by their number."""
+    command = [sys.executable, "-m", "benchmarks.one_side", run.side, model, str(run.batch_size), str(run.threads)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(run.processes)]
     outputs = [process.communicate() for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
         if process.returncode:
             raise RuntimeError(errors.decode())
-    figures: list[dict[str, float]] = [json.loads(output) for output, _ in outputs]
-    means = {key: sum(each[key] for each in figures) / processes for key in figures[0]}
-    return {**means, "epoch": means["epoch"] / processes}
+    each: list[Figures] = [json.loads(output) for output, _ in outputs]
+    means = {key: sum(figures[key] for figures in each) / run.processes for key in MEASURES}
+    return {**means, "epoch": means["epoch"] / run.processes}
 
 
-def _as_markdown(measured: dict[tuple[str, str], list[dict[str, float]]], cores: int) -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "numpy"))
+def _training_flops(model: str) -> float:
+    """Of a clip forward and backward, counted as three forward passes, as is usual: Kaplan et al. (2020), table 1."""
+    program = (
+        "import json, sys; from benchmarks.one_side import draw_clips; from motionbench.models import BUILDERS;"
+        "from motionbench.evaluation import count_flops; from motionbench.params import load_params;"
+        "name = sys.argv[1]; model = BUILDERS[name](load_params().model(name), draw_clips(1)[0].shape[1:], 4);"
+        "print(count_flops(model))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, model], capture_output=True, text=True, check=True)
+    return 3 * float(done.stdout)
+
+
+def _matrix_product_peak() -> float:
+    """Floating point operations a second of NumPy's single-precision matrix product with all threads, best of five."""
+    size = 4096
+    matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)
+
+
+def _as_markdown(measured: dict[tuple[str, Run], Figures], flops: dict[str, float], peak: float, cores: int) -> str:
+    packages = [name for name in ("tensorflow", "keras", "torch", "numpy") if find_spec(name)]
     lines = [
-        "# Our layers against stock Keras",
+        "# Our layers against stock Keras and PyTorch",
         "",
-        f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {cores} cores ({_processor()}), {packages}. "
-        "Stock and ours: one process with all threads. A process a core: as many replicates side by side as there "
-        "are cores, a thread each, an epoch's seconds divided by their number. A ratio above 1 is better than stock.",
+        f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {cores} cores ({processor()}), "
+        f"{', '.join(f'{name} {version(name)}' for name in packages)}. In brackets, how many times better than stock "
+        "Keras with the same batch size; PyTorch's CUDA-less build, models written as its users do "
+        "(benchmarks/torch_models.py). FLOPs counted are those of the networks' convolutions and matrix products, "
+        f"backward taken as twice forward; the machine's matrix products reach {peak / 1e9:.0f} GFLOP/s (NumPy).",
     ]
-    for model in MODELS:
-        medians = {
-            name: {key: median(each[key] for each in rounds) for key in MEASURES}
-            for (of, name), rounds in measured.items()
-            if of == model
-        }
-        stock = medians.pop("stock")
-        lines += ["", f"## {model}", "", f"| | stock |{''.join(f' {name} | ratio |' for name in medians)}"]
-        lines.append("|---" * (2 + 2 * len(medians)) + "|")
-        for key, label in MEASURES.items():
-            row = f"| {label} | {_figure(key, stock[key])} |"
-            for name, ours in medians.items():
-                # Side by side, only throughput compares with one process that has the machine to itself.
-                shown = name == "ours" or key == "epoch"
-                ratio = f"{stock[key] / ours[key]:.2f}" if shown else ""
-                row += f" {_figure(key, ours[key]) if shown else ''} | {ratio} |"
-            lines.append(row)
-    return "\n".join([*lines, ""])
+    for model in MODEL_NAMES:
+        runs = {run: figures for (of, run), figures in measured.items() if of == model}
+        batch_sizes = sorted({run.batch_size for run in runs}, reverse=True)
+        lines += ["", f"## {model}", "", f"{flops[model] / 1e9:.2f} GFLOP to train on a clip."]
+        for batch_size in batch_sizes:
+            alone = {run.side: figures for run, figures in runs.items() if run[1:] == (batch_size, 1, cores)}
+            stock = alone["stock"]
+            lines += ["", f"One process with all {cores} threads, batches of {batch_size}:", ""]
+            lines += ["| |" + "".join(f" {side} |" for side in alone), "|---" * (len(alone) + 1) + "|"]
+            for measure, label in MEASURES.items():
+                cells = (f"{f[measure]:.3g} ({stock[measure] / f[measure]:.2f})" for f in alone.values())
+                lines.append(f"| {label} | {' | '.join(cells)} |")
+            shares = (f"{_share(flops[model], f['epoch'], peak):.0%}" for f in alone.values())
+            lines.append(f"| share of the machine's peak | {' | '.join(shares)} |")
+        own_size = batch_sizes[-1]
+        stocks = {size: runs[Run("stock", size, 1, cores)]["epoch"] for size in batch_sizes}
+        lines += ["", f"The whole machine: {cores} replicates side by side, a thread each, batches of {own_size}.", ""]
+        lines += ["| | s an epoch and replicate |" + "".join(f" against one stock, batches of {b} |" for b in stocks)]
+        lines[-1] += " share of the machine's peak |"
+        lines.append("|---" * (len(stocks) + 3) + "|")
+        for run, figures in runs.items():
+            if run.processes > 1:
+                ratios = " | ".join(f"{stock / figures['epoch']:.2f}" for stock in stocks.values())
+                share = _share(flops[model], figures["epoch"], peak)
+                lines.append(f"| {run.side} | {figures['epoch']:.3g} | {ratios} | {share:.0%} |")
+    return "\n".join([*lines, "", "![Clips a second](layers.png)", ""])
 
 
-def _figure(key: str, value: Any) -> str:
-    return f"{value:.0f} MB" if key == "peak_memory" else f"{value:.3g} s"
+def _share(flops: float, epoch: float, peak: float) -> float:
+    return flops * CLIPS / epoch / peak
 
 
-def _processor() -> str:
+def _chart(measured: dict[tuple[str, Run], Figures]) -> Figure:
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axis, model in zip(figure.subplots(1, len(MODEL_NAMES)), MODEL_NAMES, strict=True):
+        own_size = load_params(HERE.parent / "params.yaml").model(model).batch_size
+        runs = {run: figures for (of, run), figures in measured.items() if of == model and run.batch_size == own_size}
+        sides = list(dict.fromkeys(run.side for run in runs))
+        for shift, label in ((-0.2, "one process, all threads"), (0.2, "a process a core")):
+            chosen = [figures for run, figures in runs.items() if (run.processes > 1) == (shift > 0)]
+            speeds = [CLIPS / figures["epoch"] for figures in chosen]
+            axis.bar_label(axis.bar(np.arange(len(sides)) + shift, speeds, 0.4, label=label), fmt="%.0f")
+        axis.set(title=f"{model}, batches of {own_size}", ylabel="clips a second, training")
+        axis.set_xticks(range(len(sides)), sides)
+    axis.legend()
+    return figure
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -149,7 +149,7 @@ def _torch(
         loss = torch.nn.functional.cross_entropy(model(as_tensor(clips)), torch.from_numpy(labels))
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.item())
 
     return Side(train, torch.inference_mode()(model), as_tensor)
 

@@ -41,11 +41,14 @@ CELLS = (
     *(corner._replace(clipping="norm 1") for corner in CORNERS),
     *(corner._replace(schedule="cosine") for corner in CORNERS),
 )
+# The CNN-LSTM's loss still creeps where the ConvLSTM's has settled: a larger step for it alone.
+LARGER_STEP = Cell("tanh", 8, 0.01)
 
 
 def main() -> None:
     """Train every cell from every seed, and write what each came to."""
-    tasks = [partial(_fit, model, cell, seed) for model in EPOCHS for cell in CELLS for seed in SEEDS]
+    cells = [(model, cell) for model in EPOCHS for cell in CELLS] + [("cnn_lstm", LARGER_STEP)]
+    tasks = [partial(_fit, model, cell, seed) for model, cell in cells for seed in SEEDS]
     done: list[int] = []
 
     def count(finished: Any) -> None:
@@ -109,8 +112,8 @@ def as_markdown(epochs: pd.DataFrame) -> str:
         "Written by `python -m benchmarks.recipe`; every epoch of every seed is in [recipe.csv](recipe.csv). "
         f"{len(SEEDS)} seeds ({SEEDS[0]} to {SEEDS[-1]}) a row, judged on the {CLIPS} validation clips of the default "
         "data; neither the test split nor the default seeds had a part in it. *Perfect* means every validation clip "
-        "right. *Perfect from* is the epoch from which a seed stays so to the end. *Lost again* counts seeds that were "
-        "perfect and did not stay so. Clipping is of the gradient's global norm; the schedule is a cosine down to zero.",
+        "right. *Perfect from* is the epoch from which a seed stays so to the end. *Lost again* counts seeds that "
+        "were perfect and did not stay so. Clipping is of the gradient's global norm, the schedule a cosine to zero.",
     ]
     for model, cells in epochs.groupby("model", sort=False):
         lines += ["", f"## {model}, {EPOCHS[str(model)]} epochs", ""]

@@ -41,7 +41,7 @@ CHANGES: list[dict[str, Any]] = [
     {"training.target_loss": 100.0},
     {"cnn_lstm.epochs": 3},
     {"cnn_lstm.batch_size": 3},
-    {"cnn_lstm.learning_rate": 0.01},
+    {"cnn_lstm.learning_rate": 0.003},
 ]
 # A minimum that no epoch reaches, so that it is patience that ends the training.
 IMPATIENT = TINY | {

@@ -48,19 +48,15 @@ def main() -> None:
     """Measure all sides, round after round, and write the medians and their ratios."""
     cores = joblib.cpu_count()
     params = load_params(HERE.parent / "params.yaml")
-    sides = ["stock", "ours"]
-    if find_spec("torch"):
-        sides += ["torch", "torch compiled"]
-    else:
+    torch = find_spec("torch") is not None
+    if not torch:
         print("PyTorch is not installed and left out; add it: pip install --group bench")
     measured: dict[tuple[str, Run], Figures] = {}
     rounds: dict[tuple[str, Run], list[Figures]] = {}
     for number in range(ROUNDS):
         for model in MODEL_NAMES:
             batch_size = params.model(model).batch_size
-            alone = [Run(side, size, 1, cores) for size in (SOURCE_BATCH_SIZE, batch_size) for side in sides]
-            side_by_side = [Run(side, batch_size, cores, 1) for side in sides]
-            for run in dict.fromkeys(alone + side_by_side):
+            for run in _runs(batch_size, cores, torch=torch):
                 figures = _measure(run, model)
                 rounds.setdefault((model, run), []).append(figures)
                 print(f"round {number + 1} of {ROUNDS}, {model}, {run}: {figures}", flush=True)
@@ -71,6 +67,17 @@ def main() -> None:
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
     _chart(measured).savefig(HERE / "layers.png", dpi=110)
     print(text)
+
+
+def _runs(batch_size: int, cores: int, *, torch: bool) -> list[Run]:
+    # Compiling takes PyTorch minutes for each batch size, so it does so for one alone.
+    own = ["stock", "ours", *(["torch", "torch compiled"] if torch else [])]
+    sources = ["stock", "ours", *(["torch"] if torch else [])]
+    return [
+        *(Run(side, SOURCE_BATCH_SIZE, 1, cores) for side in sources),
+        *(Run(side, batch_size, 1, cores) for side in own),
+        *(Run(side, batch_size, cores, 1) for side in own if side != "stock"),
+    ]
 
 
 def _measure(run: Run, model: str) -> Figures:
@@ -117,9 +124,10 @@ def _as_markdown(measured: dict[tuple[str, Run], Figures], flops: dict[str, floa
         "",
         f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {cores} cores ({processor()}), "
         f"{', '.join(f'{name} {version(name)}' for name in packages)}. In brackets, how many times better than stock "
-        "Keras with the same batch size; PyTorch's CUDA-less build, models written as its users do "
-        "(benchmarks/torch_models.py). FLOPs counted are those of the networks' convolutions and matrix products, "
-        f"backward taken as twice forward; the machine's matrix products reach {peak / 1e9:.0f} GFLOP/s (NumPy).",
+        "Keras with the same batch size. PyTorch's models are written as its users do (benchmarks/torch_models.py); "
+        "compiled code is cached on disk, so its first step is not that of a first run, which takes minutes. FLOPs "
+        "counted are those of the networks' convolutions and matrix products, backward taken as twice forward; the "
+        f"machine's matrix products reach {peak / 1e9:.0f} GFLOP/s (NumPy, all threads).",
     ]
     for model in MODEL_NAMES:
         runs = {run: figures for (of, run), figures in measured.items() if of == model}
@@ -160,9 +168,10 @@ def _chart(measured: dict[tuple[str, Run], Figures]) -> Figure:
         runs = {run: figures for (of, run), figures in measured.items() if of == model and run.batch_size == own_size}
         sides = list(dict.fromkeys(run.side for run in runs))
         for shift, label in ((-0.2, "one process, all threads"), (0.2, "a process a core")):
-            chosen = [figures for run, figures in runs.items() if (run.processes > 1) == (shift > 0)]
-            speeds = [CLIPS / figures["epoch"] for figures in chosen]
-            axis.bar_label(axis.bar(np.arange(len(sides)) + shift, speeds, 0.4, label=label), fmt="%.0f")
+            chosen = {run.side: figures for run, figures in runs.items() if (run.processes > 1) == (shift > 0)}
+            places = [sides.index(side) + shift for side in chosen]
+            speeds = [CLIPS / figures["epoch"] for figures in chosen.values()]
+            axis.bar_label(axis.bar(places, speeds, 0.4, label=label), fmt="%.0f")
         axis.set(title=f"{model}, batches of {own_size}", ylabel="clips a second, training")
         axis.set_xticks(range(len(sides)), sides)
     axis.legend()

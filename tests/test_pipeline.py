@@ -188,7 +188,9 @@ def test_an_experiment_in_a_temporary_copy_lands_in_the_same_store(workspace: Pa
 
 def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:
     """Start `pipeline.train convlstm` and return once it has finished an epoch."""
-    edit_params(workspace / "params.yaml", {"convlstm.epochs": epochs, "training.min_delta": 0.0})
+    edit_params(
+        workspace / "params.yaml", {"convlstm.epochs": epochs, "training.min_delta": 0.0, "training.target_loss": 0.0}
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", "convlstm"],
         cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

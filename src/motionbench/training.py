@@ -126,6 +126,7 @@ def train_replicate(
     model.fit(
         read_batches(train, model_params.batch_size, seed),
         epochs=model_params.epochs,
+        shuffle=False,  # They come shuffled.
         validation_data=read_batches(validation, model_params.batch_size),
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch), stopping],
         verbose=0,

@@ -36,7 +36,7 @@ def main() -> None:
             section = params.model(name).model_copy(update={"activation": "relu"})
             model = stock_model(name, section, train.clips.shape[1:])
             optimizer = keras.optimizers.Adam(0.001)
-            model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+            model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
             model.fit(train.clips, train.labels, batch_size=32, epochs=epochs, verbose=0)
             accuracies[name] = model.evaluate(test.clips, test.labels, verbose=0)[1]
     print(json.dumps({"seconds": time.perf_counter() - started, "accuracies": accuracies}))

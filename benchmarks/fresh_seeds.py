@@ -15,7 +15,7 @@ from motionbench.files import read_json
 from motionbench.params import MODEL_NAMES
 
 ROOT = Path(__file__).parents[1]
-SEEDS = list(range(2000, 2020))
+SEEDS = list(range(3000, 3020))
 
 
 def main() -> None:

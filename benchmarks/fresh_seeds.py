@@ -34,9 +34,9 @@ def main() -> None:
         "# Twenty fresh seeds",
         "",
         "Written by `python -m benchmarks.fresh_seeds`: `dvc repro` with the default parameters but these seeds, none "
-        "of which had a part in the choice of the recipe. An earlier choice, a step of 0.01 for the CNN-LSTM, failed this "
-        "test with seeds 1000 to 1019: seed 1013 stayed at chance, 19 of 20. Right answers on the test split; in brackets the epoch whose "
-        "weights were kept and its validation loss in nats. No seed is left out.",
+        "of which had a part in the choice of the recipe. An earlier choice, a step of 0.01 for the CNN-LSTM, failed "
+        "this test with seeds 1000 to 1019: seed 1013 stayed at chance, 19 of 20. Right answers on the test split; in "
+        "brackets the epoch whose weights were kept and its validation loss in nats. No seed is left out.",
         "",
         f"| seed |{''.join(f' {name} |' for name in MODEL_NAMES)}",
         "|---" * (len(MODEL_NAMES) + 1) + "|",

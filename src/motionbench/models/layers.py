@@ -48,8 +48,8 @@ class SpaceToDepthConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` that computes two neighbouring pixels of a row at once, where filters are few.
 
     The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
-    sixteen lanes. Two pixels folded into the channels (space to depth) fill ten, for a kernel that is a quarter (of 8x8)
-    or a half (of 4x4) larger by zeros. Strides, dilation and groups must be 1, padding "same".
+    sixteen lanes. Two pixels folded into the channels (space to depth) fill ten, for a kernel larger by zeros, an 8x8
+    one by a quarter, a 4x4 one by a half. Strides, dilation and groups must be 1, padding "same".
 
     Input: (batch, height, width, channels). Output: (batch, height, width, filters).
     """

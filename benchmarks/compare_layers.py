@@ -174,7 +174,8 @@ def _chart(measured: dict[tuple[str, Run], Figures]) -> Figure:
             axis.bar_label(axis.bar(places, speeds, 0.4, label=label), fmt="%.0f")
         axis.set(title=f"{model}, batches of {own_size}", ylabel="clips a second, training")
         axis.set_xticks(range(len(sides)), sides)
-    axis.legend()
+        axis.margins(y=0.1)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -2,9 +2,10 @@
 
 import math
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import keras
 import numpy as np
@@ -67,6 +68,52 @@ def read_batches(split: Split, batch_size: int, seed: int | None = None) -> tf.d
     return order.batch(batch_size).map(read_in_graph).prefetch(1)
 
 
+def fit_epochs(
+    model_name: str, seed: int, model_params: ModelParams, train: Split, validation: Split
+) -> Iterator[tuple[keras.Model, Epoch]]:
+    """Fit a model from one seed for at most its epochs; yield it and what it came to after each.
+
+    Raises:
+        UserError: if the loss stops being a number.
+    """
+    keras.utils.set_random_seed(seed)
+    model = BUILDERS[model_name](model_params, train.clips.shape[1:], len(train.class_names))
+    model.compile(
+        optimizer=keras.optimizers.Adam(model_params.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
+    )
+    batches = read_batches(train, model_params.batch_size, seed)
+    validation_batches = read_batches(validation, model_params.batch_size)
+    for epoch in range(1, model_params.epochs + 1):
+        fitted = model.fit(
+            batches,
+            initial_epoch=epoch - 1,
+            epochs=epoch,
+            shuffle=False,  # They come shuffled.
+            validation_data=validation_batches,
+            verbose=0,
+        )
+        logs = {measure: values[0] for measure, values in fitted.history.items()}
+        if not math.isfinite(logs["loss"] + logs["val_loss"]):
+            raise UserError(
+                f"params.yaml: {model_name}.learning_rate: {model_params.learning_rate}: the loss of seed {seed} is no "
+                f"longer a number in epoch {epoch}; lower the learning rate or change training.seeds"
+            )
+        yield (
+            model,
+            Epoch(
+                seed=seed,
+                epoch=epoch,
+                loss=logs["loss"],
+                accuracy=logs["accuracy"],
+                validation_loss=logs["val_loss"],
+                validation_accuracy=logs["val_accuracy"],
+            ),
+        )
+
+
 def train_replicate(
     model_name: str,
     seed: int,
@@ -88,55 +135,26 @@ def train_replicate(
     fix_threads(training.threads)
     # A process may train several replicates: without this, layer names count on from the last one.
     keras.utils.clear_session()
-    keras.utils.set_random_seed(seed)
-    model = BUILDERS[model_name](model_params, train.clips.shape[1:], len(train.class_names))
-    model.compile(
-        optimizer=keras.optimizers.Adam(model_params.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
-    )
     history: list[Epoch] = []
-
-    def end_epoch(epoch: int, logs: dict[str, Any]) -> None:
-        if not math.isfinite(logs["loss"] + logs["val_loss"]):
-            raise UserError(
-                f"params.yaml: {model_name}.learning_rate: {model_params.learning_rate}: the loss of seed {seed} is no "
-                f"longer a number in epoch {epoch + 1}; lower the learning rate or change training.seeds"
-            )
-        history.append(
-            Epoch(
-                seed=seed,
-                epoch=epoch + 1,
-                loss=logs["loss"],
-                accuracy=logs["accuracy"],
-                validation_loss=logs["val_loss"],
-                validation_accuracy=logs["val_accuracy"],
-            )
-        )
-        ends.append(time.perf_counter())
-        report(history[-1])
-        if logs["val_loss"] <= training.target_loss:
-            model.stop_training = True
-
-    stopping = keras.callbacks.EarlyStopping(
-        min_delta=training.min_delta, patience=training.patience, restore_best_weights=True
-    )
     ends = [time.perf_counter()]
-    model.fit(
-        read_batches(train, model_params.batch_size, seed),
-        epochs=model_params.epochs,
-        shuffle=False,  # They come shuffled.
-        validation_data=read_batches(validation, model_params.batch_size),
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=end_epoch), stopping],
-        verbose=0,
-    )
+    for model, epoch in fit_epochs(model_name, seed, model_params, train, validation):
+        history.append(epoch)
+        ends.append(time.perf_counter())
+        report(epoch)
+        if epoch["epoch"] == 1 or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
+            best, best_weights = epoch, model.get_weights()
+        if (
+            epoch["validation_loss"] <= training.target_loss
+            or epoch["epoch"] - best["epoch"] >= training.patience
+        ):
+            break
+    model.set_weights(best_weights)
     save_model(model, path)
     lines: list[str] = []
     model.summary(print_fn=lines.append)
     return Replicate(
         history=history,
-        best=history[stopping.best_epoch],
+        best=best,
         parameters=model.count_params(),
         summary="\n".join(lines),
         epoch_seconds=[end - start for start, end in pairwise(ends)],

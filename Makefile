@@ -2,11 +2,11 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro source test test-all bench lint ui lock clean
+.PHONY: help repro source test test-all bench tune tune-apply tune-ui lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: .venv/installed ## generate the clips, train both models, compare them (dvc repro)
 	dvc repro
@@ -27,6 +27,16 @@ bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*
 	python -m benchmarks.compare_layers
 	python -m benchmarks.whole_run
 	python -m benchmarks.growth
+
+tune: .venv/installed ## search better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
+	dvc repro --quiet generate
+	python -m pipeline.tune $(if $(MODEL),--model '$(MODEL)') $(if $(TRIALS),--trials '$(TRIALS)') $(if $(WORKERS),--workers '$(WORKERS)')
+
+tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm
+	python -m pipeline.tune_apply $(MODEL)
+
+tune-ui: .venv/installed ## show the studies in a browser at http://127.0.0.1:8080 (optuna-dashboard)
+	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port 8080
 
 lint: .venv/installed ## check style, formatting and types
 	ruff check .

@@ -28,10 +28,16 @@ def main() -> None:
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
     from motionbench.report import draw_pictures, print_summary, write_reports
-    from motionbench.results import describe_model, read_training, write_comparison
+    from motionbench.results import describe_model, read_search, read_training, write_comparison
 
     trained = {
         name: read_training(name, Path("metrics", name), Path(f"metrics/timing/{name}.json")) for name in MODEL_NAMES
+    }
+    searches = {
+        name: read_search(
+            name, {key: getattr(section, key) for key in type(section).model_fields}, trained[name].history
+        )
+        for name, section in ((name, params.model(name)) for name in MODEL_NAMES)
     }
     with tracking.stage_run("compare", stage_params(params, "compare")):
         tracking.log_dataset("test", test.clips, test.labels, folder_md5(TEST))
@@ -42,7 +48,7 @@ def main() -> None:
         cost_tasks = [partial(_measure_cost, name, seeds[0], params) for name in MODEL_NAMES]
         costs = run_side_by_side(cost_tasks, joblib.cpu_count())
         models = {
-            name: describe_model(trained[name], [next(scores) for _ in seeds], cost)
+            name: describe_model(trained[name], [next(scores) for _ in seeds], cost, searches[name])
             for name, cost in zip(MODEL_NAMES, costs, strict=True)
         }
         for name, model in models.items():

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,11 @@ TINY = {
     "convlstm.filters": [2, 2],
     "convlstm.kernel_sizes": [3, 3],
     "convlstm.epochs": 2,
+    "tuning.replicates": 1,
+    "tuning.startup_trials": 2,
+    "tuning.warmup_epochs": 1,
+    "tuning.cnn_lstm.epochs": 2,
+    "tuning.convlstm.epochs": 2,
 }
 
 
@@ -36,8 +43,12 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
     yaml = YAML()
     content = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in changes.items():
-        section, leaf = key.split(".")
-        content[section][leaf] = value
+        *sections, leaf = key.split(".")
+        section = reduce(getitem, sections, content)
+        if isinstance(value, list):
+            section[leaf][:] = value  # In place, so that it stays on its line.
+        else:
+            section[leaf] = value
     with path.open("w", encoding="utf-8") as stream:
         yaml.dump(content, stream)
 
@@ -101,7 +112,9 @@ def clone_with(changes: dict[str, Any], folder: Path) -> Path:
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of this Python's environment in `folder`, without what would point it at another store."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING", "OPTUNA_"))
+    }
     paths = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(
         command, cwd=folder, env=inherited | paths | environment, capture_output=True, text=True, check=False

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 
 from motionbench.data.patterns import check_paths
 from motionbench.errors import UserError
-from motionbench.params import MODEL_NAMES, Params, load_params
+from motionbench.params import MODEL_NAMES, Params, TuningParams, load_params
 from tests.conftest import ROOT, run
 
 Load = Callable[[dict[str, Any]], Params]
@@ -33,6 +34,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cnn_lstm.filters": [5, 5]}, "cnn_lstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),
     ({"cnn_lstm.filters": [5, -5, 5]}, "cnn_lstm.filters.1: -5 is not allowed"),
     ({"cnn_lstm.learning_rate": 0}, "cnn_lstm.learning_rate: 0 is not allowed"),
+    ({"tuning.keep": 0.0}, "tuning.keep: 0.0 is not allowed: input should be greater than 0"),
+    ({"tuning.objective": "accuracy"}, "tuning.objective: 'accuracy' is not allowed"),
+    ({"tuning.study": "../a"}, "tuning.study: '../a' is not allowed"),
+    ({"tuning.convlstm.space.filters": {"lo": 2}}, "space.filters.lo: 2: unknown key; known here: choices, low, high"),
+    ({"tuning.convlstm.space.filters": {"low": 2}}, "either choices, or low and high, are needed"),
+    ({"tuning.convlstm.space.filters": {"low": 3, "high": 2}}, "low must not exceed high"),
+    ({"tuning.convlstm.space.filters": {"low": 3, "high": 4.5}}, "low and high must both be whole numbers or both not"),
+    ({"tuning.convlstm.space.filters": {"choices": [3, 3]}}, "choices must differ"),
+    ({"tuning.convlstm.space": {}}, "tuning.convlstm.space: {} is not allowed"),
     (
         {"convlstm.kernel_sizes": [4, 8, 13]},
         "convlstm.kernel_sizes: [4, 8, 13] is not allowed: must be at most 12 at la",
@@ -96,13 +106,14 @@ def test_params_cannot_change_later() -> None:
 
 
 def test_every_model_has_a_section() -> None:
-    sections = set(Params.model_fields) - {"data", "training"}
+    sections = set(Params.model_fields) - {"data", "training", "tuning"}
     assert sections == set(MODEL_NAMES)
+    assert {key for key in TuningParams.model_fields if key.endswith("lstm")} == set(MODEL_NAMES)
 
 
 def test_every_key_carries_a_comment() -> None:
     for line in (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines():
-        if line.startswith("  ") and ":" in line:
+        if re.match(r" +\w+: [^{]", line):  # Of a search space, the keys are those of the model's section.
             assert " # " in line, line
 
 

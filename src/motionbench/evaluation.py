@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 from motionbench.models import load_model
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
@@ -69,14 +70,30 @@ def measure_cost(path: Path, split: Split, threads: int) -> Cost:
     fix_threads(threads)
     model = load_model(path)
     # One graph for both batch sizes: the ConvLSTM's takes seconds to make.
-    clips = tf.TensorSpec((None, *split.clips.shape[1:]), tf.uint8)
-    infer = tf.function(lambda clips: model(clips, training=False), input_signature=[clips])
-    single = tf.constant(np.resize(split.clips, (1, *split.clips.shape[1:])))
+    infer = _as_graph(model, split.clips)
     batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
     return Cost(
-        latency_milliseconds=1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20),
+        latency_milliseconds=_latency(infer, split.clips),
         clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=3),
     )
+
+
+def measure_latency(model: keras.Model, clips: Clips) -> float:
+    """Return how many milliseconds classifying one clip alone takes; a model's weights make no difference."""
+    return _latency(_as_graph(model, clips), clips)
+
+
+def _as_graph(model: keras.Model, clips: Clips) -> Callable[[tf.Tensor], tf.Tensor]:
+    signature = tf.TensorSpec((None, *clips.shape[1:]), tf.uint8)
+    infer: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+        lambda clips: model(clips, training=False), input_signature=[signature]
+    )
+    return infer
+
+
+def _latency(infer: Callable[[tf.Tensor], tf.Tensor], clips: Clips) -> float:
+    single = tf.constant(clips[:1])
+    return 1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20)
 
 
 def count_flops(model: keras.Model) -> int:

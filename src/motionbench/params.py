@@ -1,6 +1,7 @@
 """params.yaml as frozen, typed, checked objects."""
 
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -95,6 +96,66 @@ class ConvLstmParams(ModelParams):
     """The ConvLSTM."""
 
 
+class Domain(Section):
+    """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
+
+    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1)] | None = None
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_one_kind(self) -> Self:
+        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
+            raise ValueError("either choices, or low and high, are needed")
+        if self.low is not None and self.high is not None:
+            if type(self.low) is not type(self.high):
+                raise ValueError("low and high must both be whole numbers or both not")
+            if self.low > self.high or (self.log and self.low <= 0):
+                raise ValueError("low must not exceed high, and must be above 0 with log")
+        elif self.log or len(set(self.choices or ())) < len(self.choices or ()):
+            raise ValueError("choices must differ, and log is for a range")
+        return self
+
+    def __contains__(self, value: object) -> bool:
+        """Tell whether the search could choose `value`."""
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, type(self.low)) and self.low <= value <= self.high
+
+
+class SearchParams(Section):
+    """The search for one model's parameters."""
+
+    epochs: PositiveInt
+    space: Annotated[dict[str, Domain], Field(min_length=1)]
+    """By key of the model's section. In a key that holds a list, each layer gets a value of its own."""
+
+
+class TuningParams(Section):
+    """The search that `make tune` runs."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    objective: Literal["loss", "pareto"]
+    trials: PositiveInt
+    workers: PositiveInt
+    replicates: PositiveInt
+    seed: NonNegativeInt
+    startup_trials: NonNegativeInt
+    warmup_epochs: NonNegativeInt
+    keep: Annotated[float, Field(gt=0, le=1)]
+    cnn_lstm: SearchParams
+    convlstm: SearchParams
+
+    def model(self, name: str) -> SearchParams:
+        """Return the search for the model called `name`."""
+        section = getattr(self, name)
+        assert isinstance(section, SearchParams)
+        return section
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -102,6 +163,7 @@ class Params(Section):
     training: TrainingParams
     cnn_lstm: CnnLstmParams
     convlstm: ConvLstmParams
+    tuning: TuningParams
 
     @model_validator(mode="after")
     def _check_layers_fit_frames(self) -> Self:
@@ -157,6 +219,56 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise UserError(f"{path}: {_first_line(error)}") from error
 
 
+def check_search_space(params: Params, model_name: str, path: Path = Path("params.yaml")) -> None:
+    """Check that every value in a model's search space can work, and that today's values are in it.
+
+    Raises:
+        UserError: naming file, key, value and what is allowed.
+    """
+    model = params.model(model_name)
+    for key, domain in params.tuning.model(model_name).space.items():
+        location = f"tuning.{model_name}.space.{key}"
+        known = [field for field in type(model).model_fields if field != "epochs"]
+        if key not in known:
+            raise UserError(f"{path}: {location}: unknown key; known here: {', '.join(known)}")
+        current = getattr(model, key)
+        try:
+            for value in domain.choices or (domain.low, domain.high):
+                changed = {key: (value,) * len(current) if isinstance(current, tuple) else value}
+                _check_layers("", type(model).model_validate(model.model_dump() | changed), params.data)
+            for value in current if isinstance(current, tuple) else (current,):
+                if value not in domain:
+                    _refuse("", model_name, f"wide enough to hold today's {model_name}.{key}: {value}")
+        except ValidationError as error:
+            raise UserError(
+                f"{path}: {location}: {value!r} is not allowed: {error.errors()[0]['msg'].lower()}"
+            ) from error
+        except _RefusedError as error:
+            allowed = str(error).rpartition(" must be ")[2]
+            raise UserError(f"{path}: {location}: {_describe(domain)} is not allowed: must be {allowed}") from error
+
+
+def _describe(domain: Domain) -> str:
+    return str(domain.model_dump(exclude_defaults=True)).replace("'", "")
+
+
+def with_values(text: str, model_name: str, values: Mapping[str, Any]) -> str:
+    """Return params.yaml's text with other values in a model's section; comments, order and style stay."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # no line is broken
+    content = yaml.load(text)
+    for key, value in values.items():
+        section = content[model_name]
+        if isinstance(value, list):
+            section[key][:] = value  # In place, so that the list stays on its line.
+        else:
+            section[key] = value
+    stream = StringIO()
+    yaml.dump(content, stream)
+    return stream.getvalue()
+
+
 def stage_params(params: Params, stage: str, path: Path = Path("dvc.yaml")) -> dict[str, Any]:
     """Return the parameters that dvc.yaml declares for `stage`, flat: {"data.seed": 0, ...}."""
     declared = _read_yaml(path)["stages"][stage]["params"]
@@ -197,6 +309,7 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         section: Any = Params
         for part in location[:-1]:
-            section = section.model_fields[part].annotation
+            # Below a space, which is a dict by key, stand domains.
+            section = section.model_fields[part].annotation if hasattr(section, "model_fields") else Domain
         return f"{key}: {first['input']!r}: unknown key; known here: {', '.join(section.model_fields)}{more}"
     return f"{key}: {first['input']!r} is not allowed: {first['msg'].lower()}{more}"

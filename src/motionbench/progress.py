@@ -1,4 +1,4 @@
-"""How far the replicates are: bars on a terminal, one quiet line an epoch elsewhere."""
+"""How far replicates and trials are: bars on a terminal, one quiet line an epoch or a trial elsewhere."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,5 +42,28 @@ def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterat
                     f"validation accuracy {epoch['validation_accuracy']:.4f}",
                     flush=True,
                 )
+
+        yield show
+
+
+@contextmanager
+def trial_progress(study_name: str, total: int) -> Iterator[Callable[[int, int, float | None, str], None]]:
+    """Yield a function that shows how many trials are done, how many of them pruned, the best loss, and a quiet line.
+
+    The line is printed only where there is no terminal.
+    """
+    console = Console()
+    measured = "{task.fields[pruned]} pruned, best {task.fields[best]}"
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(measured),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(study_name, total=total, pruned=0, best="-")
+
+        def show(done: int, pruned: int, best: float | None, line: str) -> None:
+            progress.update(bar, completed=done, pruned=pruned, best="-" if best is None else f"{best:.4f}")
+            if not console.is_terminal and line:
+                print(f"{study_name}: {line} ({done} of {total} done)", flush=True)
 
         yield show

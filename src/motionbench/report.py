@@ -66,6 +66,18 @@ def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:
     return rows
 
 
+def search_notes(models: Models) -> list[str]:
+    """Say of each model whose parameters come from a search how the search's promise was kept."""
+    return [
+        f"The parameters of {name} are those of trial {search['number']} of study {search['study']}, the best of "
+        f"{search['trials']}, with a validation loss of {search['validation_loss']:.4f}. At the epochs at which the "
+        f"retrained replicates ended, the trial had {search['promised']:.4f} and they have {search['retrained']:.4f}: "
+        f"an optimism gap of {search['retrained'] - search['promised']:+.4f} nats."
+        for name, model in models.items()
+        if (search := model["search"])
+    ]
+
+
 def print_summary(models: Models, report: Path) -> None:
     """Print the summary table, the verdict and where the report is."""
     table = Table("", *models, title="on the test split")
@@ -73,7 +85,7 @@ def print_summary(models: Models, report: Path) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"{verdict(models)}\nThe report: {report}", soft_wrap=True)
+    console.print("\n".join([verdict(models), *search_notes(models), f"The report: {report}"]), soft_wrap=True)
 
 
 def draw_pictures(
@@ -107,6 +119,7 @@ def write_reports(folder: Path, models: Models, class_names: Sequence[str], pict
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(
             verdict=verdict(models),
+            searches=search_notes(models),
             models=list(models),
             summary=summary_rows(models),
             classes=class_rows(models, class_names),

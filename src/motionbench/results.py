@@ -3,11 +3,13 @@
 What is measured with a clock stands in files of its own: the others are the same in every run.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+import numpy as np
 import pandas as pd
 
 from motionbench.errors import UserError
@@ -17,6 +19,10 @@ from motionbench.statistics import proportion_interval
 if TYPE_CHECKING:
     from motionbench.evaluation import Cost, Scores
     from motionbench.training import Replicate
+
+
+APPLIED = Path("metrics/tuning/applied.json")
+"""By model, the search whose best trial params.yaml holds, as `tuning.outcome` describes it."""
 
 
 class Training(NamedTuple):
@@ -31,6 +37,21 @@ class Training(NamedTuple):
     """Of training, mean over the replicates."""
 
 
+class Search(TypedDict):
+    """The search that a model's parameters come from, and how its promise was kept."""
+
+    study: str
+    trials: int
+    number: int
+    """Of the best trial."""
+    validation_loss: float
+    """Of the best trial, at the end of its epochs, as the search ranked it."""
+    promised: float
+    """The best trial's validation loss at the epochs at which the retrained replicates ended, mean."""
+    retrained: float
+    """The retrained replicates' validation loss then; the rest is what the search's luck had added."""
+
+
 class ModelResult(TypedDict):
     """What the comparison knows of a model."""
 
@@ -43,6 +64,7 @@ class ModelResult(TypedDict):
     best_epochs: list[int]
     training_seconds: float
     cost: "Cost"
+    search: Search | None
     replicates: "list[Scores]"
 
 
@@ -88,7 +110,38 @@ def read_training(model_name: str, folder: Path, timing: Path) -> Training:
         raise UserError(f"{folder}: {reason}") from error
 
 
-def describe_model(training: Training, scores: "list[Scores]", cost: "Cost") -> ModelResult:
+def read_search(model_name: str, section: Mapping[str, Any], history: pd.DataFrame) -> Search | None:
+    """Return what is known of the search that `section`, the model's parameters, comes from; None if from none.
+
+    Losses are compared at equal epochs, each the lowest so far: the search trains for a fixed number of them, the
+    stages until a loss is good enough.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    try:
+        applied = read_json(APPLIED).get(model_name)
+        if applied is None or applied["section"] != json.loads(json.dumps(section)):
+            return None
+        lowest = history.sort_values("epoch").groupby("seed")["validation_loss"].agg(list)
+        curve = np.minimum.accumulate(applied["curve"])
+        ends = [min(len(losses), len(curve)) for losses in lowest]
+        return Search(
+            study=applied["study"],
+            trials=applied["trials"],
+            number=applied["number"],
+            validation_loss=applied["validation_loss"],
+            promised=mean(float(curve[end - 1]) for end in ends),
+            retrained=mean(min(losses[:end]) for losses, end in zip(lowest, ends, strict=True)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"not readable ({type(error).__name__}); write it again: make tune-apply MODEL={model_name}"
+        raise UserError(f"{APPLIED}: {reason}") from error
+
+
+def describe_model(
+    training: Training, scores: "list[Scores]", cost: "Cost", search: Search | None = None
+) -> ModelResult:
     """Join what is known of one model."""
     intervals = [proportion_interval(score["correct"], score["clips"]) for score in scores]
     return ModelResult(
@@ -99,6 +152,7 @@ def describe_model(training: Training, scores: "list[Scores]", cost: "Cost") -> 
         best_epochs=training.best_epochs,
         training_seconds=training.seconds,
         cost=cost,
+        search=search,
         replicates=scores,
     )
 

@@ -1,11 +1,10 @@
-"""The stages' runs in MLflow: a view of what the stages write to files, never their source.
+"""The stages' and searches' runs in MLflow: a view of what they write to files, never their source.
 
 The store is `MLFLOW_TRACKING_URI`, by default sqlite:///mlflow.db at the repository's root, where a plain
 `mlflow ui` finds it.
 """
 
 import os
-import socket
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
-import psutil
 from filelock import FileLock
 from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.errors import UserError
+from motionbench.processes import is_gone, this_process
 
 EXPERIMENT = "motionbench"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
@@ -52,13 +52,67 @@ def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator[str]:
 @contextmanager
 def child_run(parent: str, name: str, params: Mapping[str, Any]) -> Iterator[str]:
     """Open a run below `parent` with the parent's tags, yield its id, and end it as `stage_run` does."""
+    run_id = _start_child_run(parent, name, params)
+    with _ended_as_the_block(partial(mlflow.MlflowClient().set_terminated, run_id)):
+        yield run_id
+
+
+def start_trial_run(parent: str, study: str, number: int, params: Mapping[str, Any]) -> str:
+    """Start the run of a study's trial, and return its id; `end_trial_run` ends it."""
+    tags = {"tuning.role": "trial", "tuning.number": str(number), "tuning.state": "running"}
+    return _start_child_run(parent, f"{study} trial {number}", params, tags)
+
+
+def _start_child_run(
+    parent: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str] = MappingProxyType({})
+) -> str:
     client = mlflow.MlflowClient()
     above = client.get_run(parent)
-    tags = {**above.data.tags, "mlflow.runName": name, "mlflow.parentRunId": parent}
-    run_id = client.create_run(above.info.experiment_id, tags=tags).info.run_id
-    with _ended_as_the_block(partial(client.set_terminated, run_id)):
-        mlflow.log_params(dict(params), run_id=run_id)
-        yield run_id
+    tags = {**above.data.tags, **tags, "mlflow.runName": name, "mlflow.parentRunId": parent}
+    run_id: str = client.create_run(above.info.experiment_id, tags=tags).info.run_id
+    mlflow.log_params(dict(params), run_id=run_id)
+    return run_id
+
+
+def end_trial_run(
+    run_id: str, state: Literal["completed", "pruned", "failed", "retried"], attributes: Mapping[str, Any]
+) -> None:
+    """End a trial's run, tagged with its state, its numeric attributes as metrics."""
+    client = mlflow.MlflowClient()
+    mlflow.log_metrics({k: v for k, v in attributes.items() if isinstance(v, int | float)}, run_id=run_id)
+    client.set_tag(run_id, "tuning.state", state)
+    if "failure" in attributes:
+        client.set_tag(run_id, "tuning.failure", attributes["failure"])
+    statuses = {"completed": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "retried": "KILLED"}
+    client.set_terminated(run_id, statuses[state])
+
+
+@contextmanager
+def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[str]:
+    """Run the block as MLflow's active run of a study, one and the same whenever the study goes on, and yield its id.
+
+    It ends as a stage's run does.
+
+    Raises:
+        UserError: if the store cannot be opened.
+    """
+    experiment_id = _open_store()
+    _end_abandoned_runs(experiment_id)
+    with FileLock(_root() / "mlruns" / ".lock"):
+        runs: list[Run] = mlflow.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`tuning.id` = '{study_id}' and tags.`tuning.role` = 'study'",
+            output_format="list",
+        )
+        tags = {**_provenance("tune"), "tuning.study": study, "tuning.id": study_id, "tuning.role": "study"}
+        if runs:
+            run = mlflow.start_run(run_id=runs[0].info.run_id)
+            mlflow.set_tags(tags)
+        else:
+            run = mlflow.start_run(experiment_id=experiment_id, run_name=f"tune {study}", tags=tags)
+            mlflow.log_params(dict(params))
+    with _ended_as_the_block(mlflow.end_run):
+        yield run.info.run_id
 
 
 @contextmanager
@@ -128,10 +182,14 @@ def log_model(
         )
 
 
+def _root() -> Path:
+    """Return the repository's root, also where DVC runs an experiment in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
 def _open_store() -> str:
     """Point mlflow at the store, create the experiment where it is new, and return the experiment's id."""
-    # DVC_ROOT is the repository even where DVC runs an experiment in a temporary copy of it.
-    root = Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    root = _root()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     artifacts = root / "mlruns"
@@ -157,19 +215,12 @@ def _open_store() -> str:
 
 def _end_abandoned_runs(experiment_id: str) -> None:
     """Mark as KILLED the runs whose process on this machine ended without a word, as by SIGKILL."""
-    query = f"attributes.status = 'RUNNING' and tags.`process.host` = '{socket.gethostname()}'"
-    runs: list[Run] = mlflow.search_runs([experiment_id], filter_string=query, output_format="list")
+    runs: list[Run] = mlflow.search_runs(
+        [experiment_id], filter_string="attributes.status = 'RUNNING'", output_format="list"
+    )
     for run in runs:
-        identity = int(run.data.tags["process.id"]), run.data.tags["process.started"]
-        if not psutil.pid_exists(identity[0]) or identity[1] != _process_started(identity[0]):
+        if is_gone({key: run.data.tags[f"process.{key}"] for key in this_process()}):
             mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-
-
-def _process_started(process_id: int) -> str:
-    try:
-        return str(psutil.Process(process_id).create_time())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def _provenance(stage: str) -> dict[str, str]:
@@ -180,9 +231,7 @@ def _provenance(stage: str) -> dict[str, str]:
         "git.dirty": str(bool(changes)).lower(),
         "dvc.stage": stage,
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "process.host": socket.gethostname(),
-        "process.id": str(os.getpid()),
-        "process.started": _process_started(os.getpid()),
+        **{f"process.{key}": value for key, value in this_process().items()},
     }
 
 

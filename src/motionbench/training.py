@@ -136,18 +136,17 @@ def train_replicate(
     # A process may train several replicates: without this, layer names count on from the last one.
     keras.utils.clear_session()
     history: list[Epoch] = []
+    best: Epoch | None = None
     ends = [time.perf_counter()]
     for model, epoch in fit_epochs(model_name, seed, model_params, train, validation):
         history.append(epoch)
         ends.append(time.perf_counter())
         report(epoch)
-        if epoch["epoch"] == 1 or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
+        if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
             best, best_weights = epoch, model.get_weights()
-        if (
-            epoch["validation_loss"] <= training.target_loss
-            or epoch["epoch"] - best["epoch"] >= training.patience
-        ):
+        if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
             break
+    assert best is not None
     model.set_weights(best_weights)
     save_model(model, path)
     lines: list[str] = []

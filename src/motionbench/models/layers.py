@@ -14,8 +14,8 @@ VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's
 class FoldedTimeDistributed(keras.layers.Wrapper):
     """`keras.layers.TimeDistributed` that folds time into the batch and applies the inner layer once.
 
-    The stock layer loops over the frames in Python; folding trains more than twice as fast (benchmarks/RESULTS.md). Like
-    the stock layer it accepts a whole model as its inner layer.
+    The stock layer loops over the frames in Python; folding trains more than twice as fast (benchmarks/RESULTS.md).
+    Like the stock layer it accepts a whole model as its inner layer.
 
     Input: (batch, time, ...). Output: (batch, time, ...) with the inner layer's trailing shape.
     """

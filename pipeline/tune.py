@@ -77,15 +77,12 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
 
         def on_event(event: Event, trial: "Trial", content: Mapping[str, Any]) -> None:
             if event == "started":
-                name, drawn = (
-                    f"{study.study_name} trial {trial.number}",
-                    {**content, "seeds": trial.user_attrs["seeds"]},
-                )
-                runs[trial.number] = tracking.start_child_run(parent, name, drawn)
+                drawn = {**content, "seeds": trial.user_attrs["seeds"]}
+                runs[trial.number] = tracking.start_trial_run(parent, study.study_name, trial.number, drawn)
             elif event == "epoch":
                 tracking.log_epoch(content, run_id=runs[trial.number])
             else:
-                tracking.end_trial_run(runs.pop(trial.number), event, trial.number, trial.user_attrs)
+                tracking.end_trial_run(runs.pop(trial.number), event, trial.user_attrs)
                 show(*standing(study), f"trial {trial.number} {event}{_detail(content)}")
 
         show(*standing(study), "")

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from motionbench.errors import UserError
 from motionbench.params import Domain, ModelParams, Params
@@ -46,14 +46,7 @@ def open_storage() -> tuple[BaseStorage, str]:
     if not url:
         return JournalStorage(JournalFileBackend(str(JOURNAL))), str(JOURNAL)
     try:
-        storage = RDBStorage(
-            url,
-            # A connection that a server's restart has cut is replaced, not used.
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=_requeue,
-        )
+        return _open_database(url), _without_password(url)
     except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         form = " as postgresql://user:password@host/database" if isinstance(error, ArgumentError | ValueError) else ""
@@ -61,7 +54,26 @@ def open_storage() -> tuple[BaseStorage, str]:
             f"OPTUNA_STORAGE: {_without_password(url)}: cannot be reached ({reason}); start the server, or set an "
             f"address that can{form}, or unset it to search in {JOURNAL}"
         ) from error
-    return storage, _without_password(url)
+
+
+def _open_database(url: str) -> RDBStorage:
+    attempts = 5
+    while True:
+        try:
+            return RDBStorage(
+                url,
+                # A connection that a server's restart has cut is replaced, not used.
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=_requeue,
+            )
+        except (IntegrityError, ProgrammingError):
+            # Two who come to an empty database at once both create its tables, and one of them fails.
+            attempts -= 1
+            if not attempts:
+                raise
+            time.sleep(1)
 
 
 def _without_password(url: str) -> str:

@@ -23,10 +23,11 @@ source: .venv/installed ## run the source's own settings through the same stages
 	  --set-param $(model).learning_rate=0.001)
 	dvc metrics diff HEAD source
 
-bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (an hour; 21 GB of disk)
+bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (two hours; 21 GB of disk)
 	python -m benchmarks.compare_layers
 	python -m benchmarks.whole_run
 	python -m benchmarks.growth
+	python -m benchmarks.search workers overhead trials pruning
 
 tune: .venv/installed ## search better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
 	dvc repro --quiet generate

@@ -1,0 +1,284 @@
+"""What a search costs and gains: workers, overheads, memory, pruning, and its winners trained again from fresh seeds.
+
+python -m benchmarks.search [PART ...] writes benchmarks/search/<part>.json for each part, then benchmarks/SEARCH.md
+from all that are there. Parts: workers, overhead, trials, pruning, and retrained, which needs the best.json of both
+models in reports/tuning/.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import joblib
+import numpy as np
+import optuna
+import psutil
+from scipy.stats import bootstrap
+
+import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
+from benchmarks.compare_layers import processor
+from motionbench.data.splits import read_split, write_split
+from motionbench.files import read_json, write_json
+from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.params import MODEL_NAMES, Params, load_params
+from motionbench.tuning.search import search
+from motionbench.tuning.study import claim_trial, finished, open_storage, open_study
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "search"
+ONE_NETWORK = {"filters": {"choices": [5]}, "learning_rate": {"choices": [0.005]}}  # so that all trials cost the same
+WORKER_COUNTS = (1, 2, 4)
+TRIALS_A_WORKER = 3
+MANY_TRIALS = 50
+STUDIES, STUDY_TRIALS = 5, 24
+FRESH_SEEDS = range(4000, 4010)
+
+
+def main() -> None:
+    """Measure the parts asked for, or all."""
+    parts = {
+        "workers": _workers, "overhead": _overhead, "trials": _trials, "pruning": _pruning, "retrained": _retrained,
+    }  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or parts:
+        write_json(RESULTS / f"{name}.json", parts[name]())
+    measured = {name: read_json(path) for name in parts if (path := RESULTS / f"{name}.json").exists()}
+    (HERE / "SEARCH.md").write_text(_as_markdown(measured), encoding="utf-8")
+
+
+def _params(**changes: Any) -> Params:
+    """Return the repository's parameters with others in the sections tuning and tuning.cnn_lstm."""
+    content = load_params(HERE.parent / "params.yaml").model_dump()
+    for key, value in changes.items():
+        section = content["tuning"]["cnn_lstm"] if key in ("epochs", "space") else content["tuning"]
+        section[key] = value
+    return Params.model_validate(content)
+
+
+def _search(params: Params, trials: int, workers: int, on_event: Any = lambda *_: None) -> dict[str, Any]:
+    """Search for a CNN-LSTM in a folder of its own; return seconds and the finished trials."""
+    with TemporaryDirectory() as folder:
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            for split in ("train", "validation"):
+                Path("data", split).mkdir(parents=True)
+                write_split(Path("data", split), split, params.data)
+            storage, place = open_storage()
+            study = open_study(storage, place, "cnn_lstm", params, {})
+            started = time.perf_counter()
+            search(storage, study, "cnn_lstm", params, trials, workers, on_event)
+            return {"seconds": time.perf_counter() - started, "trials": finished(study)}
+        finally:
+            os.chdir(before)
+
+
+def _workers() -> dict[str, float]:
+    """Trials a minute by number of workers, all trials with the same network and one thread; medians of three."""
+    params = _params(replicates=1, epochs=12, space=ONE_NETWORK, startup_trials=1000)
+    rates: dict[int, list[float]] = {workers: [] for workers in WORKER_COUNTS}
+    for _ in range(3):
+        for workers, each in rates.items():
+            trials = TRIALS_A_WORKER * workers
+            each.append(60 * trials / _search(params, trials, workers)["seconds"])
+    return {str(workers): median(each) for workers, each in rates.items()}
+
+
+def _overhead() -> dict[str, float]:
+    """Seconds that storage and tracking take a trial in a study that has forty, and those of a default trial."""
+    from motionbench import tracking
+
+    params = load_params(HERE.parent / "params.yaml")
+    epochs = params.tuning.cnn_lstm.epochs
+    seconds = []
+    with TemporaryDirectory() as folder:
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            study = open_study(*open_storage(), "cnn_lstm", params, {})
+            with tracking.study_run(study.study_name, "benchmark", study.user_attrs["definition"]) as parent:
+                for number in range(60):
+                    started = time.perf_counter()
+                    trial = claim_trial(study, params, "cnn_lstm", 1000)
+                    assert trial
+                    run_id = tracking.start_trial_run(parent, study.study_name, trial.number, trial.params)
+                    for epoch in range(1, epochs + 1):
+                        measures = {"epoch": epoch, "loss": 1.0, "validation_loss": number / epoch, "accuracy": 0.5}
+                        tracking.log_epoch(measures, run_id=run_id)
+                        trial.report(number / epoch, epoch)
+                        trial.should_prune()
+                    for key in ("parameters", "flops", "latency_milliseconds", "seconds", "peak_megabytes"):
+                        trial.set_user_attr(key, 1.0)
+                    study.tell(trial, number / epochs)
+                    tracking.end_trial_run(run_id, "completed", trial.user_attrs)
+                    seconds.append(time.perf_counter() - started)
+        finally:
+            os.chdir(before)
+    [trial] = _search(_params(space=ONE_NETWORK), 1, 1)["trials"]
+    return {"seconds": median(seconds[20:]), "trial_seconds": trial.user_attrs["seconds"]}
+
+
+def _trials() -> dict[str, Any]:
+    """Time and memory of the first and the last of many short trials."""
+    params = _params(replicates=1, epochs=1, space=ONE_NETWORK, startup_trials=1000)
+    memory: list[float] = []
+
+    def note(event: str, *_: Any) -> None:
+        if event == "completed":
+            memory.append(psutil.Process().memory_info().rss / 1e6)
+
+    trials = _search(params, MANY_TRIALS, joblib.cpu_count(), note)["trials"]
+    ends = {"first": trials[:5], "last": trials[-5:]}
+    return {
+        "searcher_megabytes": {"first": memory[0], "last": memory[-1]},
+        **{
+            key: {end: median(trial.user_attrs[key] for trial in five) for end, five in ends.items()}
+            for key in ("seconds", "peak_megabytes")
+        },
+    }
+
+
+def _pruning() -> list[dict[str, Any]]:
+    """Epochs spent and the best loss found, with and without pruning, by the same seeds."""
+    studies = []
+    for seed in range(STUDIES):
+        row: dict[str, Any] = {"seed": seed}
+        never = {"warmup_epochs": load_params(HERE.parent / "params.yaml").tuning.cnn_lstm.epochs}
+        for name, changes in (("without", never), ("with", {})):
+            found = _search(_params(replicates=1, seed=seed, **changes), STUDY_TRIALS, joblib.cpu_count())
+            completed = [trial.value for trial in found["trials"] if trial.state == optuna.trial.TrialState.COMPLETE]
+            epochs = sum(len(trial.intermediate_values) for trial in found["trials"])
+            row[name] = {"epochs": epochs, "best": min(completed), "seconds": found["seconds"]}
+        print(row, flush=True)
+        studies.append(row)
+    return studies
+
+
+def _retrained() -> dict[str, Any]:
+    """Validation loss and latency of each search's best and of params.yaml, from fresh seeds, for a trial's epochs."""
+    params = load_params(HERE.parent / "params.yaml")
+    results: dict[str, Any] = {}
+    for name in MODEL_NAMES:
+        best = read_json(HERE.parent / "reports/tuning" / name / "best.json")
+        variants = {"params.yaml": {}, "search": best["values"]}
+        tasks = [partial(_train, name, values, seed, params) for seed in FRESH_SEEDS for values in variants.values()]
+        losses = run_side_by_side(tasks, 1)
+        latencies = run_side_by_side([partial(_latency, name, values, params) for values in variants.values()], 4)
+        ours, theirs = losses[1::2], losses[::2]
+        interval = bootstrap(
+            (ours, theirs), lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis), method="percentile", rng=0
+        ).confidence_interval
+        results[name] = {
+            "best": best,
+            "losses": {"params.yaml": theirs, "search": ours},
+            "difference": mean(ours) - mean(theirs),
+            "interval": [float(interval.low), float(interval.high)],
+            "latency_milliseconds": dict(zip(variants, latencies, strict=True)),
+        }
+    return results
+
+
+def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _report: Report) -> float:
+    with discarded_stderr():
+        import keras
+
+        from motionbench.training import fit_epochs, fix_threads
+    fix_threads(1)
+    keras.utils.clear_session()
+    section = params.model(name)
+    changed = {**section.model_dump(), **values, "epochs": params.tuning.model(name).epochs}
+    model = type(section).model_validate(changed)
+    splits = [read_split(HERE.parent / "data" / split, params.data) for split in ("train", "validation")]
+    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, seed, model, *splits))
+
+
+def _latency(name: str, values: Mapping[str, Any], params: Params, _report: Report) -> float:
+    with discarded_stderr():
+        from motionbench.evaluation import measure_latency
+        from motionbench.models import BUILDERS
+        from motionbench.training import fix_threads
+    fix_threads(1)
+    train = read_split(HERE.parent / "data/train", params.data)
+    section = params.model(name)
+    model = type(section).model_validate({**section.model_dump(), **values})
+    built = BUILDERS[name](model, train.clips.shape[1:], len(train.class_names))
+    return median(measure_latency(built, train.clips) for _ in range(5))
+
+
+def _as_markdown(measured: Mapping[str, Any]) -> str:
+    lines = ["# What a search costs and gains", "", f"By `make bench` on {joblib.cpu_count()} cores ({processor()})."]
+    if workers := measured.get("workers"):
+        alone = workers["1"]
+        lines += ["", "## Workers", "", "Trials of one network, one thread each; medians of three searches.", ""]
+        lines += ["| workers | trials a minute | of linear |", "|---|---|---|"]
+        lines += [f"| {n} | {rate:.2f} | {rate / (int(n) * alone):.2f} |" for n, rate in workers.items()]
+    if overhead := measured.get("overhead"):
+        share = overhead["seconds"] / overhead["trial_seconds"]
+        lines += [
+            "", "## Storage and tracking", "",
+            f"What Optuna's journal and MLflow's store take for a trial with all its epochs: {overhead['seconds']:.2f} "
+            f"s, {share:.1%} of the {overhead['trial_seconds']:.0f} s of a trial with today's parameters (cnn_lstm).",
+        ]  # fmt: skip
+    if trials := measured.get("trials"):
+        lines += [
+            "",
+            "## From the first trial to the last",
+            "",
+            f"{MANY_TRIALS} short trials of one network; ends are medians of five.",
+            "",
+        ]
+        lines += ["| | first | last |", "|---|---|---|"]
+        labels = {
+            "seconds": "a trial, s", "peak_megabytes": "a trial's peak memory, MB",
+            "searcher_megabytes": "memory of the process that searches, MB",
+        }  # fmt: skip
+        lines += [f"| {label} | {trials[k]['first']:.1f} | {trials[k]['last']:.1f} |" for k, label in labels.items()]
+    if pruning := measured.get("pruning"):
+        lines += [
+            "", "## Pruning", "",
+            f"{STUDIES} searches of {STUDY_TRIALS} trials for a CNN-LSTM, one replicate each, with and without pruning.",
+            "", "| seed | epochs without | epochs with | share | best loss without | best loss with |",
+            "|---|---|---|---|---|---|",
+        ]  # fmt: skip
+        for row in pruning:
+            lines.append(
+                f"| {row['seed']} | {row['without']['epochs']} | {row['with']['epochs']} "
+                f"| {row['with']['epochs'] / row['without']['epochs']:.0%} "
+                f"| {row['without']['best']:.4f} | {row['with']['best']:.4f} |"
+            )
+        share = median(row["with"]["epochs"] / row["without"]["epochs"] for row in pruning)
+        lines += ["", f"Median: {share:.0%} of the epochs."]
+    if retrained := measured.get("retrained"):
+        lines += [
+            "", "## The winners, trained again", "",
+            f"Each search's best and params.yaml, trained from {len(FRESH_SEEDS)} fresh seeds for a trial's epochs. "
+            "Validation loss in nats, mean; the interval of the difference is a 95 % bootstrap's.",
+            "", "| | params.yaml | search's best | difference | latency, ms |", "|---|---|---|---|---|",
+        ]  # fmt: skip
+        for name, each in retrained.items():
+            means = {variant: mean(losses) for variant, losses in each["losses"].items()}
+            latency = each["latency_milliseconds"]
+            lines.append(
+                f"| {name} | {means['params.yaml']:.4f} | {means['search']:.4f} | {each['difference']:+.4f} "
+                f"({each['interval'][0]:+.4f} to {each['interval'][1]:+.4f}) "
+                f"| {latency['params.yaml']:.1f} and {latency['search']:.1f} |"
+            )
+        for name, each in retrained.items():
+            best = each["best"]
+            values = ", ".join(f"{key} {value}" for key, value in best["values"].items())
+            lines += [
+                "",
+                f"{name}: trial {best['number']} of {best['trials']}, {values}; "
+                f"search loss {best['validation_loss']:.4f}.",
+            ]
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()

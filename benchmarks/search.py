@@ -242,7 +242,7 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
     if pruning := measured.get("pruning"):
         lines += [
             "", "## Pruning", "",
-            f"{STUDIES} searches of {STUDY_TRIALS} trials for a CNN-LSTM, one replicate each, with and without pruning.",
+            f"{STUDIES} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, without and with it.",
             "", "| seed | epochs without | epochs with | share | best loss without | best loss with |",
             "|---|---|---|---|---|---|",
         ]  # fmt: skip

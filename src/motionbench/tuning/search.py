@@ -7,11 +7,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, cast
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from motionbench.errors import UserError
 from motionbench.params import Params
+from motionbench.processes import this_process
 from motionbench.tuning.study import (
     HEARTBEAT_SECONDS,
     claim_trial,
@@ -58,8 +62,8 @@ def search(
             while len(under_way) < workers and (trial := claim_trial(study, params, model_name, trials)):
                 send_heartbeat(storage, trial)
                 connection, started = _start(trial, model_name, params)
-                under_way[connection] = started
                 on_event("started", trial, model_values(trial.params))
+                under_way[connection] = started
             if not under_way and not running(study):
                 if len(finished(study)) >= trials:
                     return
@@ -71,12 +75,22 @@ def search(
                 if _receive(connection, under_way[connection], study, params, on_event):
                     connection.close()
                     under_way.pop(connection).process.join()
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UserError(
+            f"OPTUNA_STORAGE: lost during the search ({reason}); what is done is kept: start the server, and type the "
+            f"same again"
+        ) from error
     except BaseException:
+        for unfinished in running(study):
+            if unfinished.user_attrs.get("owner") == this_process():
+                retry(study, unfinished.number)
         for each in under_way.values():
-            each.process.kill()
-            retry(study, each.trial.number)
             on_event("retried", each.trial, {})
         raise
+    finally:
+        for each in under_way.values():
+            each.process.kill()
 
 
 def _start(trial: Trial, model_name: str, params: Params) -> tuple[Connection, Running]:

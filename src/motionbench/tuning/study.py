@@ -27,7 +27,6 @@ JOURNAL = Path("optuna.journal")
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a shared database, whose owners may be on other machines
 RETRIES = 3  # of a trial whose process died without a word
 OWNERLESS_SECONDS = 30  # after which a trial that nobody has signed was lost by who claimed it
-SETTLED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def open_storage() -> tuple[BaseStorage, str]:

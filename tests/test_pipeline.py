@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import Run
+from ruamel.yaml import YAML
 
 from motionbench.files import folder_md5, read_json
 from tests.conftest import clone_with, edit_params, run
@@ -74,14 +75,11 @@ def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) ->
 
 
 def test_runs_hold_the_declared_parameters_flat(reproduced: Path) -> None:
-    assert stage_runs(reproduced)["compare"].data.params == {
-        "data.clips_per_class": "4",
-        "data.frames": "4",
-        "data.height": "16",
-        "data.width": "20",
-        "training.seeds": "(0, 1)",
-        "training.threads": "1",
-    }
+    stages = YAML(typ="safe").load((reproduced / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage, parent in stage_runs(reproduced).items():
+        assert set(parent.data.params) == set(stages[stage]["params"])
+        assert parent.data.params["data.height"] == "16"
+    assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
 
 
 def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:

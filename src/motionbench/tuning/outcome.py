@@ -1,5 +1,6 @@
 """What a search found: the best trial, tables, figures, and the change to params.yaml that it suggests."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from pathlib import Path
@@ -85,6 +86,10 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
     write_json(folder / "best.json", outcome)
     _as_frame(study).to_csv(folder / "trials.csv", index=False)
     mpl.use("agg")  # No window is opened.
+    # Low values are what is wanted.
+    warnings.filterwarnings(
+        "ignore", message="PedAnovaImportanceEvaluator computes the importances of params to achieve"
+    )
     interactive, plain = optuna.visualization, optuna.visualization.matplotlib
     for name, draw, plot in _figures(study, interactive, plain):
         try:

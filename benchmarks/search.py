@@ -267,8 +267,8 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
         lines += [
             "", "## The winners, trained again", "",
             f"Each search's best, params.yaml, and params.yaml with the source's step ({SOURCE_STEP}), all with the "
-            f"same activation and batch size, trained from {len(FRESH_SEEDS)} fresh seeds for a trial's epochs. Validation loss "
-            "in nats, means; the differences are the search's best less the other, with 95 % bootstrap intervals.",
+            f"same activation and batch size, from {len(FRESH_SEEDS)} fresh seeds, for a trial's epochs. Validation "
+            "loss in nats, means; the differences are the search's best less the other, with 95 % bootstrap intervals.",
             "", "| | source's step | params.yaml | search's best | less source's | less params.yaml | latency, ms |",
             "|---|---|---|---|---|---|---|",
         ]  # fmt: skip

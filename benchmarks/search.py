@@ -36,7 +36,7 @@ ONE_NETWORK = {"filters": {"choices": [5]}, "learning_rate": {"choices": [0.005]
 WORKER_COUNTS = (1, 2, 4)
 TRIALS_A_WORKER = 3
 MANY_TRIALS = 50
-STUDIES, STUDY_TRIALS = 5, 24
+STUDIES, STUDY_TRIALS, STUDY_CLIPS = 5, 30, 10
 FRESH_SEEDS = range(4000, 4010)
 SOURCE_STEP = 0.001  # of Adam
 
@@ -54,11 +54,11 @@ def main() -> None:
 
 
 def _params(**changes: Any) -> Params:
-    """Return the repository's parameters with others in the sections tuning and tuning.cnn_lstm."""
+    """Return the repository's parameters with others in the sections data, tuning and tuning.cnn_lstm."""
     content = load_params(HERE.parent / "params.yaml").model_dump()
+    places = {"clips_per_class": content["data"]} | dict.fromkeys(("epochs", "space"), content["tuning"]["cnn_lstm"])
     for key, value in changes.items():
-        section = content["tuning"]["cnn_lstm"] if key in ("epochs", "space") else content["tuning"]
-        section[key] = value
+        places.get(key, content["tuning"])[key] = value
     return Params.model_validate(content)
 
 
@@ -152,7 +152,8 @@ def _pruning() -> list[dict[str, Any]]:
         row: dict[str, Any] = {"seed": seed}
         never = {"warmup_epochs": load_params(HERE.parent / "params.yaml").tuning.cnn_lstm.epochs}
         for name, changes in (("without", never), ("with", {})):
-            found = _search(_params(replicates=1, seed=seed, **changes), STUDY_TRIALS, joblib.cpu_count())
+            params = _params(replicates=1, seed=seed, clips_per_class=STUDY_CLIPS, **changes)
+            found = _search(params, STUDY_TRIALS, joblib.cpu_count())
             completed = [trial.value for trial in found["trials"] if trial.state == optuna.trial.TrialState.COMPLETE]
             epochs = sum(len(trial.intermediate_values) for trial in found["trials"])
             row[name] = {"epochs": epochs, "best": min(completed), "seconds": found["seconds"]}
@@ -251,7 +252,8 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
     if pruning := measured.get("pruning"):
         lines += [
             "", "## Pruning", "",
-            f"{STUDIES} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, without and with it.",
+            f"{STUDIES} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, on {STUDY_CLIPS} clips a "
+            "class, without and with it.",
             "", "| seed | epochs without | epochs with | share | best loss without | best loss with |",
             "|---|---|---|---|---|---|",
         ]  # fmt: skip

@@ -161,20 +161,20 @@ def test_a_study_with_another_meaning_is_refused(
 
 @pytest.mark.usefixtures("in_a_folder")
 @pytest.mark.parametrize(
-    ("settings", "losses", "first_pruned"),
+    ("settings", "loss", "first_pruned"),
     [
-        ({}, [0.9] * 5, None),  # startup_trials: eight must complete first
-        ({"tuning.startup_trials": 2}, [0.9] * 5, 3),  # warmup_epochs: two
-        ({"tuning.startup_trials": 2, "tuning.warmup_epochs": 3}, [0.9] * 5, 4),
-        ({"tuning.startup_trials": 2, "tuning.keep": 0.5}, [0.25] * 5, None),
-        ({"tuning.startup_trials": 2, "tuning.keep": 0.25}, [0.25] * 5, 3),
-        ({"tuning.startup_trials": 2, "tuning.objective": "pareto"}, [0.9] * 5, None),
+        ({}, 0.9, 3),
+        ({"tuning.startup_trials": 6}, 0.9, None),
+        ({"tuning.warmup_epochs": 3}, 0.9, 4),
+        ({"tuning.keep": 0.25}, 0.25, 3),
+        ({"tuning.keep": 0.5}, 0.25, None),
+        ({"tuning.objective": "pareto"}, 0.9, None),
     ],
 )
 def test_pruning_waits_for_trials_and_epochs_and_keeps_a_share(
-    settings: dict[str, Any], losses: list[float], first_pruned: int | None, params_with: Load
+    settings: dict[str, Any], loss: float, first_pruned: int | None, params_with: Load
 ) -> None:
-    params = params_with(settings)
+    params = params_with({"tuning.startup_trials": 5, "tuning.warmup_epochs": 2, **settings})
     study = opened(params)
     pareto = params.tuning.objective == "pareto"
     for final in (0.1, 0.3, 0.5, 0.7, 0.2):
@@ -187,7 +187,7 @@ def test_pruning_waits_for_trials_and_epochs_and_keeps_a_share(
     trial = claim_trial(study, params, "convlstm", 6)
     assert trial
     pruned = []
-    for epoch, loss in enumerate(losses, start=1):
+    for epoch in range(1, 6):
         if not pareto:
             trial.report(loss, epoch)
             pruned += [epoch] if trial.should_prune() else []

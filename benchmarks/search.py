@@ -36,7 +36,7 @@ ONE_NETWORK = {"filters": {"choices": [5]}, "learning_rate": {"choices": [0.005]
 WORKER_COUNTS = (1, 2, 4)
 TRIALS_A_WORKER = 3
 MANY_TRIALS = 50
-STUDIES, STUDY_TRIALS, STUDY_CLIPS = 5, 30, 10
+STUDIES, STUDY_TRIALS, STUDY_CLIPS = 5, 24, 10
 FRESH_SEEDS = range(4000, 4010)
 SOURCE_STEP = 0.001  # of Adam
 

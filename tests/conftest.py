@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,6 +109,11 @@ def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     ):
         subprocess.run(["git", *arguments], cwd=clone, check=True)
     return clone
+
+
+def allow_interrupts() -> None:
+    """Heed SIGINT, which whoever runs the tests in the background has had ignored: for `Popen`'s `preexec_fn`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from motionbench.files import folder_md5, read_json
-from tests.conftest import clone_with, edit_params, run
+from tests.conftest import allow_interrupts, clone_with, edit_params, run
 
 STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "compare"]
 
@@ -191,7 +191,7 @@ def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.train", "convlstm"],
-        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
     )  # fmt: skip
     assert process.stdout
     assert "epoch 1" in process.stdout.readline()

@@ -26,7 +26,7 @@ from motionbench.params import Params, check_search_space, load_params, with_val
 from motionbench.tuning.outcome import best_trial, read_outcome
 from motionbench.tuning.study import claim_trial, finished, model_values, open_storage, open_study, retry, running
 from motionbench.tuning.trial import seeds_of
-from tests.conftest import ROOT, TINY, clone_with, edit_params, run
+from tests.conftest import ROOT, TINY, allow_interrupts, clone_with, edit_params, run
 
 Load = Callable[[dict[str, Any]], Params]
 DATA = {"train": "1", "validation": "2"}
@@ -406,7 +406,7 @@ def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "2"],
-        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(in_the_middle(workspace)) < 2:

@@ -402,7 +402,7 @@ def test_a_storage_that_cannot_be_reached_is_named_without_its_password(url: str
 def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A search of four trials, each of which is to take a while, two of them under way."""
     # Many epochs, so that there is a middle; none is pruned.
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 60, "tuning.startup_trials": 50})
+    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 40, "tuning.startup_trials": 50})
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "2"],
@@ -519,7 +519,7 @@ def test_two_machines_that_share_a_database_complete_one_study_together(
         clones.append(clone_with(TINY, tmp_path / name))
         assert run(clones[-1], "python", "-m", "pipeline.generate").returncode == 0
     environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
-    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "8", "--workers", "1"]
+    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "5", "--workers", "1"]
     processes = [
         subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for clone in clones
@@ -530,7 +530,7 @@ def test_two_machines_that_share_a_database_complete_one_study_together(
         assert "+++ params.yaml" in stdout
     trials = optuna.load_study(study_name="first.cnn_lstm", storage=postgresql.get_uri()).trials
     done = {trial.number for trial in trials if trial.state != TrialState.WAITING}
-    assert len(done) == 8
+    assert len(done) == 5
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
     shares = [{int(child.data.tags["tuning.number"]) for child in mlflow_runs(clone, "trial")} for clone in clones]
     assert all(shares)
@@ -586,7 +586,7 @@ def test_a_diverging_trial_fails_alone_and_the_study_goes_on(workspace: Path) ->
 def test_two_objectives_give_a_front_and_prune_nothing(workspace: Path) -> None:
     edit_params(workspace / "params.yaml", {"tuning.objective": "pareto"})
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "convlstm", "--trials", "4", "--workers", "2")
+    done = tune(workspace, "--model", "convlstm", "--trials", "3", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the front of validation loss and latency" in done.stdout
     study = study_in(workspace, "convlstm")

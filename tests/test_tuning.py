@@ -402,49 +402,36 @@ def test_a_storage_that_cannot_be_reached_is_named_without_its_password(url: str
 def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A search of four trials, each of which is to take a while, two of them under way."""
     # Many epochs, so that there is a middle; none is pruned.
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 40, "tuning.startup_trials": 50})
+    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 100, "tuning.startup_trials": 50})
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "2"],
         cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(in_the_middle(workspace)) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
+    await_two_in_the_middle(workspace, process)
     yield workspace, process
     if process.poll() is None:
         process.kill()
 
 
+def await_two_in_the_middle(workspace: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while len(in_the_middle(workspace)) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+
+
 def in_the_middle(workspace: Path) -> list[int]:
-    """Return the process ids of trials that have finished epochs and have more to do."""
+    """Return the process ids of the trials under way, the furthest first, if that one has finished epochs."""
     if not (workspace / "optuna.journal").exists():
         return []
     try:
-        trials = study_in(workspace).trials
+        trials = [trial for trial in running(study_in(workspace)) if "process" in trial.user_attrs]
     except KeyError:
         return []
-    under_way = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.intermediate_values]
-    return [trial.user_attrs["process"] for trial in under_way]
-
-
-def resume(workspace: Path) -> list[optuna.trial.FrozenTrial]:
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return study_in(workspace).trials
-
-
-def check_four_finished(trials: list[optuna.trial.FrozenTrial], retried: int) -> None:
-    states = [trial.state for trial in trials]
-    assert states.count(TrialState.COMPLETE) == 4
-    assert states.count(TrialState.FAIL) == retried
-    assert len(states) == 4 + retried
-    completed = [str(trial.params) for trial in trials if trial.state == TrialState.COMPLETE]
-    for trial in trials:
-        if trial.state == TrialState.FAIL:  # Its values were tried again, and none is tried twice.
-            assert completed.count(str(trial.params)) == 1
+    trials.sort(key=lambda trial: -len(trial.intermediate_values))
+    return [trial.user_attrs["process"] for trial in trials] if trials and trials[0].intermediate_values else []
 
 
 @pytest.mark.slow
@@ -457,8 +444,7 @@ def test_killed_workers_and_a_killed_search_cost_their_trials_one_more_try(
     assert process.stdout
     assert re.search("trial . retried", process.stdout.readline())
     assert psutil.pid_exists(other)  # A killed worker costs its own trial alone.
-    while len(in_the_middle(workspace)) < 2:
-        time.sleep(0.2)
+    await_two_in_the_middle(workspace, process)
     workers = in_the_middle(workspace)
     process.kill()
     process.communicate(timeout=60)

@@ -1,8 +1,10 @@
 """The search: trials side by side, each in a process of its own, until the study has as many as it is to have."""
 
 import multiprocessing
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, cast
@@ -50,47 +52,66 @@ def search(
     Of each trial of this process, `on_event` is told that it started (with its values), each epoch (with its measures)
     and how it ended. If the search is interrupted, the trials under way are put back into the queue.
     """
-    under_way: dict[Connection, Running] = {}
-    heartbeat = 0.0
+    with _deferred_interrupts() as interrupted:
+        under_way: dict[Connection, Running] = {}
+        heartbeat = 0.0
+        try:
+            while not interrupted():
+                if time.monotonic() - heartbeat > HEARTBEAT_SECONDS:
+                    retry_abandoned(study)
+                    for each in under_way.values():
+                        send_heartbeat(storage, each.trial)
+                    heartbeat = time.monotonic()
+                while len(under_way) < workers and (trial := claim_trial(study, params, model_name, trials)):
+                    send_heartbeat(storage, trial)
+                    connection, started = _start(trial, model_name, params)
+                    on_event("started", trial, model_values(trial.params))
+                    under_way[connection] = started
+                if not under_way and not running(study):
+                    if len(finished(study)) >= trials:
+                        return
+                    continue
+                if not under_way:
+                    time.sleep(POLL_SECONDS)
+                for ready in wait(list(under_way), timeout=POLL_SECONDS):
+                    connection = cast(Connection, ready)  # wait() takes other things too.
+                    if _receive(connection, under_way[connection], study, params, on_event):
+                        connection.close()
+                        under_way.pop(connection).process.join()
+            raise KeyboardInterrupt
+        except (SQLAlchemyError, StorageInternalError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise UserError(
+                f"OPTUNA_STORAGE: lost during the search ({reason}); what is done is kept: start the server, and "
+                f"type the same again"
+            ) from error
+        except BaseException:
+            for unfinished in running(study):
+                if unfinished.user_attrs.get("owner") == this_process():
+                    retry(study, unfinished.number)
+            for each in under_way.values():
+                on_event("retried", each.trial, {})
+            raise
+        finally:
+            for each in under_way.values():
+                each.process.kill()
+
+
+@contextmanager
+def _deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether SIGINT or SIGTERM has come.
+
+    Raised wherever they happen to come, they would leave the storage in the middle of something, unfit for what is
+    still to be written.
+    """
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
-        while True:
-            if time.monotonic() - heartbeat > HEARTBEAT_SECONDS:
-                retry_abandoned(study)
-                for each in under_way.values():
-                    send_heartbeat(storage, each.trial)
-                heartbeat = time.monotonic()
-            while len(under_way) < workers and (trial := claim_trial(study, params, model_name, trials)):
-                send_heartbeat(storage, trial)
-                connection, started = _start(trial, model_name, params)
-                on_event("started", trial, model_values(trial.params))
-                under_way[connection] = started
-            if not under_way and not running(study):
-                if len(finished(study)) >= trials:
-                    return
-                continue
-            if not under_way:
-                time.sleep(POLL_SECONDS)
-            for ready in wait(list(under_way), timeout=POLL_SECONDS):
-                connection = cast(Connection, ready)  # wait() takes other things too.
-                if _receive(connection, under_way[connection], study, params, on_event):
-                    connection.close()
-                    under_way.pop(connection).process.join()
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise UserError(
-            f"OPTUNA_STORAGE: lost during the search ({reason}); what is done is kept: start the server, and type the "
-            f"same again"
-        ) from error
-    except BaseException:
-        for unfinished in running(study):
-            if unfinished.user_attrs.get("owner") == this_process():
-                retry(study, unfinished.number)
-        for each in under_way.values():
-            on_event("retried", each.trial, {})
-        raise
+        yield lambda: bool(received)
     finally:
-        for each in under_way.values():
-            each.process.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(trial: Trial, model_name: str, params: Params) -> tuple[Connection, Running]:

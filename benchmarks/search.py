@@ -249,8 +249,8 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
     if pruning := measured.get("pruning"):
         lines += [
             "", "## Pruning", "",
-            f"{len(pruning)} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, on {STUDY_CLIPS} clips a "
-            "class, without and with it.",
+            f"{len(pruning)} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, on {STUDY_CLIPS} "
+            "clips a class, without and with it.",
             "", "| seed | epochs without | epochs with | share | best loss without | best loss with |",
             "|---|---|---|---|---|---|",
         ]  # fmt: skip
@@ -265,8 +265,8 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
     if retrained := measured.get("retrained"):
         lines += [
             "", "## The winners, trained again", "",
-            f"Each search's best and params.yaml, whose layers are the source's, from {len(FRESH_SEEDS)} fresh seeds, for "
-            "a trial's epochs. Validation loss in nats, means; the difference with its 95 % bootstrap interval.",
+            f"Each search's best and params.yaml, whose layers are the source's, from {len(FRESH_SEEDS)} fresh seeds, "
+            "for a trial's epochs. Validation loss in nats, means; the difference with its 95 % bootstrap interval.",
             "", "| | params.yaml | search's best | difference | latency, ms |", "|---|---|---|---|---|",
         ]  # fmt: skip
         for name, each in retrained.items():

@@ -514,7 +514,10 @@ def test_two_machines_that_share_a_database_complete_one_study_together(
         stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stdout + stderr
         assert "+++ params.yaml" in stdout
-    trials = optuna.load_study(study_name="first.cnn_lstm", storage=postgresql.get_uri()).trials
+    storage = optuna.storages.RDBStorage(postgresql.get_uri())
+    trials = optuna.load_study(study_name="first.cnn_lstm", storage=storage).trials
+    storage.remove_session()
+    storage.engine.dispose()
     done = {trial.number for trial in trials if trial.state != TrialState.WAITING}
     assert len(done) == 5
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}

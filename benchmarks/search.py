@@ -245,7 +245,11 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
             "seconds": "a trial, s", "peak_megabytes": "a trial's peak memory, MB",
             "searcher_megabytes": "memory of the process that searches, MB",
         }  # fmt: skip
-        lines += [f"| {label} | {trials[k]['first']:.1f} | {trials[k]['last']:.1f} |" for k, label in labels.items()]
+        lines += [
+            f"| {label} | {trials[k]['first']:.1f} | {trials[k]['last']:.1f} |"
+            for k, label in labels.items()
+            if k in trials
+        ]
     if pruning := measured.get("pruning"):
         lines += [
             "", "## Pruning", "",

@@ -12,11 +12,10 @@ from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole
 from motionbench.params import MODEL_NAMES, Params, check_search_space, load_params
+from motionbench.tuning.trial import TRAIN, VALIDATION
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-TRAIN, VALIDATION = Path("data/train"), Path("data/validation")
 
 
 def main() -> None:

@@ -219,7 +219,8 @@ def _end_abandoned_runs(experiment_id: str) -> None:
         [experiment_id], filter_string="attributes.status = 'RUNNING'", output_format="list"
     )
     for run in runs:
-        if is_gone({key: run.data.tags[f"process.{key}"] for key in this_process()}):
+        # A run that somebody logged by hand names no process, and is left alone.
+        if is_gone({key: run.data.tags.get(f"process.{key}", "") for key in this_process()}):
             mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 

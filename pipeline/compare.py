@@ -55,15 +55,15 @@ def main() -> None:
             tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
             tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
-            write_comparison(metrics, timing, models)
+            write_comparison(metrics, timing, models, test.labels)
             pictures = {"Samples": report / "samples.png"}
             shutil.copyfile(SAMPLES, pictures["Samples"])
             histories = {name: training.history for name, training in trained.items()}
             pictures |= draw_pictures(report, models, histories, test.class_names)
-            write_reports(report, models, test.class_names, pictures)
+            write_reports(report, models, test, pictures)
         tracking.log_files(METRICS, "metrics")
         tracking.log_files(REPORT, "report")
-    print_summary(models, REPORT / "report.html")
+    print_summary(models, test.labels, REPORT / "report.html")
 
 
 def _score(name: str, seed: int, params: Params, _report: Report) -> "Scores":

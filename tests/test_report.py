@@ -1,52 +1,54 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import replaced_whole
 from motionbench.report import verdict, write_reports
 from motionbench.results import ModelResult, Training, describe_model, read_training
-from motionbench.statistics import proportion_interval
 
 
 def result(*correct: int, clips: int = 80) -> ModelResult:
     scores: Any = [
-        {"correct": number, "clips": clips, "accuracy": number / clips, "classes": {"<b>": SCORES}, "confusion": [[1]]}
+        {
+            "correct": number,
+            "clips": clips,
+            "accuracy": number / clips,
+            "classes": {"<b>": SCORES},
+            "confusion": [[1]],
+            "predicted": [0] * number + [1] * (clips - number),
+        }
         for number in correct
     ]
     training = Training(13_039, [1] * len(correct), None, 1.0)  # type: ignore[arg-type] # the curves play no part
     return describe_model(training, scores, {"latency_milliseconds": 1.0, "clips_per_second": 2.0})
 
 
+SPLIT = Split(np.zeros((80, 1, 1, 1, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), ("<b>",))
 SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
-
-
-def test_the_interval_is_clopper_and_pearsons() -> None:
-    # With no failure in n trials the lower end is (alpha / 2) ** (1 / n), by their definition.
-    assert proportion_interval(80, 80) == pytest.approx((0.025 ** (1 / 80), 1.0))
-    # 10 of 20, a common worked example: 27.20 % to 72.80 %.
-    assert proportion_interval(10, 20) == pytest.approx((0.2720, 0.7280), abs=5e-5)
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "said"),
     [
         (result(80, 80), result(80, 80), "No difference shown: every replicate of both models"),
-        (result(80, 79), result(80, 80), "No difference shown: the 95 % intervals"),
-        (result(80, 80), result(40, 44), "cnn_lstm is better"),
-        (result(40, 44), result(80, 80), "convlstm is better"),
-        (result(80, 40), result(20, 70), "No difference shown: the 95 % intervals"),
+        (result(80, 79), result(80, 80), "No difference shown: accuracy cnn_lstm less convlstm -0.006"),
+        (result(80, 80), result(40, 44), "cnn_lstm is better than convlstm: accuracy cnn_lstm less convlstm +0.475"),
+        (result(40, 44), result(80, 80), "convlstm is better than cnn_lstm: accuracy cnn_lstm less convlstm -0.475"),
+        (result(80, 40), result(20, 70), "No difference shown: accuracy cnn_lstm less convlstm +0.188"),
     ],
 )
-def test_the_verdict_claims_a_difference_only_where_intervals_part(
+def test_the_verdict_claims_a_difference_only_where_it_is_shown(
     ours: ModelResult, theirs: ModelResult, said: str
 ) -> None:
-    assert verdict({"cnn_lstm": ours, "convlstm": theirs}).startswith(said)
+    assert verdict({"cnn_lstm": ours, "convlstm": theirs}, SPLIT.labels).startswith(said)
 
 
 def test_class_names_cannot_inject_html(tmp_path: Path) -> None:
-    write_reports(tmp_path, {"cnn_lstm": result(80), "convlstm": result(80)}, ["<b>"], {})
+    write_reports(tmp_path, {"cnn_lstm": result(80), "convlstm": result(80)}, SPLIT, {})
     assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<b>" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 

@@ -31,6 +31,8 @@ class Scores(TypedDict):
     """Precision, recall and F1 of each class; 0 where a class is never predicted."""
     confusion: list[list[int]]
     """Clips by true class (rows) and predicted class (columns)."""
+    predicted: list[int]
+    """Of each clip, the number of the class."""
 
 
 class Cost(TypedDict):
@@ -62,6 +64,7 @@ def score(path: Path, split: Split, threads: int) -> Scores:
             for label, name in enumerate(split.class_names)
         },
         confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
+        predicted=predicted.tolist(),
     )
 
 

@@ -9,35 +9,48 @@ from statistics import mean
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from motionbench.data.splits import Split
 from motionbench.figures import confusions, learning_curves
 from motionbench.results import ModelResult
+from motionbench.statistics import compare
 
 Models = Mapping[str, ModelResult]
 
 
-def verdict(models: Models) -> str:
+def verdict(models: Models, labels: NDArray[np.int64]) -> str:
     """Say in a sentence or two whether the test split shows a difference between the models, and how sure that is.
 
-    A difference counts as shown only where the 95 % intervals of all replicates of one model lie above those of
-    the other: the replicates share the clips, so their answers cannot be added up as if they were independent.
+    A difference counts as shown where it holds both for other clips, by an exact paired test, and for other clips and
+    other replicates, by an interval.
     """
     (first, ours), (second, theirs) = models.items()
-    for better, worse in (((first, ours), (second, theirs)), ((second, theirs), (first, ours))):
-        if better[1]["interval"][0] > worse[1]["interval"][1]:
-            return (
-                f"{better[0]} is better: its least accurate replicate, at 95 % confidence no worse than "
-                f"{better[1]['interval'][0]:.3f}, beats the best that {worse[0]} may be, {worse[1]['interval'][1]:.3f}."
-            )
-    if all(replicate["correct"] == replicate["clips"] for model in (ours, theirs) for replicate in model["replicates"]):
-        clips = ours["replicates"][0]["clips"]
+    found = compare(_right(ours, labels), _right(theirs, labels))
+    interval = (
+        f"95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}, exact paired test p = {found.p_value:.2g}"
+    )
+    if found.shown:
+        better, worse = (first, second) if found.difference > 0 else (second, first)
+        return f"{better} is better than {worse}: accuracy {first} less {second} {found.difference:+.3f} ({interval})."
+    clips = len(labels)
+    if _right(ours, labels).all() and _right(theirs, labels).all():
         return (
             f"No difference shown: every replicate of both models classifies all {clips} test clips right. With so few "
-            f"clips that is compatible, at 95 % confidence, with a true accuracy as low as {ours['interval'][0]:.3f}."
+            f"clips that is compatible, at 95 % confidence, with a true accuracy as low as {ours['interval'][0]:.3f}, "
+            f"and the test could not have shown a difference below {found.detectable:.3f}."
         )
-    return "No difference shown: the 95 % intervals of the two models' accuracies overlap."
+    return (
+        f"No difference shown: accuracy {first} less {second} {found.difference:+.3f} ({interval}). With {clips} clips "
+        f"the test could not have shown a difference below {found.detectable:.3f}."
+    )
+
+
+def _right(model: ModelResult, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which answers are right, shape (replicates, clips)."""
+    return np.array([replicate["predicted"] for replicate in model["replicates"]]) == labels
 
 
 def summary_rows(models: Models) -> list[list[str]]:
@@ -78,14 +91,14 @@ def search_notes(models: Models) -> list[str]:
     ]
 
 
-def print_summary(models: Models, report: Path) -> None:
+def print_summary(models: Models, labels: NDArray[np.int64], report: Path) -> None:
     """Print the summary table, the verdict and where the report is."""
     table = Table("", *models, title="on the test split")
     for row in summary_rows(models):
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print("\n".join([verdict(models), *search_notes(models), f"The report: {report}"]), soft_wrap=True)
+    console.print("\n".join([verdict(models, labels), *search_notes(models), f"The report: {report}"]), soft_wrap=True)
 
 
 def draw_pictures(
@@ -104,10 +117,11 @@ def draw_pictures(
     return {caption: path for caption, (_, path) in figures.items()}
 
 
-def write_reports(folder: Path, models: Models, class_names: Sequence[str], pictures: Mapping[str, Path]) -> None:
+def write_reports(folder: Path, models: Models, split: Split, pictures: Mapping[str, Path]) -> None:
     """Write report.md, which links `pictures` by file name, and report.html, which holds them.
 
     Args:
+        split: the one that the models were tested on.
         pictures: caption to file; PNG or GIF files in `folder`.
     """
     environment = Environment(
@@ -118,11 +132,11 @@ def write_reports(folder: Path, models: Models, class_names: Sequence[str], pict
     environment.filters["markdown_cell"] = lambda text: html.escape(text).replace("|", "\\|")
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(
-            verdict=verdict(models),
+            verdict=verdict(models, split.labels),
             searches=search_notes(models),
             models=list(models),
             summary=summary_rows(models),
-            classes=class_rows(models, class_names),
+            classes=class_rows(models, split.class_names),
             pictures=pictures,
         )
         (folder / name).write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
@@ -157,11 +158,26 @@ def describe_model(
     )
 
 
-def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult]) -> None:
-    """Write summary.json and scores.json to `folder`, and what inference costs to the file `timing`."""
+def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult], labels: NDArray[np.int64]) -> None:
+    """Write summary.json, scores.json and predictions.csv to `folder`, and what inference costs to the file `timing`.
+
+    predictions.csv has a row a clip: its label, and the class that each replicate of each model predicts.
+    """
     summary: dict[str, Any] = {
         name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()
     }
     write_json(folder / "summary.json", summary)
-    write_json(folder / "scores.json", {name: model["replicates"] for name, model in models.items()})
+    scores = {
+        name: [
+            {key: value for key, value in replicate.items() if key != "predicted"} for replicate in model["replicates"]
+        ]
+        for name, model in models.items()
+    }
+    write_json(folder / "scores.json", scores)
+    predictions = {
+        f"{name} {number}": replicate["predicted"]
+        for name, model in models.items()
+        for number, replicate in enumerate(model["replicates"], start=1)
+    }
+    pd.DataFrame({"label": labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
     write_json(timing, {name: model["cost"] for name, model in models.items()})

@@ -50,7 +50,8 @@ def verdict(models: Models, labels: NDArray[np.int64]) -> str:
 
 def _right(model: ModelResult, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which answers are right, shape (replicates, clips)."""
-    return np.array([replicate["predicted"] for replicate in model["replicates"]]) == labels
+    right: NDArray[np.bool_] = np.array([replicate["predicted"] for replicate in model["replicates"]]) == labels
+    return right
 
 
 def summary_rows(models: Models) -> list[list[str]]:

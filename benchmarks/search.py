@@ -81,7 +81,7 @@ def _search(params: Params, trials: int, workers: int, on_event: Any = lambda *_
 
 def _workers() -> dict[str, float]:
     """Trials a minute by number of workers, all trials with the same network and one thread; medians of three."""
-    params = _params(replicates=1, epochs=12, space=ONE_NETWORK, startup_trials=1000)
+    params = _params(replicates=1, epochs=6, space=ONE_NETWORK, startup_trials=1000)
     rates: dict[int, list[float]] = {workers: [] for workers in WORKER_COUNTS}
     for _ in range(3):
         for workers, each in rates.items():

@@ -107,7 +107,7 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
 def _detail(content: Mapping[str, Any]) -> str:
     if "failure" in content:
         return f": {content['failure']}"
-    return f", validation loss {content['validation_loss']:.4f}" if content else ""
+    return f", validation loss {content['validation_loss']:.3g}" if content else ""
 
 
 if __name__ == "__main__":

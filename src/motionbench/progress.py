@@ -62,7 +62,7 @@ def trial_progress(study_name: str, total: int) -> Iterator[Callable[[int, int, 
         bar = progress.add_task(study_name, total=total, pruned=0, best="-")
 
         def show(done: int, pruned: int, best: float | None, line: str) -> None:
-            progress.update(bar, completed=done, pruned=pruned, best="-" if best is None else f"{best:.4f}")
+            progress.update(bar, completed=done, pruned=pruned, best="-" if best is None else f"{best:.3g}")
             if not console.is_terminal and line:
                 print(f"{study_name}: {line} ({done} of {total} done)", flush=True)
 

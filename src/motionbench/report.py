@@ -89,8 +89,8 @@ def search_notes(models: Models) -> list[str]:
     """Say of each model whose parameters come from a search how the search's promise was kept."""
     return [
         f"The parameters of {name} are those of trial {search['number']} of study {search['study']}, the best of "
-        f"{search['trials']}, with a validation loss of {search['validation_loss']:.4f}. At the epochs at which the "
-        f"retrained replicates ended, the trial had {search['promised']:.4f} and they have {search['retrained']:.4f}: "
+        f"{search['trials']}, with a validation loss of {search['validation_loss']:.3g}. At the epochs at which the "
+        f"retrained replicates ended, the trial had {search['promised']:.3g} and they have {search['retrained']:.3g}: "
         f"an optimism gap of {search['retrained'] - search['promised']:+.4f} nats."
         for name, model in models.items()
         if (search := model["search"])

@@ -173,7 +173,7 @@ def print_outcome(study: Study, outcome: Outcome, params_text: str, model_name: 
         marks = [*(["best"] if trial.number == outcome["number"] else []), *(["default"] if trial is first else [])]
         values = model_values(trial.params).values()
         table.add_row(
-            " ".join([str(trial.number), *marks]), f"{trial.values[0]:.4f}",
+            " ".join([str(trial.number), *marks]), f"{trial.values[0]:.3g}",
             f"{attributes['validation_accuracy']:.3f}", f"{attributes['latency_milliseconds']:.1f}",
             f"{attributes['parameters']:,}", *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values),
         )  # fmt: skip

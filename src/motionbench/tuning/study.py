@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
@@ -94,9 +94,10 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
     tuning = params.tuning
     name = f"{tuning.study}.{model_name}"
     definition = _definition(model_name, params, data)
-    directions = [StudyDirection.MINIMIZE] * (1 if tuning.objective == "loss" else 2)
+    objectives = ["validation loss", *(["latency, ms"] if tuning.objective == "pareto" else [])]
     try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(objectives))
+        study.set_metric_names(objectives)
         study.set_user_attr("id", uuid4().hex)
         study.set_user_attr("definition", definition)
         study.enqueue_trial(_current_values(params.model(model_name), params.tuning.model(model_name).space))

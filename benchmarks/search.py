@@ -38,6 +38,7 @@ TRIALS_A_WORKER = 3
 MANY_TRIALS = 50
 STUDIES, STUDY_TRIALS = 5, 24
 FRESH_SEEDS = range(4000, 4010)
+SOURCE_STEP = 0.001  # of Adam
 
 
 def main() -> None:
@@ -161,27 +162,35 @@ def _pruning() -> list[dict[str, Any]]:
 
 
 def _retrained() -> dict[str, Any]:
-    """Validation loss and latency of each search's best and of params.yaml, from fresh seeds, for a trial's epochs."""
+    """Validation loss and latency of each search's best, of params.yaml and of the source's step, from fresh seeds."""
     params = load_params(HERE.parent / "params.yaml")
     results: dict[str, Any] = {}
     for name in MODEL_NAMES:
         best = read_json(HERE.parent / "reports/tuning" / name / "best.json")
-        variants = {"params.yaml": {}, "search": best["values"]}
+        variants = {"source": {"learning_rate": SOURCE_STEP}, "params.yaml": {}, "search": best["values"]}
         tasks = [partial(_train, name, values, seed, params) for seed in FRESH_SEEDS for values in variants.values()]
         losses = run_side_by_side(tasks, 1)
-        latencies = run_side_by_side([partial(_latency, name, values, params) for values in variants.values()], 4)
-        ours, theirs = losses[1::2], losses[::2]
-        interval = bootstrap(
-            (ours, theirs), lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis), method="percentile", rng=0
-        ).confidence_interval
+        latencies = run_side_by_side(
+            [partial(_latency, name, values, params) for values in variants.values()], joblib.cpu_count()
+        )
+        by_variant = {variant: losses[place :: len(variants)] for place, variant in enumerate(variants)}
         results[name] = {
             "best": best,
-            "losses": {"params.yaml": theirs, "search": ours},
-            "difference": mean(ours) - mean(theirs),
-            "interval": [float(interval.low), float(interval.high)],
+            "losses": by_variant,
+            "differences": {
+                variant: _difference(by_variant["search"], by_variant[variant]) for variant in ("source", "params.yaml")
+            },
             "latency_milliseconds": dict(zip(variants, latencies, strict=True)),
         }
     return results
+
+
+def _difference(ours: list[float], theirs: list[float]) -> list[float]:
+    """Return the difference of the means, and the ends of its 95 % bootstrap interval."""
+    interval = bootstrap(
+        (ours, theirs), lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis), method="percentile", rng=0
+    ).confidence_interval
+    return [mean(ours) - mean(theirs), float(interval.low), float(interval.high)]
 
 
 def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _report: Report) -> float:
@@ -257,17 +266,20 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
     if retrained := measured.get("retrained"):
         lines += [
             "", "## The winners, trained again", "",
-            f"Each search's best and params.yaml, trained from {len(FRESH_SEEDS)} fresh seeds for a trial's epochs. "
-            "Validation loss in nats, mean; the interval of the difference is a 95 % bootstrap's.",
-            "", "| | params.yaml | search's best | difference | latency, ms |", "|---|---|---|---|---|",
+            f"Each search's best, params.yaml, and params.yaml with the source's step ({SOURCE_STEP}), all with the "
+            f"same activation and batch size, from {len(FRESH_SEEDS)} fresh seeds, for a trial's epochs. Validation "
+            "loss in nats, means; the differences are the search's best less the other, with 95 % bootstrap intervals.",
+            "", "| | source's step | params.yaml | search's best | less source's | less params.yaml | latency, ms |",
+            "|---|---|---|---|---|---|---|",
         ]  # fmt: skip
         for name, each in retrained.items():
-            means = {variant: mean(losses) for variant, losses in each["losses"].items()}
+            means = " | ".join(f"{mean(losses):.2g}" for losses in each["losses"].values())
+            differences = " | ".join(
+                f"{found:+.2g} ({low:+.2g} to {high:+.2g})" for found, low, high in each["differences"].values()
+            )
             latency = each["latency_milliseconds"]
             lines.append(
-                f"| {name} | {means['params.yaml']:.4f} | {means['search']:.4f} | {each['difference']:+.4f} "
-                f"({each['interval'][0]:+.4f} to {each['interval'][1]:+.4f}) "
-                f"| {latency['params.yaml']:.1f} and {latency['search']:.1f} |"
+                f"| {name} | {means} | {differences} | {latency['params.yaml']:.1f}, search's {latency['search']:.1f} |"
             )
         for name, each in retrained.items():
             best = each["best"]

@@ -55,11 +55,11 @@ def main() -> None:
             tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
             tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
-            write_comparison(metrics, timing, models, test.labels)
+            write_comparison(metrics, timing, models, test)
             pictures = {"Samples": report / "samples.png"}
             shutil.copyfile(SAMPLES, pictures["Samples"])
             histories = {name: training.history for name, training in trained.items()}
-            pictures |= draw_pictures(report, models, histories, test.class_names)
+            pictures |= draw_pictures(report, models, histories, test)
             write_reports(report, models, test, pictures)
         tracking.log_files(METRICS, "metrics")
         tracking.log_files(REPORT, "report")
@@ -70,7 +70,8 @@ def _score(name: str, seed: int, params: Params, _report: Report) -> "Scores":
     # Imported where it runs: the process that waits for the answers needs no TensorFlow.
     with discarded_stderr():
         from motionbench.evaluation import score
-    return score(replicate_path(Path("models", name), seed), read_split(TEST, params.data), params.training.threads)
+    path = replicate_path(Path("models", name), seed)
+    return score(path, read_split(TEST, params.data), params.training.threads, params.conditions)
 
 
 def _measure_cost(name: str, seed: int, params: Params, _report: Report) -> "Cost":

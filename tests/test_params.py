@@ -34,6 +34,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cnn_lstm.filters": [5, 5]}, "cnn_lstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),
     ({"cnn_lstm.filters": [5, -5, 5]}, "cnn_lstm.filters.1: -5 is not allowed"),
     ({"cnn_lstm.learning_rate": 0}, "cnn_lstm.learning_rate: 0 is not allowed"),
+    ({"conditions.dropped_frames": [0.5, 1.5]}, "conditions.dropped_frames.1: 1.5 is not allowed"),
+    ({"conditions.first_frames": [0]}, "conditions.first_frames.0: 0 is not allowed"),
+    ({"conditions.backwards": [1, 1]}, "conditions.backwards: [1, 1] is not allowed"),
     ({"tuning.keep": 0.0}, "tuning.keep: 0.0 is not allowed: input should be greater than 0"),
     ({"tuning.objective": "accuracy"}, "tuning.objective: 'accuracy' is not allowed"),
     ({"tuning.study": "../a"}, "tuning.study: '../a' is not allowed"),
@@ -106,7 +109,7 @@ def test_params_cannot_change_later() -> None:
 
 
 def test_every_model_has_a_section() -> None:
-    sections = set(Params.model_fields) - {"data", "training", "tuning"}
+    sections = set(Params.model_fields) - {"data", "training", "conditions", "tuning"}
     assert sections == set(MODEL_NAMES)
     assert {key for key in TuningParams.model_fields if key.endswith("lstm")} == set(MODEL_NAMES)
 

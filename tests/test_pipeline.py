@@ -143,7 +143,8 @@ def test_a_change_runs_the_stages_that_it_concerns(copy_of_reproduced: Path) -> 
 def test_the_report_is_self_contained_and_says_what_the_scores_say(reproduced: Path) -> None:
     page = (reproduced / "reports/comparison/report.html").read_text(encoding="utf-8")
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*', page) == []
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
+    assert "<h2>Under stress</h2>" in page
     text = (reproduced / "reports/comparison/report.md").read_text(encoding="utf-8")
     scores = read_json(reproduced / "metrics/comparison/scores.json")
     for replicates in scores.values():

@@ -7,8 +7,8 @@ import pytest
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import replaced_whole
-from motionbench.report import verdict, write_reports
-from motionbench.results import ModelResult, Training, describe_model, read_training
+from motionbench.report import condition_rows, verdict, write_reports
+from motionbench.results import ModelResult, Training, accuracies_under_conditions, describe_model, read_training
 
 
 def result(*correct: int, clips: int = 80) -> ModelResult:
@@ -20,6 +20,7 @@ def result(*correct: int, clips: int = 80) -> ModelResult:
             "classes": {"<b>": SCORES},
             "confusion": [[1]],
             "predicted": [0] * number + [1] * (clips - number),
+            "conditions": [{"condition": "speed", "level": 2.0, "right": [True] * number + [False] * (clips - number)}],
         }
         for number in correct
     ]
@@ -77,3 +78,21 @@ def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "timing"]
     assert [path.name for path in file.parent.iterdir()] == ["model.json"]
+
+
+def test_conditions_are_compared_clip_by_clip_and_adjusted_for_their_number() -> None:
+    rows = condition_rows({"cnn_lstm": result(80, 80), "convlstm": result(40, 44)})
+    assert [row[:4] for row in rows] == [["speed", "2", "1.000", "0.525"]]
+    assert rows[0][4].startswith("+0.475 (+0.3")
+    assert float(rows[0][5]) < 1e-9
+
+
+def test_curves_hold_every_replicate_at_every_level_and_at_the_one_of_no_change() -> None:
+    rows = accuracies_under_conditions({"cnn_lstm": result(80, 60)}, frames=20)
+    assert rows.to_dict("list") == {
+        "model": ["cnn_lstm"] * 4,
+        "replicate": [1, 1, 2, 2],
+        "condition": ["speed"] * 4,
+        "level": [1.0, 2.0, 1.0, 2.0],
+        "accuracy": [1.0, 1.0, 0.75, 0.75],
+    }

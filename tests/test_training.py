@@ -165,7 +165,7 @@ def evaluate(folder: Path, params: Params, _report: Report) -> Any:
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
     model.layers[-1].bias.assign([0, 0, 1, 0])
     save_model(model, folder / "model.keras")
-    return score(folder / "model.keras", split, 1), measure_cost(folder / "model.keras", split, 1)
+    return score(folder / "model.keras", split, 1, params.conditions), measure_cost(folder / "model.keras", split, 1)
 
 
 def test_scores_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
@@ -176,5 +176,10 @@ def test_scores_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) 
     assert scores["confusion"] == [[0, 0, 4, 0]] * 4
     assert scores["classes"]["descending"] == {"precision": 0.25, "recall": 1.0, "f1": pytest.approx(0.4)}
     assert scores["classes"]["sine"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    right = {(each["condition"], each["level"]): each["right"] for each in scores["conditions"]}
+    assert len(right) == 17
+    assert right["pixel_noise", 0.1] == [False] * 8 + [True] * 4 + [False] * 4
+    # Where up and down are swapped, what was ascending is class 2, descending.
+    assert right["upside_down", 1] == [False] * 4 + [True] * 4 + [False] * 8
     assert cost["latency_milliseconds"] > 0
     assert cost["clips_per_second"] > 0

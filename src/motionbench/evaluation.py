@@ -10,15 +10,27 @@ from typing import Any, TypedDict
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from motionbench.data.conditions import conditions, stressed
 from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 from motionbench.models import load_model
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
+from motionbench.params import ConditionsParams
 from motionbench.training import fix_threads
 
 CLIPS_AT_ONCE = 8
+
+
+class Stressed(TypedDict):
+    """How one replicate classifies a split under a condition."""
+
+    condition: str
+    level: float
+    right: list[bool]
+    """Of each clip, whether its class was found."""
 
 
 class Scores(TypedDict):
@@ -33,6 +45,7 @@ class Scores(TypedDict):
     """Clips by true class (rows) and predicted class (columns)."""
     predicted: list[int]
     """Of each clip, the number of the class."""
+    conditions: list[Stressed]
 
 
 class Cost(TypedDict):
@@ -44,14 +57,18 @@ class Cost(TypedDict):
     """In batches of 32."""
 
 
-def score(path: Path, split: Split, threads: int) -> Scores:
-    """Classify the clips of `split` with the model at `path` and compare with their labels."""
+def score(path: Path, split: Split, threads: int, params: ConditionsParams) -> Scores:
+    """Classify the clips of `split` with the model at `path`, as they are and under every condition."""
     fix_threads(threads)
-    model = load_model(path)
-    # Called without a graph: for a single pass over the clips, tracing one would cost more than it saves.
-    batches = np.array_split(split.clips, max(1, len(split.clips) // CLIPS_AT_ONCE))
-    probabilities = np.concatenate([model(batch, training=False) for batch in batches])
-    predicted = probabilities.argmax(axis=-1)
+    infer = _as_graph(load_model(path), split.clips)
+
+    def predict(clips: Clips) -> NDArray[np.int64]:
+        batches = np.array_split(clips, max(1, len(clips) // CLIPS_AT_ONCE))
+        predicted: NDArray[np.int64] = np.concatenate([infer(batch) for batch in batches]).argmax(axis=-1)
+        return predicted
+
+    predicted = predict(split.clips)
+    under = [(condition, stressed(split, condition, params.seed)) for condition in conditions(params)]
     labels = np.arange(len(split.class_names))
     precision, recall, f1, _ = precision_recall_fscore_support(split.labels, predicted, labels=labels, zero_division=0)
     correct = int((predicted == split.labels).sum())
@@ -65,6 +82,10 @@ def score(path: Path, split: Split, threads: int) -> Scores:
         },
         confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
         predicted=predicted.tolist(),
+        conditions=[
+            Stressed(condition=each.name, level=each.level, right=(predict(clips) == labels).tolist())
+            for each, (clips, labels, _) in under
+        ],
     )
 
 

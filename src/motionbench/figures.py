@@ -61,6 +61,36 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def condition_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
+    """Draw accuracy against the level of each condition: a line at the mean of the replicates, a band over them all.
+
+    Args:
+        accuracies: rows of model, condition, level and accuracy, one or more a replicate.
+        chance: accuracy of guessing.
+    """
+    names = list(accuracies["condition"].unique())
+    columns = min(5, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(2.4 * columns, 2.2 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for axis, name in zip(axes, names, strict=False):
+        for (model, curve), colour in zip(
+            accuracies[accuracies["condition"] == name].groupby("model", sort=False), MODEL_COLOURS, strict=False
+        ):
+            levels = curve.groupby("level")["accuracy"].agg(["mean", "min", "max"])
+            axis.plot(levels.index, levels["mean"], color=colour, marker=".", label=model)
+            axis.fill_between(levels.index, levels["min"], levels["max"], color=colour, alpha=0.2)
+        axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(title=name.replace("_", " "), ylim=(0, 1.05))
+    for axis in list(axes)[len(names) :]:
+        axis.set_axis_off()
+    for row in figure.axes[::columns]:
+        row.set_ylabel("accuracy")
+    if names:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix a model, true classes in rows, the counts of all its replicates together."""
     figure = Figure(figsize=(4.2 * len(matrices), 3.6), layout="constrained")

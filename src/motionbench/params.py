@@ -96,6 +96,26 @@ class ConvLstmParams(ModelParams):
     """The ConvLSTM."""
 
 
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(strict=False)]
+Once = Annotated[tuple[Literal[1], ...], Field(strict=False, max_length=1)]
+
+
+class ConditionsParams(Section):
+    """What test clips are put through, and at which levels (see `motionbench.data.conditions`)."""
+
+    seed: NonNegativeInt
+    pixel_noise: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(strict=False)]
+    dropped_frames: Shares
+    occluding_band: Shares
+    shifted: Annotated[tuple[int, ...], Field(strict=False)]
+    speed: Annotated[tuple[PositiveFloat, ...], Field(strict=False)]
+    distractors: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
+    shuffled: Shares
+    first_frames: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+    backwards: Once
+    upside_down: Once
+
+
 class Domain(Section):
     """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
 
@@ -163,6 +183,7 @@ class Params(Section):
     training: TrainingParams
     cnn_lstm: CnnLstmParams
     convlstm: ConvLstmParams
+    conditions: ConditionsParams
     tuning: TuningParams
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import false_discovery_control
 
 from motionbench.data.splits import Split
-from motionbench.figures import confusions, learning_curves
-from motionbench.results import ModelResult
+from motionbench.figures import condition_curves, confusions, learning_curves
+from motionbench.results import ModelResult, accuracies_under_conditions
 from motionbench.statistics import compare
+
+if TYPE_CHECKING:
+    from motionbench.evaluation import Stressed
 
 Models = Mapping[str, ModelResult]
 
@@ -92,6 +97,38 @@ def search_notes(models: Models) -> list[str]:
     ]
 
 
+def condition_rows(models: Models) -> list[list[str]]:
+    """Return rows of condition, level, accuracy of each model, difference, its interval, and the adjusted p-value.
+
+    The p-values of the paired tests are adjusted for their number (Benjamini and Hochberg, 1995).
+    """
+    ours, theirs = ([replicate["conditions"] for replicate in model["replicates"]] for model in models.values())
+    found = [
+        compare(np.array([each["right"] for each in one]), np.array([each["right"] for each in other]))
+        for one, other in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
+    ]
+    adjusted = false_discovery_control([each.p_value for each in found]) if found else []
+    rows = []
+    for condition, each, p_value, *replicates in zip(
+        ours[0], found, adjusted, *map(_means, (ours, theirs)), strict=True
+    ):
+        rows.append(
+            [
+                condition["condition"].replace("_", " "),
+                f"{condition['level']:g}",
+                *(f"{accuracy:.3f}" for accuracy in replicates),
+                f"{each.difference:+.3f} ({each.interval[0]:+.3f} to {each.interval[1]:+.3f})",
+                f"{p_value:.2g}",
+            ]
+        )
+    return rows
+
+
+def _means(replicates: "Sequence[Sequence[Stressed]]") -> list[float]:
+    """Return for each condition the mean accuracy of the replicates."""
+    return [float(np.mean([each["right"] for each in same])) for same in zip(*replicates, strict=True)]
+
+
 def print_summary(models: Models, labels: NDArray[np.int64], report: Path) -> None:
     """Print the summary table, the verdict and where the report is."""
     table = Table("", *models, title="on the test split")
@@ -102,16 +139,18 @@ def print_summary(models: Models, labels: NDArray[np.int64], report: Path) -> No
     console.print("\n".join([verdict(models, labels), *search_notes(models), f"The report: {report}"]), soft_wrap=True)
 
 
-def draw_pictures(
-    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], class_names: Sequence[str]
-) -> dict[str, Path]:
-    """Write learning_curves.png and confusion.png to `folder`; return them by their captions."""
+def draw_pictures(folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], split: Split) -> dict[str, Path]:
+    """Write learning_curves.png, conditions.png and confusion.png to `folder`; return them by their captions."""
     matrices = {
         name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
     }
     figures = {
         "Learning curves": (learning_curves(histories), folder / "learning_curves.png"),
-        "Confusions, all replicates together": (confusions(matrices, class_names), folder / "confusion.png"),
+        "Under stress: accuracy against level, a band over the replicates, chance dotted": (
+            condition_curves(accuracies_under_conditions(models, split.clips.shape[1]), 1 / len(split.class_names)),
+            folder / "conditions.png",
+        ),
+        "Confusions, all replicates together": (confusions(matrices, split.class_names), folder / "confusion.png"),
     }
     for figure, path in figures.values():
         figure.savefig(path, dpi=110)
@@ -137,6 +176,7 @@ def write_reports(folder: Path, models: Models, split: Split, pictures: Mapping[
             searches=search_notes(models),
             models=list(models),
             summary=summary_rows(models),
+            conditions=condition_rows(models),
             classes=class_rows(models, split.class_names),
             pictures=pictures,
         )

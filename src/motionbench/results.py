@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from motionbench.data.conditions import unchanged_level
+from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
 from motionbench.statistics import proportion_interval
@@ -158,10 +159,28 @@ def describe_model(
     )
 
 
-def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult], labels: NDArray[np.int64]) -> None:
-    """Write summary.json, scores.json and predictions.csv to `folder`, and what inference costs to the file `timing`.
+def accuracies_under_conditions(models: Mapping[str, ModelResult], frames: int) -> pd.DataFrame:
+    """Return the accuracy of each replicate under each condition, at each level and at the one that changes nothing.
+
+    Returns:
+        Rows of model, replicate, condition, level and accuracy, those of a curve together, levels ascending.
+    """
+    rows: list[tuple[str, int, str, float, float]] = []
+    for name, model in models.items():
+        for number, replicate in enumerate(model["replicates"], start=1):
+            for condition in {each["condition"]: None for each in replicate["conditions"]}:
+                rows.append((name, number, condition, unchanged_level(condition, frames), replicate["accuracy"]))
+            for each in replicate["conditions"]:
+                rows.append((name, number, each["condition"], each["level"], mean(each["right"])))
+    columns = ["model", "replicate", "condition", "level", "accuracy"]
+    return pd.DataFrame(rows, columns=columns).sort_values(columns[:4], kind="stable", ignore_index=True)
+
+
+def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult], split: Split) -> None:
+    """Write summary.json, scores.json and two tables to `folder`, and what inference costs to the file `timing`.
 
     predictions.csv has a row a clip: its label, and the class that each replicate of each model predicts.
+    conditions.csv has a row a replicate, condition and level.
     """
     summary: dict[str, Any] = {
         name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()
@@ -169,7 +188,8 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
     write_json(folder / "summary.json", summary)
     scores = {
         name: [
-            {key: value for key, value in replicate.items() if key != "predicted"} for replicate in model["replicates"]
+            {key: value for key, value in replicate.items() if key not in ("predicted", "conditions")}
+            for replicate in model["replicates"]
         ]
         for name, model in models.items()
     }
@@ -179,5 +199,6 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
         for name, model in models.items()
         for number, replicate in enumerate(model["replicates"], start=1)
     }
-    pd.DataFrame({"label": labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
+    pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
+    accuracies_under_conditions(models, split.clips.shape[1]).to_csv(folder / "conditions.csv", index=False)
     write_json(timing, {name: model["cost"] for name, model in models.items()})

@@ -21,7 +21,7 @@ import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from motionbench.data.frames import draw_whole
 from motionbench.data.patterns import PATTERNS
 from motionbench.parallel import discarded_stderr
-from motionbench.params import CnnLstmParams, ModelParams, load_params
+from motionbench.params import CnnLstmParams, ConvLstmParams, ModelParams, load_params
 
 EPOCHS = 2
 CLIPS_PER_CLASS = 20
@@ -97,7 +97,7 @@ def stock_model(model_name: str, params: ModelParams, clip_shape: tuple[int, int
         if isinstance(params, CnnLstmParams):
             convolution = layers.Conv2D(filters, kernel_size, padding="same", activation="relu")
             stack.append(layers.TimeDistributed(convolution))
-        else:
+        elif isinstance(params, ConvLstmParams):
             stack.append(
                 layers.ConvLSTM2D(
                     filters, kernel_size, padding="same", activation=params.activation, return_sequences=sequences

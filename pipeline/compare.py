@@ -1,6 +1,5 @@
 """Stage `compare`: both models on the test split, which nothing before has seen."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,59 +10,66 @@ from motionbench.data.splits import read_split
 from motionbench.errors import run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
-from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 
 if TYPE_CHECKING:
     from motionbench.evaluation import Cost, Scores
 
-TEST, SAMPLES = Path("data/test"), Path("reports/samples/contact_sheet.png")
+TEST = Path("data/test")
 METRICS, TIMING, REPORT = Path("metrics/comparison"), Path("metrics/timing/comparison.json"), Path("reports/comparison")
+ALL_NAMES = (*MODEL_NAMES, *CONTROL_NAMES)
 
 
 def main() -> None:
-    """Write metrics/comparison/, metrics/timing/comparison.json and reports/comparison/, and print the table."""
+    """Write metrics/comparison/, metrics/timing/comparison.json and reports/comparison/, and print the verdict."""
     params = load_params()
     test = read_split(TEST, params.data)
     import_ahead("motionbench.evaluation")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
-    from motionbench.report import draw_pictures, print_summary, write_reports
-    from motionbench.results import describe_model, read_search, read_training, write_comparison
+    from motionbench.report import (
+        audit,
+        choose_champion,
+        draw_pictures,
+        print_summary,
+        search_notes,
+        verdict,
+        write_reports,
+    )
+    from motionbench.results import describe_model, read_search, read_training, timings, write_comparison
 
     trained = {
-        name: read_training(name, Path("metrics", name), Path(f"metrics/timing/{name}.json")) for name in MODEL_NAMES
+        name: read_training(name, Path("metrics", name), Path(f"metrics/timing/{name}.json")) for name in ALL_NAMES
     }
-    searches = {
-        name: read_search(
-            name, {key: getattr(section, key) for key in type(section).model_fields}, trained[name].history
-        )
-        for name, section in ((name, params.model(name)) for name in MODEL_NAMES)
-    }
-    with tracking.stage_run("compare", stage_params(params, "compare")):
+    searches = {name: read_search(name, params.declared(name), trained[name].history) for name in MODEL_NAMES}
+    with tracking.stage_run("compare", stage_params(params, "compare")) as run_id:
         tracking.log_dataset("test", test.clips, test.labels, folder_md5(TEST))
-        seeds, threads = params.training.seeds, params.training.threads
-        tasks = [partial(_score, name, seed, params) for name in MODEL_NAMES for seed in seeds]
-        scores = iter(run_side_by_side(tasks, threads))
+        seeds = params.training.seeds
+        tasks = [partial(_score, name, seed, params) for name in ALL_NAMES for seed in seeds]
+        scores = iter(run_side_by_side(tasks, params.training.threads))
         # Each claims all cores, so that nothing else computes while it is timed.
-        cost_tasks = [partial(_measure_cost, name, seeds[0], params) for name in MODEL_NAMES]
+        cost_tasks = [partial(_measure_cost, name, seeds[0], params) for name in ALL_NAMES]
         costs = run_side_by_side(cost_tasks, joblib.cpu_count())
         models = {
-            name: describe_model(trained[name], [next(scores) for _ in seeds], cost, searches[name])
-            for name, cost in zip(MODEL_NAMES, costs, strict=True)
+            name: describe_model(trained[name], [next(scores) for _ in seeds], cost, searches.get(name))
+            for name, cost in zip(ALL_NAMES, costs, strict=True)
         }
         for name, model in models.items():
-            tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
-            tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
+            measures = {"accuracy": model["accuracy"], "f1": model["f1"], **timings(model)}
+            tracking.log_metrics({f"{name}.{key}": value for key, value in measures.items()})
+        champion, why = choose_champion(models, test.labels, params.gate)
+        sentences = [verdict(models, test.labels), audit(models, test.labels), *search_notes(models), why]
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models, test)
-            pictures = {"Samples": report / "samples.png"}
-            shutil.copyfile(SAMPLES, pictures["Samples"])
             histories = {name: training.history for name, training in trained.items()}
-            pictures |= draw_pictures(report, models, histories, test)
-            write_reports(report, models, test, pictures)
+            pictures = draw_pictures(report, models, histories, test, params.conditions.seed)
+            write_reports(report, models, test.class_names, sentences, pictures, tracking.origin(run_id))
         tracking.log_files(METRICS, "metrics")
         tracking.log_files(REPORT, "report")
-    print_summary(models, test.labels, REPORT / "report.html")
+        if champion:
+            archive = replicate_path(Path("models", champion), trained[champion].best_seed)
+            tracking.promote(archive, "motionbench.serving", test.clips.shape[1:], test.class_names, run_id=run_id)
+    print_summary(models, sentences, REPORT / "report.html")
 
 
 def _score(name: str, seed: int, params: Params, _report: Report) -> "Scores":

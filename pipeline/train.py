@@ -1,17 +1,17 @@
-"""Stages `train_cnn_lstm` and `train_convlstm`: fit every replicate of one model, side by side."""
+"""Stages `train_cnn_lstm`, `train_convlstm` and `train_controls`: fit every replicate of a model, side by side."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motionbench.data.splits import read_split
+from motionbench.data.splits import Split, read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
-from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
 
 if TYPE_CHECKING:
@@ -21,29 +21,35 @@ TRAIN, VALIDATION = Path("data/train"), Path("data/validation")
 
 
 def main() -> None:
-    """Write models/<model>/, metrics/<model>/ and metrics/timing/<model>.json."""
-    if len(sys.argv) != 2 or sys.argv[1] not in MODEL_NAMES:
-        raise UserError(f"pipeline.train: expected one of {', '.join(MODEL_NAMES)}. Received: {' '.join(sys.argv[1:])}")
-    model_name = sys.argv[1]
+    """Write models/<model>/, metrics/<model>/ and metrics/timing/<model>.json for each model named."""
+    known = (*MODEL_NAMES, *CONTROL_NAMES)
+    if not sys.argv[1:] or not set(sys.argv[1:]) <= set(known):
+        raise UserError(f"pipeline.train: expected some of {', '.join(known)}. Received: {' '.join(sys.argv[1:])}")
     params = load_params()
     splits = {folder: read_split(folder, params.data) for folder in (TRAIN, VALIDATION)}
     import_ahead("motionbench.training")
+    for model_name in sys.argv[1:]:
+        _train_model(model_name, params, splits)
+
+
+def _train_model(model_name: str, params: Params, splits: Mapping[Path, Split]) -> None:
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
     from motionbench.results import summarise, write_training
 
-    stage = f"train_{model_name}"
+    name = f"train_{model_name}"
+    stage = "train_controls" if model_name in CONTROL_NAMES else name
     declared = stage_params(params, stage)
     models, metrics, timing = (
         Path("models", model_name),
         Path("metrics", model_name),
         Path(f"metrics/timing/{model_name}.json"),
     )
-    with tracking.stage_run(stage, declared) as parent, ExitStack() as children:
+    with tracking.stage_run(stage, declared, name) as parent, ExitStack() as children:
         for folder, (clips, labels, _) in splits.items():
             tracking.log_dataset(folder.name, clips, labels, folder_md5(folder))
         runs = {
-            seed: children.enter_context(tracking.child_run(parent, f"{stage} seed {seed}", {**declared, "seed": seed}))
+            seed: children.enter_context(tracking.child_run(parent, f"{name} seed {seed}", {**declared, "seed": seed}))
             for seed in params.training.seeds
         }
         with replaced_whole(models, metrics, timing) as (new_models, new_metrics, new_timing):
@@ -62,7 +68,7 @@ def main() -> None:
                 replicate_path(models, seed),
                 loader="motionbench.serving",
                 clip_shape=splits[TRAIN].clips.shape[1:],
-                classes=len(splits[TRAIN].class_names),
+                class_names=splits[TRAIN].class_names,
                 run_id=run_id,
                 register_as=model_name if replicate is best else None,
             )

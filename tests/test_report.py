@@ -2,33 +2,66 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import replaced_whole
-from motionbench.report import condition_rows, verdict, write_reports
-from motionbench.results import ModelResult, Training, accuracies_under_conditions, describe_model, read_training
+from motionbench.params import GateParams
+from motionbench.report import (
+    audit,
+    choose_champion,
+    condition_rows,
+    disagreements,
+    draw_pictures,
+    search_notes,
+    verdict,
+    write_reports,
+)
+from motionbench.results import (
+    ModelResult,
+    Search,
+    Training,
+    accuracies_under_conditions,
+    describe_model,
+    read_training,
+)
 
 
-def result(*correct: int, clips: int = 80) -> ModelResult:
+def result(*correct: int, clips: int = 80, latency: float = 1.0) -> ModelResult:
+    """A model whose replicates have the first so many clips right, as they are and under a condition."""
     scores: Any = [
         {
             "correct": number,
             "clips": clips,
             "accuracy": number / clips,
-            "classes": {"<b>": SCORES},
-            "confusion": [[1]],
+            "classes": {"<b>": SCORES, "$x_{": SCORES},
+            "confusion": [[number, clips - number], [0, 0]],
             "predicted": [0] * number + [1] * (clips - number),
-            "conditions": [{"condition": "speed", "level": 2.0, "right": [True] * number + [False] * (clips - number)}],
+            "conditions": [
+                {
+                    "condition": "speed",
+                    "level": 2.0,
+                    "predicted": [0] * number + [1] * (clips - number),
+                    "right": [True] * number + [False] * (clips - number),
+                }
+            ],
         }
         for number in correct
     ]
-    training = Training(13_039, [1] * len(correct), None, 1.0)  # type: ignore[arg-type] # the curves play no part
-    return describe_model(training, scores, {"latency_milliseconds": 1.0, "clips_per_second": 2.0})
+    history = pd.DataFrame({"seed": [0], "epoch": [1], "validation_loss": [0.1], "validation_accuracy": [1.0]})
+    training = Training(13_039, [1] * len(correct), history, 0, 1.0, 500.0)
+    cost: Any = {"flops": 1_000_000, "latency_milliseconds": [0.9, latency, 1.1], "clips_per_second": [1.9, 2.0, 2.1]}
+    return describe_model(training, scores, cost)
 
 
-SPLIT = Split(np.zeros((80, 1, 1, 1, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), ("<b>",))
+def models(ours: ModelResult, theirs: ModelResult, controls: tuple[int, int] = (80, 80)) -> dict[str, ModelResult]:
+    blind, unordered = (result(*[control] * 2) for control in controls)
+    return {"cnn_lstm": ours, "convlstm": theirs, "single_frame": blind, "bag_of_frames": unordered}
+
+
+SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), ("<b>", "$x_{"))
 SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
@@ -45,13 +78,70 @@ SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 def test_the_verdict_claims_a_difference_only_where_it_is_shown(
     ours: ModelResult, theirs: ModelResult, said: str
 ) -> None:
-    assert verdict({"cnn_lstm": ours, "convlstm": theirs}, SPLIT.labels).startswith(said)
+    assert verdict(models(ours, theirs), SPLIT.labels).startswith(said)
 
 
-def test_class_names_cannot_inject_html(tmp_path: Path) -> None:
-    write_reports(tmp_path, {"cnn_lstm": result(80), "convlstm": result(80)}, SPLIT, {})
-    assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<b>" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+def test_controls_that_do_as_well_are_said_to_take_the_evidence_away() -> None:
+    perfect = result(80, 80)
+    blind = audit(models(perfect, perfect), SPLIT.labels)
+    assert "none better than single_frame and bag_of_frames is shown" in blind
+    assert "no accuracy is evidence that a model sees motion" in blind
+    assert "none better than bag_of_frames is shown" in audit(models(perfect, perfect, (20, 79)), SPLIT.labels)
+    seen = audit(models(perfect, result(30, 30), (20, 60)), SPLIT.labels)
+    assert "single_frame 0.250, bag_of_frames 0.750: what cnn_lstm reaches beyond that, 1.000, rests on motion" in seen
+
+
+def test_the_champion_is_the_better_model_else_the_faster_one_if_it_passes_the_gate() -> None:
+    gate = GateParams(minimum_accuracy=0.9, maximum_latency=100.0)
+    fast, slow = result(80, 80, latency=5.0), result(80, 80, latency=50.0)
+
+    def chosen(ours: ModelResult, theirs: ModelResult, **changes: float) -> tuple[str | None, str]:
+        return choose_champion(models(ours, theirs), SPLIT.labels, gate.model_copy(update=changes))
+
+    assert chosen(slow, fast)[0] == "convlstm"
+    assert chosen(slow, result(50, 50, latency=5.0))[0] == "cnn_lstm"
+    assert chosen(slow, fast, minimum_accuracy=0.96) == (
+        None,
+        "No model becomes champion: the accuracy of convlstm, the faster model where no difference is shown, may be as "
+        "low as 0.955, below gate.minimum_accuracy: 0.96.",
+    )
+    name, why = chosen(slow, fast, maximum_latency=4.0)
+    assert name is None
+    assert "the latency of convlstm, the faster model where no difference is shown, is 5.0 ms, above gate.max" in why
+
+
+def test_the_effort_of_tuning_is_told() -> None:
+    search = Search(study="s", trials=40, number=7, validation_loss=0.1, promised=0.1, retrained=0.2)
+    tuned = ModelResult({**result(80), "search": search})
+    assert search_notes(models(result(80), result(80)))[0].startswith("Both models had the same effort of tuning")
+    assert search_notes(models(tuned, tuned))[0].startswith("The models had the same effort of tuning")
+    unequal, gap = search_notes(models(tuned, result(80)))
+    assert unequal == "The models had not the same effort of tuning: cnn_lstm 40 trials and convlstm 0 trials."
+    assert "an optimism gap of +0.1000 nats" in gap
+
+
+def test_clips_on_which_the_models_disagree_are_shown_with_both_answers() -> None:
+    clips = disagreements(models(result(80, 80, 70), result(70, 70, 80)), SPLIT, seed=0)
+    assert [text for text, _ in clips] == [
+        f"test clip {number}, as it is\nis <b>\ncnn_lstm: <b>\nconvlstm: $x_{{" for number in range(70, 76)
+    ]
+    [*_, (text, _)] = disagreements(models(result(80), result(78)), SPLIT, seed=0)
+    assert text.startswith("test clip 78, speed 2\n")
+    assert disagreements(models(result(80), result(80)), SPLIT, seed=0) == []
+
+
+def test_class_names_cannot_inject_html_or_break_a_figure(tmp_path: Path) -> None:
+    compared = models(result(80), result(70))
+    split = SPLIT._replace(labels=np.repeat([0, 1], 40))
+    histories = {name: model["training"].history for name, model in compared.items()}
+    pictures = draw_pictures(tmp_path, compared, histories, split, seed=0)
+    origin = {"run_id": "1234567890", "url": "http://127.0.0.1/#/runs/1234567890", "commit": "abcdefghij"}
+    write_reports(tmp_path, compared, SPLIT.class_names, ["<i>verdict</i>"], pictures, origin)
+    for name in ("report.html", "report.md"):
+        assert "<b>" not in (tmp_path / name).read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<i>" not in page
+    assert page.count(f'<a href="{origin["url"]}">MLflow run 12345678</a>, commit\nabcdefgh.') == len(pictures) == 6
 
 
 def test_damaged_results_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -81,10 +171,10 @@ def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_conditions_are_compared_clip_by_clip_and_adjusted_for_their_number() -> None:
-    rows = condition_rows({"cnn_lstm": result(80, 80), "convlstm": result(40, 44)})
-    assert [row[:4] for row in rows] == [["speed", "2", "1.000", "0.525"]]
-    assert rows[0][4].startswith("+0.475 (+0.3")
-    assert float(rows[0][5]) < 1e-9
+    rows = condition_rows(models(result(80, 80), result(40, 44), (20, 60)))
+    assert [row[:6] for row in rows] == [["speed", "2", "1.000", "0.525", "0.250", "0.750"]]
+    assert rows[0][6].startswith("+0.475 (+0.3")
+    assert float(rows[0][7]) < 1e-9
 
 
 def test_curves_hold_every_replicate_at_every_level_and_at_the_one_of_no_change() -> None:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, TypedDict
 
 import keras
@@ -13,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from motionbench.data.conditions import conditions, stressed
+from motionbench.data.conditions import Condition, conditions, stressed
 from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 from motionbench.models import load_model
@@ -29,8 +28,10 @@ class Stressed(TypedDict):
 
     condition: str
     level: float
+    predicted: list[int]
+    """Of each clip, the number of the class."""
     right: list[bool]
-    """Of each clip, whether its class was found."""
+    """Of each clip, whether that is the class that it has under the condition."""
 
 
 class Scores(TypedDict):
@@ -49,11 +50,13 @@ class Scores(TypedDict):
 
 
 class Cost(TypedDict):
-    """What inference costs in one process with the threads of a replicate; medians, warm-up excluded."""
+    """What inference costs in one process with the threads of a replicate; quartiles, warm-up excluded."""
 
-    latency_milliseconds: float
+    flops: int
+    """Of classifying a clip, as `count_flops` counts them."""
+    latency_milliseconds: list[float]
     """Of one clip alone."""
-    clips_per_second: float
+    clips_per_second: list[float]
     """In batches of 32."""
 
 
@@ -67,8 +70,13 @@ def score(path: Path, split: Split, threads: int, params: ConditionsParams) -> S
         predicted: NDArray[np.int64] = np.concatenate([infer(batch) for batch in batches]).argmax(axis=-1)
         return predicted
 
+    def under(condition: Condition) -> Stressed:
+        clips, correct, _ = stressed(split, condition, params.seed)
+        predicted = predict(clips)
+        right = (predicted == correct).tolist()
+        return Stressed(condition=condition.name, level=condition.level, predicted=predicted.tolist(), right=right)
+
     predicted = predict(split.clips)
-    under = [(condition, stressed(split, condition, params.seed)) for condition in conditions(params)]
     labels = np.arange(len(split.class_names))
     precision, recall, f1, _ = precision_recall_fscore_support(split.labels, predicted, labels=labels, zero_division=0)
     correct = int((predicted == split.labels).sum())
@@ -82,10 +90,7 @@ def score(path: Path, split: Split, threads: int, params: ConditionsParams) -> S
         },
         confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
         predicted=predicted.tolist(),
-        conditions=[
-            Stressed(condition=each.name, level=each.level, right=(predict(clips) == labels).tolist())
-            for each, (clips, labels, _) in under
-        ],
+        conditions=[under(condition) for condition in conditions(params)],
     )
 
 
@@ -97,14 +102,15 @@ def measure_cost(path: Path, split: Split, threads: int) -> Cost:
     infer = _as_graph(model, split.clips)
     batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
     return Cost(
+        flops=count_flops(model),
         latency_milliseconds=_latency(infer, split.clips),
-        clips_per_second=32 / _median_seconds(lambda: infer(batch), warm_up=1, rounds=3),
+        clips_per_second=_quartiles(32 / _seconds(lambda: infer(batch), warm_up=1, rounds=3)),
     )
 
 
 def measure_latency(model: keras.Model, clips: Clips) -> float:
     """Return how many milliseconds classifying one clip alone takes; a model's weights make no difference."""
-    return _latency(_as_graph(model, clips), clips)
+    return _latency(_as_graph(model, clips), clips)[1]
 
 
 def _as_graph(model: keras.Model, clips: Clips) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -115,9 +121,9 @@ def _as_graph(model: keras.Model, clips: Clips) -> Callable[[tf.Tensor], tf.Tens
     return infer
 
 
-def _latency(infer: Callable[[tf.Tensor], tf.Tensor], clips: Clips) -> float:
+def _latency(infer: Callable[[tf.Tensor], tf.Tensor], clips: Clips) -> list[float]:
     single = tf.constant(clips[:1])
-    return 1000 * _median_seconds(lambda: infer(single), warm_up=3, rounds=20)
+    return _quartiles(1000 * _seconds(lambda: infer(single), warm_up=3, rounds=20))
 
 
 def count_flops(model: keras.Model) -> int:
@@ -150,10 +156,15 @@ def _layer_flops(layer: keras.Layer, input_shape: Sequence[int], output_shape: S
     return sum(2 * times * math.prod(kernel.shape) for kernel in kernels)
 
 
-def _median_seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> float:
+def _seconds(call: Callable[[], Any], warm_up: int, rounds: int) -> NDArray[np.float64]:
     def seconds() -> float:
         started = time.perf_counter()
         call()
         return time.perf_counter() - started
 
-    return median([seconds() for _ in range(warm_up + rounds)][warm_up:])
+    return np.array([seconds() for _ in range(warm_up + rounds)][warm_up:])
+
+
+def _quartiles(measured: NDArray[np.float64]) -> list[float]:
+    quartiles: list[float] = np.quantile(measured, [0.25, 0.5, 0.75]).tolist()
+    return quartiles

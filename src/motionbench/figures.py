@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 
 MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito (2008): told apart by everyone
@@ -22,21 +23,32 @@ def save_gif(clip: np.ndarray, path: Path) -> None:
     first.save(path, save_all=True, append_images=others, duration=GIF_MILLISECONDS, loop=0)
 
 
-def contact_sheet(split: Split, shown: int = 5) -> Figure:
-    """Show `shown` frames of the first clip of each class, and all its frames in one, early dark to late bright."""
-    frames = split.clips.shape[1]
+def contact_sheet(split: Split) -> Figure:
+    """Show the first clip of each class."""
+    firsts = {name: split.clips[split.labels == label][0] for label, name in enumerate(split.class_names)}
+    return film_strips(list(firsts.items()))
+
+
+def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
+    """Show `shown` frames of each clip, and all its frames in one, early dark to late bright.
+
+    Args:
+        clips: text to stand beside a clip, and the clip, shape (frames, height, width, 1).
+    """
+    frames = clips[0][1].shape[0]
     moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
-    figure = Figure(figsize=(2.2 * (len(moments) + 1), 1.1 * len(split.class_names)), layout="constrained")
-    axes = figure.subplots(len(split.class_names), len(moments) + 1, squeeze=False)
-    for label, name in enumerate(split.class_names):
-        clip = split.clips[np.flatnonzero(split.labels == label)[0], ..., 0]
-        ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis] / frames
-        pictures = [*clip[moments] / 255, (clip / 255 * ages).max(axis=0)]
-        titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
-        for axis, picture, title in zip(axes[label], pictures, titles, strict=True):
+    figure = Figure(figsize=(2.2 * (len(moments) + 1), 1.1 * len(clips)), layout="constrained")
+    axes = figure.subplots(len(clips), len(moments) + 1, squeeze=False)
+    ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis] / frames
+    titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
+    for row, (text, clip) in enumerate(clips):
+        bright = clip[..., 0] / 255
+        for axis, picture, title in zip(
+            axes[row], [*bright[moments], (bright * ages).max(axis=0)], titles, strict=True
+        ):
             axis.imshow(picture, vmin=0, vmax=1, cmap="magma")
-            axis.set(xticks=[], yticks=[], title=title if label == 0 else "")
-        axes[label, 0].set_ylabel(name)
+            axis.set(xticks=[], yticks=[], title=title if row == 0 else "")
+        axes[row, 0].set_ylabel(text, rotation="horizontal", ha="right", va="center", parse_math=False)
     return figure
 
 
@@ -74,9 +86,8 @@ def condition_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     figure = Figure(figsize=(2.4 * columns, 2.2 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for axis, name in zip(axes, names, strict=False):
-        for (model, curve), colour in zip(
-            accuracies[accuracies["condition"] == name].groupby("model", sort=False), MODEL_COLOURS, strict=False
-        ):
+        curves = accuracies[accuracies["condition"] == name].groupby("model", sort=False)
+        for (model, curve), colour in zip(curves, MODEL_COLOURS, strict=False):
             levels = curve.groupby("level")["accuracy"].agg(["mean", "min", "max"])
             axis.plot(levels.index, levels["mean"], color=colour, marker=".", label=model)
             axis.fill_between(levels.index, levels["min"], levels["max"], color=colour, alpha=0.2)
@@ -87,7 +98,34 @@ def condition_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     for row in figure.axes[::columns]:
         row.set_ylabel("accuracy")
     if names:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def error_against_latency(points: Mapping[str, tuple[float, tuple[float, float], Sequence[float]]]) -> Figure:
+    """Draw each model's error against its latency, and a line through those that no other beats in both.
+
+    Args:
+        points: per model the error, its 95 % interval, and the latency's quartiles in milliseconds.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for (model, (error, (low, high), (fast, latency, slow))), colour in zip(
+        points.items(), MODEL_COLOURS, strict=False
+    ):
+        axis.errorbar(
+            latency, error, xerr=[[latency - fast], [slow - latency]], yerr=[[error - low], [high - error]],
+            color=colour, marker="o", capsize=3, label=model,
+        )  # fmt: skip
+    front: list[tuple[float, float]] = []
+    for latency, error in sorted((quartiles[1], error) for error, _, quartiles in points.values()):
+        if not front or error < front[-1][1]:
+            front.append((latency, error))
+    axis.step(
+        *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
+    )
+    axis.set(xlabel="latency of one clip (ms, one process)", ylabel="error on the test split", xscale="log")
+    axis.legend()
     return figure
 
 

@@ -52,13 +52,17 @@ def replicate_path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}.keras"
 
 
+def file_md5(file: Path) -> str:
+    """Return the md5 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def folder_md5(folder: Path) -> str:
     """Return the md5 under which DVC knows the content of `folder` (as in dvc.lock, ending in .dir)."""
     entries = []
     for file in sorted(folder.rglob("*"), key=lambda file: file.relative_to(folder).parts):
         if file.is_file():
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-            entries.append({"md5": digest.hexdigest(), "relpath": file.relative_to(folder).as_posix()})
+            entries.append({"md5": file_md5(file), "relpath": file.relative_to(folder).as_posix()})
     listing = json.dumps(entries, sort_keys=True).encode()
     return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import ShutdownExecutorError
 
 Report = Callable[[Any], None]
 IDLE_SECONDS = 20  # after which a worker without a task ends, also one whose parent was killed
@@ -45,7 +46,12 @@ def _parallel(**options: Any) -> joblib.Parallel:
 def import_ahead(module: str) -> None:
     """Have the workers import `module` for the tasks to come, while this process goes on."""
     imports = [joblib.delayed(_import)(module) for _ in range(joblib.cpu_count())]
-    Thread(target=_parallel(pre_dispatch="all"), args=(imports,), daemon=True).start()
+
+    def have_imported() -> None:
+        with suppress(ShutdownExecutorError):  # A task failed meanwhile.
+            _parallel(pre_dispatch="all")(imports)
+
+    Thread(target=have_imported, daemon=True).start()
 
 
 def _import(module: str) -> None:

@@ -79,7 +79,6 @@ class ModelParams(Section):
 
     filters: PositiveInts
     kernel_sizes: PositiveInts
-    activation: Activation
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: PositiveFloat
@@ -90,10 +89,13 @@ class CnnLstmParams(ModelParams):
 
     wiring: Literal["layers", "cnn"]
     lstm_units: PositiveInt
+    activation: Activation
 
 
 class ConvLstmParams(ModelParams):
     """The ConvLSTM."""
+
+    activation: Activation
 
 
 Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(strict=False)]
@@ -114,6 +116,13 @@ class ConditionsParams(Section):
     first_frames: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
     backwards: Once
     upside_down: Once
+
+
+class GateParams(Section):
+    """What a model must reach to become champion."""
+
+    minimum_accuracy: Annotated[float, Field(ge=0, le=1)]
+    maximum_latency: PositiveFloat
 
 
 class Domain(Section):
@@ -183,12 +192,15 @@ class Params(Section):
     training: TrainingParams
     cnn_lstm: CnnLstmParams
     convlstm: ConvLstmParams
+    single_frame: ModelParams
+    bag_of_frames: ModelParams
     conditions: ConditionsParams
+    gate: GateParams
     tuning: TuningParams
 
     @model_validator(mode="after")
     def _check_layers_fit_frames(self) -> Self:
-        for name in MODEL_NAMES:
+        for name in (*MODEL_NAMES, *CONTROL_NAMES):
             _check_layers(name, self.model(name), self.data)
         return self
 
@@ -198,8 +210,14 @@ class Params(Section):
         assert isinstance(section, ModelParams)
         return section
 
+    def declared(self, name: str) -> dict[str, Any]:
+        """Return the items of the section of the model called `name`."""
+        section = self.model(name)
+        return {key: getattr(section, key) for key in type(section).model_fields}
+
 
 MODEL_NAMES = ("cnn_lstm", "convlstm")
+CONTROL_NAMES = ("single_frame", "bag_of_frames")
 
 
 class _RefusedError(ValueError):

@@ -1,7 +1,9 @@
-"""Which process something belongs to, and whether that process is still there."""
+"""Which process something belongs to, whether that process is still there, and its memory."""
 
 import os
+import resource
 import socket
+import sys
 
 import psutil
 
@@ -9,6 +11,12 @@ import psutil
 def this_process() -> dict[str, str]:
     """Return what tells this process from every other: host, id and when it started."""
     return {"host": socket.gethostname(), "id": str(os.getpid()), "started": _started(os.getpid())}
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) of either system
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def is_gone(process: dict[str, str]) -> bool:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from motionbench.data.conditions import unchanged_level
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
-from motionbench.statistics import proportion_interval
+from motionbench.params import MODEL_NAMES
+from motionbench.statistics import Comparison, compare, proportion_interval
 
 if TYPE_CHECKING:
     from motionbench.evaluation import Cost, Scores
@@ -35,8 +37,12 @@ class Training(NamedTuple):
     """Of each replicate, the epoch whose weights were kept."""
     history: pd.DataFrame
     """A row an epoch of a replicate: the items of `training.Epoch`."""
+    best_seed: int
+    """Of the replicate with the lowest validation loss."""
     seconds: float
-    """Of training, mean over the replicates."""
+    """Of training to the epoch whose weights were kept, mean over the replicates."""
+    peak_megabytes: float
+    """Of a process that trains replicates, one after the other."""
 
 
 class Search(TypedDict):
@@ -62,9 +68,7 @@ class ModelResult(TypedDict):
     f1: float
     interval: tuple[float, float]
     """From the lowest to the highest end of the replicates' 95 % intervals of accuracy."""
-    parameters: int
-    best_epochs: list[int]
-    training_seconds: float
+    training: Training
     cost: "Cost"
     search: Search | None
     replicates: "list[Scores]"
@@ -81,7 +85,7 @@ def summarise(replicates: "Sequence[Replicate]") -> dict[str, float]:
 
 
 def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]") -> None:
-    """Write summary.json, replicates.csv and history.csv to `folder`, and the seconds to the file `timing`."""
+    """Write summary.json, replicates.csv and history.csv to `folder`, and seconds and memory to the file `timing`."""
     write_json(folder / "summary.json", summarise(replicates))
     pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
     history = [epoch for replicate in replicates for epoch in replicate["history"]]
@@ -90,6 +94,8 @@ def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]"
         "training_seconds": mean(sum(replicate["epoch_seconds"]) for replicate in replicates),
         "first_epoch_seconds": mean(replicate["epoch_seconds"][0] for replicate in replicates),
         "epoch_seconds": median(seconds for replicate in replicates for seconds in replicate["epoch_seconds"]),
+        "seconds_to_best": mean(sum(each["epoch_seconds"][: each["best"]["epoch"]]) for each in replicates),
+        "peak_megabytes": max(replicate["peak_megabytes"] for replicate in replicates),
     }
     write_json(timing, timings)
 
@@ -101,11 +107,14 @@ def read_training(model_name: str, folder: Path, timing: Path) -> Training:
         UserError: if a file is missing or damaged.
     """
     try:
+        replicates, timings = pd.read_csv(folder / "replicates.csv"), read_json(timing)
         return Training(
             parameters=read_json(folder / "summary.json")["parameters"],
-            best_epochs=pd.read_csv(folder / "replicates.csv")["epoch"].tolist(),
+            best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
-            seconds=read_json(timing)["training_seconds"],
+            best_seed=int(replicates.sort_values("validation_loss")["seed"].iloc[0]),
+            seconds=timings["seconds_to_best"],
+            peak_megabytes=timings["peak_megabytes"],
         )
     except (OSError, ValueError, KeyError) as error:
         reason = f"not readable ({type(error).__name__}); train again: dvc repro --force train_{model_name}"
@@ -150,20 +159,44 @@ def describe_model(
         accuracy=mean(score["accuracy"] for score in scores),
         f1=mean(values["f1"] for score in scores for values in score["classes"].values()),
         interval=(min(low for low, _ in intervals), max(high for _, high in intervals)),
-        parameters=training.parameters,
-        best_epochs=training.best_epochs,
-        training_seconds=training.seconds,
+        training=training,
         cost=cost,
         search=search,
         replicates=scores,
     )
 
 
+def timings(model: ModelResult) -> dict[str, float]:
+    """Return the medians of what inference takes."""
+    cost = model["cost"]
+    return {"latency_milliseconds": cost["latency_milliseconds"][1], "clips_per_second": cost["clips_per_second"][1]}
+
+
+def right_answers(model: ModelResult, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which answers are right, shape (replicates, clips)."""
+    right: NDArray[np.bool_] = np.array([replicate["predicted"] for replicate in model["replicates"]]) == labels
+    return right
+
+
+def compare_pair(models: Mapping[str, ModelResult], labels: NDArray[np.int64]) -> Comparison:
+    """Compare the two models that are not controls on the test split, the first less the second."""
+    ours, theirs = (right_answers(models[name], labels) for name in MODEL_NAMES)
+    return compare(ours, theirs)
+
+
+def better_model(models: Mapping[str, ModelResult], labels: NDArray[np.int64]) -> str | None:
+    """Return the name of the model that is shown to be better, None if neither is."""
+    found = compare_pair(models, labels)
+    if not found.shown:
+        return None
+    return MODEL_NAMES[0] if found.difference > 0 else MODEL_NAMES[1]
+
+
 def accuracies_under_conditions(models: Mapping[str, ModelResult], frames: int) -> pd.DataFrame:
     """Return the accuracy of each replicate under each condition, at each level and at the one that changes nothing.
 
     Returns:
-        Rows of model, replicate, condition, level and accuracy, those of a curve together, levels ascending.
+        Rows of model, replicate, condition, level and accuracy.
     """
     rows: list[tuple[str, int, str, float, float]] = []
     for name, model in models.items():
@@ -173,7 +206,7 @@ def accuracies_under_conditions(models: Mapping[str, ModelResult], frames: int) 
             for each in replicate["conditions"]:
                 rows.append((name, number, each["condition"], each["level"], mean(each["right"])))
     columns = ["model", "replicate", "condition", "level", "accuracy"]
-    return pd.DataFrame(rows, columns=columns).sort_values(columns[:4], kind="stable", ignore_index=True)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult], split: Split) -> None:
@@ -182,8 +215,17 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
     predictions.csv has a row a clip: its label, and the class that each replicate of each model predicts.
     conditions.csv has a row a replicate, condition and level.
     """
+    found = compare_pair(models, split.labels)
     summary: dict[str, Any] = {
         name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()
+    }
+    summary["difference"] = {
+        "better": better_model(models, split.labels) or "no difference shown",
+        "accuracy": found.difference,
+        "low": found.interval[0],
+        "high": found.interval[1],
+        "p_value": found.p_value,
+        "detectable": found.detectable,
     }
     write_json(folder / "summary.json", summary)
     scores = {
@@ -201,4 +243,4 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
     }
     pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
     accuracies_under_conditions(models, split.clips.shape[1]).to_csv(folder / "conditions.csv", index=False)
-    write_json(timing, {name: model["cost"] for name, model in models.items()})
+    write_json(timing, {name: timings(model) for name, model in models.items()})

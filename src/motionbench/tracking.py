@@ -26,15 +26,19 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.errors import UserError
+from motionbench.files import file_md5
 from motionbench.processes import is_gone, this_process
 
 EXPERIMENT = "motionbench"
+REGISTERED, CHAMPION = "motionbench", "champion"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
 
 
 @contextmanager
-def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """Run the block as MLflow's active run of `stage`, with its parameters, and yield the run's id.
+def stage_run(stage: str, params: Mapping[str, Any], name: str | None = None) -> Iterator[str]:
+    """Run the block as an active run of MLflow's for `stage`, with its parameters, and yield the run's id.
+
+    The run is called `name`, by default as the stage.
 
     The run ends as FINISHED, as FAILED if the block raises, or as KILLED if it is interrupted.
 
@@ -43,7 +47,7 @@ def stage_run(stage: str, params: Mapping[str, Any]) -> Iterator[str]:
     """
     experiment_id = _open_store()
     _end_abandoned_runs(experiment_id)
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=stage, tags=_provenance(stage))
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=_provenance(stage))
     with _ended_as_the_block(mlflow.end_run):
         mlflow.log_params(dict(params))
         yield run.info.run_id
@@ -157,18 +161,24 @@ def log_text(text: str, file: str, *, run_id: str) -> None:
 
 
 def log_model(
-    archive: Path, loader: str, clip_shape: Sequence[int], classes: int, *, run_id: str, register_as: str | None
-) -> None:
+    archive: Path,
+    loader: str,
+    clip_shape: Sequence[int],
+    class_names: Sequence[str],
+    *,
+    run_id: str,
+    register_as: str | None,
+) -> str | None:
     """Log a model's file so that `mlflow.pyfunc.load_model` opens it anywhere by `loader`, this package's code with it.
 
     Signature and requirements are given, so MLflow neither runs the model nor guesses: logging takes a fraction of a
-    second instead of half a minute.
+    second instead of half a minute. Returned is its version, if it is registered.
     """
     inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *clip_shape))])
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, classes))])
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(class_names)))])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
-        Model.log(
+        info = Model.log(
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
@@ -179,7 +189,32 @@ def log_model(
             code_paths=[str(Path(__file__).parent)],
             signature=ModelSignature(inputs=inputs, outputs=outputs),
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
+            metadata={"class_names": list(class_names)},
         )
+    registered: str | None = info.registered_model_version
+    return registered
+
+
+def promote(archive: Path, loader: str, clip_shape: Sequence[int], class_names: Sequence[str], *, run_id: str) -> None:
+    """Give a model's file the alias of the champion, as a new version of the registered model unless it has it."""
+    client = mlflow.MlflowClient()
+    md5 = file_md5(archive)
+    try:
+        if client.get_model_version_by_alias(REGISTERED, CHAMPION).tags.get("model.md5") == md5:
+            return
+    except MlflowException:
+        pass  # There is none yet.
+    registered = log_model(archive, loader, clip_shape, class_names, run_id=run_id, register_as=REGISTERED)
+    assert registered
+    client.set_model_version_tag(REGISTERED, registered, "model.md5", md5)
+    client.set_registered_model_alias(REGISTERED, CHAMPION, registered)
+
+
+def origin(run_id: str) -> dict[str, str]:
+    """Return the run's id, its url in MLflow's pages, by default those of `make ui`, and the commit that it is of."""
+    uri = mlflow.get_tracking_uri()
+    pages = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    return {"run_id": run_id, "url": f"{pages}/#/runs/{run_id}", "commit": _git("rev-parse", "HEAD") or "unknown"}
 
 
 def _root() -> Path:

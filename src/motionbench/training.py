@@ -17,6 +17,7 @@ from motionbench.errors import UserError
 from motionbench.models import BUILDERS, save_model
 from motionbench.parallel import Report
 from motionbench.params import ModelParams, TrainingParams
+from motionbench.processes import peak_megabytes
 
 
 # Plain dicts, so that the process that receives them needs no TensorFlow.
@@ -40,6 +41,8 @@ class Replicate(TypedDict):
     summary: str
     epoch_seconds: list[float]
     """Of each epoch, its validation included; the first one's with the making of the graph."""
+    peak_megabytes: float
+    """The most memory that the process held so far."""
 
 
 def fix_threads(threads: int) -> None:
@@ -157,4 +160,5 @@ def train_replicate(
         parameters=model.count_params(),
         summary="\n".join(lines),
         epoch_seconds=[end - start for start, end in pairwise(ends)],
+        peak_megabytes=peak_megabytes(),
     )

@@ -11,11 +11,13 @@ from typing import Any
 import keras
 
 from motionbench.errors import UserError
-from motionbench.models import cnn_lstm, convlstm
+from motionbench.models import bag_of_frames, cnn_lstm, convlstm, single_frame
 
 BUILDERS: Mapping[str, Callable[[Any, tuple[int, int, int, int], int], keras.Model]] = {
     "cnn_lstm": cnn_lstm.build,
     "convlstm": convlstm.build,
+    "single_frame": single_frame.build,
+    "bag_of_frames": bag_of_frames.build,
 }
 
 

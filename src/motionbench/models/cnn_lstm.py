@@ -3,7 +3,17 @@
 import keras
 
 from motionbench.models.layers import FoldedTimeDistributed, SpaceToDepthConv2D
-from motionbench.params import CnnLstmParams
+from motionbench.params import CnnLstmParams, ModelParams
+
+
+def frame_layers(params: ModelParams) -> list[keras.Layer]:
+    """Return the layers of the CNN that turns a frame into a vector of features."""
+    layers: list[keras.Layer] = []
+    for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
+        layers.append(SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"))
+        layers.append(keras.layers.MaxPooling2D(2))
+    layers.append(keras.layers.Flatten())
+    return layers
 
 
 def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
@@ -16,11 +26,7 @@ def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes:
     Returns:
         A model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes).
     """
-    cnn_layers: list[keras.Layer] = []
-    for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
-        cnn_layers.append(SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"))
-        cnn_layers.append(keras.layers.MaxPooling2D(2))
-    cnn_layers.append(keras.layers.Flatten())
+    cnn_layers = frame_layers(params)
     if params.wiring == "cnn":
         cnn_layers = [keras.Sequential(cnn_layers, name="cnn")]
     return keras.Sequential(

@@ -1,9 +1,7 @@
 """One trial, in a process of its own: replicates trained in step, each epoch sent to the process that started it."""
 
 import os
-import resource
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -16,6 +14,7 @@ from motionbench.data.splits import read_split
 from motionbench.errors import UserError
 from motionbench.parallel import discarded_stderr
 from motionbench.params import DataParams, ModelParams
+from motionbench.processes import peak_megabytes
 
 TRAIN, VALIDATION = Path("data/train"), Path("data/validation")
 
@@ -77,6 +76,5 @@ def _train(
         }
         curve.append(means["validation_loss"])
         parent.send(("epoch", {"epoch": epochs[0]["epoch"], "loss": mean(e["loss"] for e in epochs), **means}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
     seconds = time.perf_counter() - started
-    parent.send(("completed", {**means, "curve": curve, "seconds": seconds, "peak_megabytes": peak}))
+    parent.send(("completed", {**means, "curve": curve, "seconds": seconds, "peak_megabytes": peak_megabytes()}))

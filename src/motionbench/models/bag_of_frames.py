@@ -1,0 +1,21 @@
+"""A control that sees all frames but not their order: the mean over time of a CNN's features."""
+
+import keras
+
+from motionbench.models.cnn_lstm import frame_layers
+from motionbench.models.layers import FoldedTimeDistributed
+from motionbench.params import ModelParams
+
+
+def build(params: ModelParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+    """Build the network, from clips to class probabilities; arguments and result as for the CNN-LSTM."""
+    return keras.Sequential(
+        [
+            keras.Input(clip_shape, dtype="uint8"),
+            keras.layers.Rescaling(1 / 255),
+            *(FoldedTimeDistributed(layer) for layer in frame_layers(params)),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(classes, activation="softmax"),
+        ],
+        name="bag_of_frames",
+    )

@@ -1,0 +1,22 @@
+"""A control that sees no motion: a CNN on the first frame alone."""
+
+import keras
+
+from motionbench.models.cnn_lstm import frame_layers
+from motionbench.params import ModelParams
+
+
+def build(params: ModelParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
+    """Build the network, from clips to class probabilities; arguments and result as for the CNN-LSTM."""
+    frames = clip_shape[0]
+    return keras.Sequential(
+        [
+            keras.Input(clip_shape, dtype="uint8"),
+            keras.layers.Cropping3D(((0, frames - 1), 0, 0)),
+            keras.layers.Reshape(clip_shape[1:]),
+            keras.layers.Rescaling(1 / 255),
+            *frame_layers(params),
+            keras.layers.Dense(classes, activation="softmax"),
+        ],
+        name="single_frame",
+    )

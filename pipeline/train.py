@@ -11,7 +11,7 @@ from motionbench.data.splits import Split, read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
-from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params, training_stage
 from motionbench.progress import epoch_progress
 
 if TYPE_CHECKING:
@@ -38,14 +38,13 @@ def _train_model(model_name: str, params: Params, splits: Mapping[Path, Split]) 
     from motionbench.results import summarise, write_training
 
     name = f"train_{model_name}"
-    stage = "train_controls" if model_name in CONTROL_NAMES else name
-    declared = stage_params(params, stage)
+    declared = stage_params(params, training_stage(model_name))
     models, metrics, timing = (
         Path("models", model_name),
         Path("metrics", model_name),
         Path(f"metrics/timing/{model_name}.json"),
     )
-    with tracking.stage_run(stage, declared, name) as parent, ExitStack() as children:
+    with tracking.stage_run(training_stage(model_name), declared, name) as parent, ExitStack() as children:
         for folder, (clips, labels, _) in splits.items():
             tracking.log_dataset(folder.name, clips, labels, folder_md5(folder))
         runs = {

@@ -14,7 +14,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
 
 def test_the_stages_stand_in_their_order() -> None:
-    assert list(STAGES) == ["generate", "train_cnn_lstm", "train_convlstm", "compare"]
+    assert list(STAGES) == ["generate", "train_cnn_lstm", "train_convlstm", "train_controls", "compare"]
 
 
 def module_file(name: str) -> Path | None:

@@ -11,7 +11,7 @@ from motionbench.errors import UserError
 from motionbench.evaluation import count_flops
 from motionbench.models import BUILDERS, load_model, save_model
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, SpaceToDepthConv2D
-from motionbench.params import MODEL_NAMES, Params
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params
 
 Load = Callable[[dict[str, Any]], Params]
 CLIP = (20, 50, 130, 1)
@@ -65,6 +65,18 @@ def test_both_wirings_of_the_cnn_lstm_compute_the_same(params_with: Load) -> Non
     np.testing.assert_allclose(cnn(clips), layers(clips), rtol=1e-5, atol=1e-6)
 
 
+def test_the_controls_are_blind_to_motion(params_with: Load) -> None:
+    params, clips = params_with({}), random_clips()
+    later_differ, reordered = clips.copy(), clips[:, ::-1]
+    later_differ[:, 1:] = 0
+    single_frame = BUILDERS["single_frame"](params.single_frame, CLIP, 4)
+    np.testing.assert_array_equal(single_frame(later_differ), single_frame(clips))
+    assert np.abs(single_frame(reordered) - single_frame(clips)).max() > 1e-4
+    bag_of_frames = BUILDERS["bag_of_frames"](params.bag_of_frames, CLIP, 4)
+    np.testing.assert_allclose(bag_of_frames(reordered), bag_of_frames(clips), atol=1e-6)
+    assert np.abs(bag_of_frames(later_differ) - bag_of_frames(clips)).max() > 1e-4
+
+
 def test_flops_are_those_worked_out_by_hand(params_with: Load) -> None:
     params = params_with({})
     pixels = [50 * 130, 25 * 65, 12 * 32]
@@ -80,7 +92,7 @@ def test_flops_are_those_worked_out_by_hand(params_with: Load) -> None:
 
 
 def test_the_table_of_models_has_params_sections() -> None:
-    assert tuple(BUILDERS) == MODEL_NAMES
+    assert tuple(BUILDERS) == (*MODEL_NAMES, *CONTROL_NAMES)
 
 
 def random_clips(count: int = 2) -> np.ndarray:
@@ -211,6 +223,10 @@ def test_layers_name_bad_arguments(call: Callable[[], object], message: str) -> 
         {"convlstm.filters": [5, 5, 6]},
         {"convlstm.kernel_sizes": [4, 8, 7]},
         {"convlstm.activation": "relu"},
+        {"single_frame.filters": [5, 5, 6]},
+        {"single_frame.kernel_sizes": [4, 8, 7]},
+        {"bag_of_frames.filters": [5, 5, 6]},
+        {"bag_of_frames.kernel_sizes": [4, 8, 7]},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -225,7 +241,7 @@ def test_every_model_parameter_changes_the_model(change: dict[str, Any], params_
     assert config(params_with({})) == config(params_with({}))
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", BUILDERS)
 def test_an_archive_is_the_same_bytes_each_time_and_loads_to_the_same_model(
     name: str, params_with: Load, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from motionbench.data.patterns import check_paths
 from motionbench.errors import UserError
-from motionbench.params import MODEL_NAMES, Params, TuningParams, load_params
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, TuningParams, load_params
 from tests.conftest import ROOT, run
 
 Load = Callable[[dict[str, Any]], Params]
@@ -109,8 +109,8 @@ def test_params_cannot_change_later() -> None:
 
 
 def test_every_model_has_a_section() -> None:
-    sections = set(Params.model_fields) - {"data", "training", "conditions", "tuning"}
-    assert sections == set(MODEL_NAMES)
+    sections = set(Params.model_fields) - {"data", "training", "conditions", "gate", "tuning"}
+    assert sections == {*MODEL_NAMES, *CONTROL_NAMES}
     assert {key for key in TuningParams.model_fields if key.endswith("lstm")} == set(MODEL_NAMES)
 
 

@@ -181,5 +181,7 @@ def test_scores_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) 
     assert right["pixel_noise", 0.1] == [False] * 8 + [True] * 4 + [False] * 4
     # Where up and down are swapped, what was ascending is class 2, descending.
     assert right["upside_down", 1] == [False] * 4 + [True] * 4 + [False] * 8
-    assert cost["latency_milliseconds"] > 0
-    assert cost["clips_per_second"] > 0
+    for quartiles in (cost["latency_milliseconds"], cost["clips_per_second"]):
+        assert len(quartiles) == 3
+        assert 0 < quartiles[0] <= quartiles[1] <= quartiles[2]
+    assert cost["flops"] == 76_360

@@ -83,7 +83,7 @@ def condition_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     names = list(accuracies["condition"].unique())
     columns = min(5, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(2.4 * columns, 2.2 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.2 * columns, 2.2 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
     for axis, name in zip(axes, names, strict=False):
         curves = accuracies[accuracies["condition"] == name].groupby("model", sort=False)
@@ -110,12 +110,13 @@ def error_against_latency(points: Mapping[str, tuple[float, tuple[float, float],
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axis = figure.subplots()
-    for (model, (error, (low, high), (fast, latency, slow))), colour in zip(
-        points.items(), MODEL_COLOURS, strict=False
+    marks = zip(MODEL_COLOURS, "o^sD", strict=True)  # Hollow, so that they are seen where they lie on each other.
+    for (model, (error, (low, high), (fast, latency, slow))), (colour, mark) in zip(
+        points.items(), marks, strict=False
     ):
         axis.errorbar(
             latency, error, xerr=[[latency - fast], [slow - latency]], yerr=[[error - low], [high - error]],
-            color=colour, marker="o", capsize=3, label=model,
+            color=colour, marker=mark, markerfacecolor="none", markersize=8, capsize=3, label=model,
         )  # fmt: skip
     front: list[tuple[float, float]] = []
     for latency, error in sorted((quartiles[1], error) for error, _, quartiles in points.values()):

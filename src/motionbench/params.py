@@ -220,6 +220,11 @@ MODEL_NAMES = ("cnn_lstm", "convlstm")
 CONTROL_NAMES = ("single_frame", "bag_of_frames")
 
 
+def training_stage(model_name: str) -> str:
+    """Return the name of the stage that trains a model."""
+    return "train_controls" if model_name in CONTROL_NAMES else f"train_{model_name}"
+
+
 class _RefusedError(ValueError):
     """A value that the checks across keys refuse; the message names key, value and what is allowed."""
 

@@ -17,7 +17,7 @@ from motionbench.data.conditions import unchanged_level
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
-from motionbench.params import MODEL_NAMES
+from motionbench.params import MODEL_NAMES, training_stage
 from motionbench.statistics import Comparison, compare, proportion_interval
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def read_training(model_name: str, folder: Path, timing: Path) -> Training:
             peak_megabytes=timings["peak_megabytes"],
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = f"not readable ({type(error).__name__}); train again: dvc repro --force train_{model_name}"
+        reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"
         raise UserError(f"{folder}: {reason}") from error
 
 

@@ -12,6 +12,7 @@ import keras
 
 from motionbench.errors import UserError
 from motionbench.models import bag_of_frames, cnn_lstm, convlstm, single_frame
+from motionbench.params import training_stage
 
 BUILDERS: Mapping[str, Callable[[Any, tuple[int, int, int, int], int], keras.Model]] = {
     "cnn_lstm": cnn_lstm.build,
@@ -63,4 +64,6 @@ def load_model(path: Path) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = "missing" if not path.exists() else f"not readable as a Keras archive ({type(error).__name__})"
-        raise UserError(f"{path}: {reason}; train it again: dvc repro --force train_{path.parent.name}") from error
+        raise UserError(
+            f"{path}: {reason}; train it again: dvc repro --force {training_stage(path.parent.name)}"
+        ) from error

@@ -2,11 +2,11 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro source test test-all bench tune tune-apply tune-ui lint ui lock clean
+.PHONY: help repro source test test-all bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: .venv/installed ## generate the clips, train both models, compare them (dvc repro)
 	dvc repro
@@ -35,6 +35,12 @@ tune: .venv/installed ## search better parameters: make tune [MODEL=convlstm] [T
 
 tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm
 	python -m pipeline.tune_apply $(MODEL)
+
+leaderboard: .venv/installed ## show all experiments of dvc exp run, the most accurate first
+	python -m pipeline.leaderboard
+
+predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
+	python -m pipeline.predict '$(CLIP)'
 
 tune-ui: .venv/installed ## show the studies in a browser at http://127.0.0.1:8080 (optuna-dashboard)
 	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port 8080

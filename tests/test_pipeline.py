@@ -147,7 +147,7 @@ def test_the_report_is_self_contained_and_says_what_the_scores_say(reproduced: P
     run_id = stage_runs(reproduced)["compare"].info.run_id
     assert set(re.findall(r'href="([^"]*)"', page)) == {f"http://127.0.0.1:5000/#/runs/{run_id}"}
     assert page.count("data:image/png;base64,") in (5, 6), "six, if the models disagree on some clip"
-    assert "<h2>Under stress</h2>" in page
+    assert "<h2>Under conditions</h2>" in page
     text = (reproduced / "reports/comparison/report.md").read_text(encoding="utf-8")
     scores = read_json(reproduced / "metrics/comparison/scores.json")
     for replicates in scores.values():

@@ -316,8 +316,13 @@ def with_values(text: str, model_name: str, values: Mapping[str, Any]) -> str:
 def stage_params(params: Params, stage: str, path: Path = Path("dvc.yaml")) -> dict[str, Any]:
     """Return the parameters that dvc.yaml declares for `stage`, flat: {"data.seed": 0, ...}."""
     declared = _read_yaml(path)["stages"][stage]["params"]
-    leaves = dict(_flatten(params.model_dump()))
+    leaves = flat(params)
     return {key: leaves[key] for key in declared}
+
+
+def flat(params: Params) -> dict[str, Any]:
+    """Return all parameters flat: {"data.seed": 0, ...}."""
+    return dict(_flatten(params.model_dump()))
 
 
 def _read_yaml(path: Path) -> Any:

@@ -210,6 +210,32 @@ def promote(archive: Path, loader: str, clip_shape: Sequence[int], class_names: 
     client.set_registered_model_alias(REGISTERED, CHAMPION, registered)
 
 
+def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+    """Return the champion's version, its classes' names, and the function from clips to class probabilities.
+
+    Raises:
+        UserError: if there is no champion, or the store cannot be opened; the function raises it for clips of a shape
+            other than those that the champion was trained on.
+    """
+    _open_store()
+    try:
+        champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
+    except MlflowException as error:
+        reason = "no model has passed the gate in params.yaml yet, or its runs are in another store"
+        raise UserError(
+            f"no champion in {mlflow.get_tracking_uri()}: {reason}; train and compare: make repro"
+        ) from error
+    model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
+    expected = tuple(model.metadata.signature.inputs.inputs[0].shape[1:])
+
+    def predict(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if clips.shape[1:] != expected:
+            raise UserError(f"the champion takes clips of shape {expected}. Received: {clips.shape[1:]}")
+        return np.asarray(model.predict(clips))
+
+    return f"{REGISTERED} version {champion.version}", model.metadata.metadata["class_names"], predict
+
+
 def origin(run_id: str) -> dict[str, str]:
     """Return the run's id, its url in MLflow's pages, by default those of `make ui`, and the commit that it is of."""
     uri = mlflow.get_tracking_uri()

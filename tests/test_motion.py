@@ -131,7 +131,7 @@ def test_the_positions_in_order_tell_the_class(data: DataParams, tmp_path: Path)
 
 def centre_along(axis: int, clips: Clips) -> NDArray[np.float64]:
     """Where along an axis, whose ends are joined, the middle of the lit pixels is, shape (clips, frames)."""
-    lit = clips.any(axis=5 - axis)[..., 0]
+    lit = np.asarray(clips.any(axis=5 - axis))[..., 0]
     angles = 2 * np.pi * np.arange(clips.shape[axis]) / clips.shape[axis]
     centre: NDArray[np.float64] = np.angle(lit @ np.exp(1j * angles)) * clips.shape[axis] / (2 * np.pi)
     return centre

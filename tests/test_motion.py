@@ -63,7 +63,7 @@ def test_no_single_frame_tells_the_class(frame: int, data: DataParams) -> None:
     assert right_of(MOTION_PATTERNS, features_of) < most_by_chance(4)
 
 
-def test_in_the_corrected_variant_a_single_frame_does(data: DataParams) -> None:
+def test_in_the_corrected_variant_the_first_frame_does(data: DataParams) -> None:
     corrected = data.model_copy(update={"variant": "corrected"})
     assert right_of(PATTERNS, lambda name, seed: follow(corrected, name, seed)[0][:, 0]) / (4 * CLIPS) > 0.95
 

@@ -124,6 +124,7 @@ def test_every_key_carries_a_comment() -> None:
     ("changes", "message"),
     [
         ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
+        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
         ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
     ],
 )

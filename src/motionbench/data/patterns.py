@@ -8,9 +8,9 @@ The source (the chapter's section 5.9) moves the point 6 columns a frame, and 2 
 a sine, in frames of 50x130 pixels. `PATTERNS` draws what its text says, scaled to the frame; the same numbers
 come out at the source's size. `NOTEBOOK_PATTERNS` draws what its code does.
 
-In both, where the point is in one frame tells most clips' class. In `MOTION_PATTERNS` only its motion does: start,
-speed, sideways direction and size vary, and opposite edges of the frame are joined, so that in every frame of every
-class the point is anywhere with equal chance. The best accuracy that can be reached there is
+In both, the first frame tells the class already, by where the point is. In `MOTION_PATTERNS` only its motion does:
+start, speed, sideways direction and size vary, and opposite edges of the frame are joined, so that in every frame of
+every class the point is anywhere with equal chance. The best accuracy that can be reached there is
 
 - 1/4 from a single frame, whichever it is: chance;
 - 3/4 at most from all frames in no order: played backward, an ascending clip is a descending one and as likely, so

@@ -51,8 +51,9 @@ def test_a_split_is_uint8_clips_with_labels_and_class_names_beside_them(params_w
     assert np.bincount(split.labels).tolist() == [20, 20, 20, 20]
 
 
-def test_no_clip_stands_in_two_splits(params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.clips_per_class": 100})
+@pytest.mark.parametrize("variant", ["corrected", "motion"])
+def test_no_clip_stands_in_two_splits(variant: str, params_with: Load, tmp_path: Path) -> None:
+    params = params_with({"data.variant": variant, "data.clips_per_class": 100})
     digests = [
         {hashlib.sha256(clip.tobytes()).digest() for clip in drawn(tmp_path / name, params, name).clips}
         for name in SPLITS
@@ -132,6 +133,7 @@ def test_sliced_drawing_is_numpys_slicing(row: int, lit: list[int]) -> None:
     "change",
     [
         {"data.variant": "notebook"},
+        {"data.variant": "motion"},
         {"data.seed": 1},
         {"data.clips_per_class": 21},
         {"data.frames": 19},
@@ -148,9 +150,10 @@ def test_every_data_parameter_changes_the_clips(change: dict[str, Any], params_w
     assert np.array_equal(before, drawn(tmp_path / "again", params_with({})).clips)
 
 
-def test_more_clips_of_a_class_leave_the_first_as_they_were(params_with: Load, tmp_path: Path) -> None:
-    few = drawn(tmp_path / "few", params_with({}))
-    more = drawn(tmp_path / "more", params_with({"data.clips_per_class": 100}))
+@pytest.mark.parametrize("variant", ["corrected", "motion"])
+def test_more_clips_of_a_class_leave_the_first_as_they_were(variant: str, params_with: Load, tmp_path: Path) -> None:
+    few = drawn(tmp_path / "few", params_with({"data.variant": variant}))
+    more = drawn(tmp_path / "more", params_with({"data.variant": variant, "data.clips_per_class": 100}))
     for name in few.class_names:
         np.testing.assert_array_equal(of_class(more, name)[:20], of_class(few, name))
 

@@ -15,7 +15,7 @@ Load = Callable[[dict[str, Any]], Params]
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data.clips": 3}, "data.clips: 3: unknown key; known here: variant, seed, clips_per_class"),
-    ({"data.variant": "notebok"}, "data.variant: 'notebok' is not allowed: input should be 'corrected' or 'notebook'"),
+    ({"data.variant": "notebok"}, "data.variant: 'notebok' is not allowed: input should be 'corrected', 'notebook' or"),
     ({"data.clips_per_class": 0}, "data.clips_per_class: 0 is not allowed: input should be greater than 0"),
     ({"data.clips_per_class": 2.5}, "data.clips_per_class: 2.5 is not allowed: input should be a valid integer"),
     ({"data.clips_per_class": True}, "data.clips_per_class: True is not allowed"),
@@ -26,6 +26,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"data.point_size": 5}, "data.point_size: 5 is not allowed: must be an even number of pixels"),
     ({"data.point_size": 50}, "data.point_size: 50 is not allowed: must be at most 48 in a frame of 50x130"),
     ({"data.variant": "notebook", "data.frames": 10}, "data.frames: 10 is not allowed: must be 20, the source's"),
+    ({"data.variant": "motion", "data.frames": 3}, "data.frames: 3 is not allowed: must be at least 4 with data.va"),
+    ({"data.variant": "motion", "data.point_size": 2}, "data.point_size: 2 is not allowed: must be at least 4 and"),
+    ({"data.variant": "motion", "data.point_size": 48}, "data.point_size: 48 is not allowed: must be at least 4 and 3"),
     ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
     ({"training.patience": 0}, "training.patience: 0 is not allowed"),
@@ -124,6 +127,7 @@ def test_every_key_carries_a_comment() -> None:
     ("changes", "message"),
     [
         ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
+        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
         ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
     ],
 )

@@ -35,7 +35,7 @@ class Section(BaseModel):
 class DataParams(Section):
     """What the clips look like."""
 
-    variant: Literal["corrected", "notebook"]
+    variant: Literal["corrected", "notebook", "motion"]
     seed: NonNegativeInt
     clips_per_class: PositiveInt
     frames: PositiveInt
@@ -51,6 +51,13 @@ class DataParams(Section):
         if self.point_size + 2 > min(self.height, self.width):
             allowed = f"at most {min(self.height, self.width) - 2} in a frame of {self.height}x{self.width}"
             _refuse("data.point_size", self.point_size, allowed)
+        if self.variant == "motion":
+            # The smallest square is 2 pixels smaller; the largest, 2 larger, must leave a row and a column dark.
+            if not 4 <= self.point_size <= min(self.height, self.width) - 3:
+                allowed = f"at least 4 and 3 below the sides of the frame, {self.height}x{self.width}"
+                _refuse("data.point_size", self.point_size, f"{allowed}, with data.variant: motion")
+            if self.frames < 4:
+                _refuse("data.frames", self.frames, "at least 4 with data.variant: motion, lest a sine look straight")
         source = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
         for key, value in source.items():
             if self.variant == "notebook" and getattr(self, key) != value:

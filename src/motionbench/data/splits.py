@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.data.frames import Clips, draw_sliced, draw_whole
-from motionbench.data.patterns import NOTEBOOK_PATTERNS, PATTERNS
+from motionbench.data.frames import Clips, draw_sliced, draw_whole, draw_wrapped
+from motionbench.data.patterns import MOTION_PATTERNS, NOTEBOOK_PATTERNS, PATTERNS, point_sizes
 from motionbench.errors import UserError
 from motionbench.files import write_json
 from motionbench.params import DataParams
@@ -30,6 +30,7 @@ def write_split(folder: Path, name: str, data: DataParams) -> None:
     patterns, draw = {
         "corrected": (PATTERNS, draw_whole),
         "notebook": (NOTEBOOK_PATTERNS, draw_sliced),
+        "motion": (MOTION_PATTERNS, draw_wrapped),
     }[data.variant]
     shape = (len(patterns) * data.clips_per_class, data.frames, data.height, data.width, 1)
     with (folder / "clips.npy").open("wb") as file:
@@ -39,9 +40,10 @@ def write_split(folder: Path, name: str, data: DataParams) -> None:
             # A stream of its own for each split and class: more clips of one never change those of another.
             random = np.random.default_rng([data.seed, SPLITS.index(name), label])
             trajectories = pattern(data, data.clips_per_class, random)
+            sizes = point_sizes(data, data.clips_per_class, random)
             for first in range(0, data.clips_per_class, CLIPS_AT_ONCE):
-                some = trajectories[first : first + CLIPS_AT_ONCE]
-                draw(some, data.height, data.width, data.point_size).tofile(file)
+                some = slice(first, first + CLIPS_AT_ONCE)
+                draw(trajectories[some], data.height, data.width, sizes[some]).tofile(file)
     np.save(folder / "labels.npy", np.repeat(np.arange(len(patterns)), data.clips_per_class))
     write_json(folder / "class_names.json", list(patterns))
 

@@ -1,5 +1,6 @@
 """params.yaml as frozen, typed, checked objects."""
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
@@ -9,9 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -20,9 +19,17 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from motionbench.errors import UserError
 
+# Bounds far above what makes sense here and far below what takes a machine down.
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Pixels = Annotated[int, Field(gt=0, le=10_000)]
+Width = Annotated[int, Field(gt=0, le=4096)]  # of a layer
+Threads = Annotated[int, Field(gt=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # as keras and NumPy take them
+CLIP_BYTES, SPLIT_BYTES = 10**9, 10**11
+
 # strict=False only lets a YAML list become a tuple; the items stay strict.
-PositiveInts = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
-Seeds = Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)]
+Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=16)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=100)]
 Activation = Literal["tanh", "relu"]
 
 
@@ -36,13 +43,13 @@ class DataParams(Section):
     """What the clips look like."""
 
     variant: Literal["corrected", "notebook"]
-    seed: NonNegativeInt
-    clips_per_class: PositiveInt
-    frames: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
-    point_size: PositiveInt
-    jitter: Annotated[float, Field(ge=0)]
+    seed: Seed
+    clips_per_class: Count
+    frames: Pixels
+    height: Pixels
+    width: Pixels
+    point_size: Pixels
+    jitter: Annotated[float, Field(ge=0, le=10_000)]
 
     @model_validator(mode="after")
     def _check_geometry(self) -> Self:
@@ -51,6 +58,11 @@ class DataParams(Section):
         if self.point_size + 2 > min(self.height, self.width):
             allowed = f"at most {min(self.height, self.width) - 2} in a frame of {self.height}x{self.width}"
             _refuse("data.point_size", self.point_size, allowed)
+        clip = self.frames * self.height * self.width
+        if clip > CLIP_BYTES:
+            _refuse("data.frames", self.frames, f"at most {CLIP_BYTES // (self.height * self.width)} with such frames")
+        if clip * self.clips_per_class > SPLIT_BYTES:
+            _refuse("data.clips_per_class", self.clips_per_class, f"at most {SPLIT_BYTES // clip} with such clips")
         source = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
         for key, value in source.items():
             if self.variant == "notebook" and getattr(self, key) != value:
@@ -63,9 +75,9 @@ class TrainingParams(Section):
 
     seeds: Seeds
     target_loss: Annotated[float, Field(ge=0)]
-    patience: PositiveInt
+    patience: Count
     min_delta: Annotated[float, Field(ge=0)]
-    threads: PositiveInt
+    threads: Threads
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -77,11 +89,11 @@ class TrainingParams(Section):
 class ModelParams(Section):
     """What every model has: its stack of layers and its recipe."""
 
-    filters: PositiveInts
-    kernel_sizes: PositiveInts
+    filters: Widths
+    kernel_sizes: Widths
     activation: Activation
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: Count
+    batch_size: Count
     learning_rate: PositiveFloat
 
 
@@ -89,7 +101,7 @@ class CnnLstmParams(ModelParams):
     """The CNN-LSTM."""
 
     wiring: Literal["layers", "cnn"]
-    lstm_units: PositiveInt
+    lstm_units: Width
 
 
 class ConvLstmParams(ModelParams):
@@ -99,7 +111,7 @@ class ConvLstmParams(ModelParams):
 class Domain(Section):
     """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
 
-    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1)] | None = None
+    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1, max_length=100)] | None = None
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
@@ -129,7 +141,7 @@ class Domain(Section):
 class SearchParams(Section):
     """The search for one model's parameters."""
 
-    epochs: PositiveInt
+    epochs: Count
     space: Annotated[dict[str, Domain], Field(min_length=1)]
     """By key of the model's section. In a key that holds a list, each layer gets a value of its own."""
 
@@ -137,14 +149,14 @@ class SearchParams(Section):
 class TuningParams(Section):
     """The search that `make tune` runs."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
     objective: Literal["loss", "pareto"]
-    trials: PositiveInt
-    workers: PositiveInt
-    replicates: PositiveInt
-    seed: NonNegativeInt
-    startup_trials: NonNegativeInt
-    warmup_epochs: NonNegativeInt
+    trials: Count
+    workers: Threads
+    replicates: Annotated[int, Field(gt=0, le=100)]
+    seed: Seed
+    startup_trials: Annotated[int, Field(ge=0, le=1_000_000)]
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     keep: Annotated[float, Field(gt=0, le=1)]
     cnn_lstm: SearchParams
     convlstm: SearchParams
@@ -241,7 +253,7 @@ def check_search_space(params: Params, model_name: str, path: Path = Path("param
                     _refuse("", model_name, f"wide enough to hold today's {model_name}.{key}: {value}")
         except ValidationError as error:
             raise UserError(
-                f"{path}: {location}: {value!r} is not allowed: {error.errors()[0]['msg'].lower()}"
+                f"{path}: {location}: {_shown(value)} is not allowed: {error.errors()[0]['msg'].lower()}"
             ) from error
         except _RefusedError as error:
             allowed = str(error).rpartition(" must be ")[2]
@@ -283,7 +295,7 @@ def _read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not readable as YAML: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # Some of YAML's tags raise what Python does.
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run from the repository's root") from error
@@ -295,6 +307,14 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = reprlib.repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _first_line(error: ValidationError) -> str:
@@ -311,5 +331,5 @@ def _first_line(error: ValidationError) -> str:
         for part in location[:-1]:
             # Below a space, which is a dict by key, stand domains.
             section = section.model_fields[part].annotation if hasattr(section, "model_fields") else Domain
-        return f"{key}: {first['input']!r}: unknown key; known here: {', '.join(section.model_fields)}{more}"
-    return f"{key}: {first['input']!r} is not allowed: {first['msg'].lower()}{more}"
+        return f"{key}: {_shown(first['input'])}: unknown key; known here: {', '.join(section.model_fields)}{more}"
+    return f"{key}: {_shown(first['input'])} is not allowed: {first['msg'].lower()}{more}"

@@ -37,7 +37,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=20,
 )
-changes = st.tuples(st.sampled_from(keys_of(CONTENT)), st.sampled_from(["set", "delete", "add"]), values | numbers)
+changes = st.tuples(
+    st.sampled_from(keys_of(CONTENT)), st.sampled_from(["set", "delete", "add"]), values | numbers | st.integers(1, 12)
+)
 
 
 def changed(mutations: list[tuple[tuple[str | int, ...], str, Any]]) -> Any:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +7,12 @@ import pytest
 
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
+from motionbench.figures import confusions, contact_sheet
 from motionbench.files import replaced_whole
 from motionbench.report import verdict, write_reports
-from motionbench.results import ModelResult, Training, describe_model, read_training
+from motionbench.results import ModelResult, Search, Training, describe_model, read_training
+
+HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 
 
 def result(*correct: int, clips: int = 80) -> ModelResult:
@@ -17,7 +21,7 @@ def result(*correct: int, clips: int = 80) -> ModelResult:
             "correct": number,
             "clips": clips,
             "accuracy": number / clips,
-            "classes": {"<b>": SCORES},
+            "classes": {HOSTILE: SCORES},
             "confusion": [[1]],
             "predicted": [0] * number + [1] * (clips - number),
         }
@@ -27,7 +31,7 @@ def result(*correct: int, clips: int = 80) -> ModelResult:
     return describe_model(training, scores, {"latency_milliseconds": 1.0, "clips_per_second": 2.0})
 
 
-SPLIT = Split(np.zeros((80, 1, 1, 1, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), ("<b>",))
+SPLIT = Split(np.zeros((80, 1, 1, 1, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), (HOSTILE,))
 SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
@@ -48,9 +52,23 @@ def test_the_verdict_claims_a_difference_only_where_it_is_shown(
 
 
 def test_class_names_cannot_inject_html(tmp_path: Path) -> None:
-    write_reports(tmp_path, {"cnn_lstm": result(80), "convlstm": result(80)}, SPLIT, {})
-    assert "<b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<b>" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    models = {"cnn_lstm": result(80), "convlstm": result(80)}
+    models["convlstm"]["search"] = Search(
+        study=HOSTILE, trials=1, number=0, validation_loss=0.1, promised=0.1, retrained=0.1
+    )
+    write_reports(tmp_path, models, SPLIT, {})
+    for file in ("report.html", "report.md"):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert "&lt;b&gt;" in text
+        assert "<b>" not in text, file
+    assert not re.search(r"[^\\]\]\(http", text), "a picture from elsewhere"
+
+
+def test_class_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    matrices = {"cnn_lstm": [[1, 0], [0, 1]]}
+    confusions(matrices, [HOSTILE, "$\\bad$"]).savefig(tmp_path / "confusion.png")
+    clips, labels = np.zeros((1, 1, 8, 8, 1), dtype=np.uint8), np.zeros(1, dtype=np.int64)
+    contact_sheet(Split(clips, labels, ("$\\bad$",))).savefig(tmp_path / "contact_sheet.png")
 
 
 def test_damaged_results_are_refused_in_one_line(tmp_path: Path) -> None:

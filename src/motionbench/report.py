@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -99,7 +100,11 @@ def print_summary(models: Models, labels: NDArray[np.int64], report: Path) -> No
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print("\n".join([verdict(models, labels), *search_notes(models), f"The report: {report}"]), soft_wrap=True)
+    console.print(
+        "\n".join([verdict(models, labels), *search_notes(models), f"The report: {report}"]),
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 def draw_pictures(
@@ -130,7 +135,8 @@ def write_reports(folder: Path, models: Models, split: Split, pictures: Mapping[
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["data_url"] = _data_url
-    environment.filters["markdown_cell"] = lambda text: html.escape(text).replace("|", "\\|")
+    # Neither tags nor links, of which some load pictures.
+    environment.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(
             verdict=verdict(models, split.labels),

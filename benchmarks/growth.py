@@ -94,14 +94,15 @@ def _train(folder: Path, data: DataParams) -> dict[str, float]:
     split = read_split(folder, data)
     with discarded_stderr():
         from motionbench.models import BUILDERS
-        from motionbench.training import fix_threads, read_batches
+        from motionbench.training import fix_threads, order_of_clips, read_batches
     fix_threads(1)
     model = BUILDERS["cnn_lstm"](params.cnn_lstm, split.clips.shape[1:], len(split.class_names))
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
     size = params.cnn_lstm.batch_size
     seconds = []
     started = time.perf_counter()
-    for clips, labels in islice(read_batches(split, size, seed=0).repeat(), STEPS):
+    batches = read_batches(split, size, order_of_clips(len(split.labels), seed=0, epoch=1))
+    for clips, labels in islice(batches.repeat(), STEPS):
         model.train_on_batch(clips, labels)
         seconds.append((time.perf_counter() - started) / size)
         started = time.perf_counter()

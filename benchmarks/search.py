@@ -201,8 +201,8 @@ def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _rep
     section = params.model(name)
     changed = {**section.model_dump(), **values, "epochs": params.tuning.model(name).epochs}
     model = type(section).model_validate(changed)
-    splits = [read_split(HERE.parent / "data" / split, params.data) for split in ("train", "validation")]
-    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, seed, model, *splits))
+    train, validation = (read_split(HERE.parent / "data" / split, params.data) for split in ("train", "validation"))
+    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, seed, model, train, validation))
 
 
 def _latency(name: str, values: Mapping[str, Any], params: Params, _report: Report) -> float:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motionbench.checkpoints import checkpoint_key, checkpoint_path, remove_checkpoints
 from motionbench.data.splits import Split, read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
@@ -45,15 +46,20 @@ def _train_model(model_name: str, params: Params, splits: Mapping[Path, Split]) 
         Path(f"metrics/timing/{model_name}.json"),
     )
     with tracking.stage_run(training_stage(model_name), declared, name) as parent, ExitStack() as children:
+        md5s = {folder: folder_md5(folder) for folder in splits}
         for folder, (clips, labels, _) in splits.items():
-            tracking.log_dataset(folder.name, clips, labels, folder_md5(folder))
+            tracking.log_dataset(folder.name, clips, labels, md5s[folder])
         runs = {
             seed: children.enter_context(tracking.child_run(parent, f"{name} seed {seed}", {**declared, "seed": seed}))
             for seed in params.training.seeds
         }
         with replaced_whole(models, metrics, timing) as (new_models, new_metrics, new_timing):
             replicates = _train_side_by_side(
-                model_name, params, new_models, lambda epoch: tracking.log_epoch(epoch, run_id=runs[epoch["seed"]])
+                model_name,
+                params,
+                new_models,
+                checkpoint_key(declared, list(md5s.values())),
+                lambda epoch: tracking.log_epoch(epoch, run_id=runs[epoch["seed"]]),
             )
             write_training(new_metrics, new_timing, replicates)
         tracking.log_metrics(summarise(replicates))
@@ -71,10 +77,11 @@ def _train_model(model_name: str, params: Params, splits: Mapping[Path, Split]) 
                 run_id=run_id,
                 register_as=model_name if replicate is best else None,
             )
+    remove_checkpoints(model_name)
 
 
 def _train_side_by_side(
-    model_name: str, params: Params, models: Path, log_epoch: "Callable[[Epoch], None]"
+    model_name: str, params: Params, models: Path, key: str, log_epoch: "Callable[[Epoch], None]"
 ) -> "list[Replicate]":
     seeds = params.training.seeds
     with epoch_progress(model_name, seeds, params.model(model_name).epochs) as show:
@@ -83,16 +90,19 @@ def _train_side_by_side(
             show(epoch)
             log_epoch(epoch)
 
-        tasks = [partial(_train, model_name, seed, params, replicate_path(models, seed)) for seed in seeds]
+        tasks = [partial(_train, model_name, seed, params, replicate_path(models, seed), key) for seed in seeds]
         return run_side_by_side(tasks, params.training.threads, on_epoch)
 
 
-def _train(model_name: str, seed: int, params: Params, path: Path, report: Report) -> "Replicate":
+def _train(model_name: str, seed: int, params: Params, path: Path, key: str, report: Report) -> "Replicate":
     # Imported where it runs: the process that waits for the replicates needs no TensorFlow.
     with discarded_stderr():
         from motionbench.training import train_replicate
     train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
-    return train_replicate(model_name, seed, params.model(model_name), params.training, train, validation, path, report)
+    return train_replicate(
+        model_name, seed, params.model(model_name), params.training, train, validation, path,
+        checkpoint_path(model_name, seed), key, report,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -193,9 +193,19 @@ def test_labels_without_a_class_are_refused(params_with: Load, tmp_path: Path) -
         read_split(tmp_path, params.data)
 
 
+@pytest.mark.parametrize("name", ["", "sine", "a\nb", "\x1b[31m", "\ud800", "a" * 101])
+def test_class_names_that_nobody_can_read_are_refused(name: str, params_with: Load, tmp_path: Path) -> None:
+    params = params_with({"data.clips_per_class": 2})
+    drawn(tmp_path, params)
+    names = ["constant", "ascending", name, "sine"]
+    (tmp_path / "class_names.json").write_text(json.dumps(names), encoding="utf-8")
+    with pytest.raises(UserError, match="must differ and have 1 to 100 printable characters"):
+        read_split(tmp_path, params.data)
+
+
 def test_pickles_are_never_loaded(params_with: Load, tmp_path: Path) -> None:
     params = params_with({"data.clips_per_class": 2})
     drawn(tmp_path, params)
     np.save(tmp_path / "labels.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(UserError, match="not readable"):
+    with pytest.raises(UserError, match="holds object"):
         read_split(tmp_path, params.data)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from motionbench.results import (
     read_training,
 )
 
+HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
+
 
 def result(*correct: int, clips: int = 80, latency: float = 1.0) -> ModelResult:
     """A model whose replicates have the first so many clips right, as they are and under a condition."""
@@ -36,7 +39,7 @@ def result(*correct: int, clips: int = 80, latency: float = 1.0) -> ModelResult:
             "correct": number,
             "clips": clips,
             "accuracy": number / clips,
-            "classes": {"<b>": SCORES, "$x_{": SCORES},
+            "classes": {HOSTILE: SCORES, "$x_{": SCORES},
             "confusion": [[number, clips - number], [0, 0]],
             "predicted": [0] * number + [1] * (clips - number),
             "conditions": [
@@ -61,7 +64,7 @@ def models(ours: ModelResult, theirs: ModelResult, controls: tuple[int, int] = (
     return {"cnn_lstm": ours, "convlstm": theirs, "single_frame": blind, "bag_of_frames": unordered}
 
 
-SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), ("<b>", "$x_{"))
+SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), (HOSTILE, "$x_{"))
 SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
@@ -123,7 +126,7 @@ def test_the_effort_of_tuning_is_told() -> None:
 def test_clips_on_which_the_models_disagree_are_shown_with_both_answers() -> None:
     clips = disagreements(models(result(80, 80, 70), result(70, 70, 80)), SPLIT, seed=0)
     assert [text for text, _ in clips] == [
-        f"test clip {number}, as it is\nis <b>\ncnn_lstm: <b>\nconvlstm: $x_{{" for number in range(70, 76)
+        f"test clip {number}, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: $x_{{" for number in range(70, 76)
     ]
     [*_, (text, _)] = disagreements(models(result(80), result(78)), SPLIT, seed=0)
     assert text.startswith("test clip 78, speed 2\n")
@@ -132,15 +135,18 @@ def test_clips_on_which_the_models_disagree_are_shown_with_both_answers() -> Non
 
 def test_class_names_cannot_inject_html_or_break_a_figure(tmp_path: Path) -> None:
     compared = models(result(80), result(70))
+    search = Search(study=HOSTILE, trials=1, number=0, validation_loss=0.1, promised=0.1, retrained=0.1)
+    compared["convlstm"]["search"] = search
     split = SPLIT._replace(labels=np.repeat([0, 1], 40))
     histories = {name: model["training"].history for name, model in compared.items()}
     pictures = draw_pictures(tmp_path, compared, histories, split, seed=0)
-    origin = {"run_id": "1234567890", "url": "http://127.0.0.1/#/runs/1234567890", "commit": "abcdefghij"}
-    write_reports(tmp_path, compared, SPLIT.class_names, ["<i>verdict</i>"], pictures, origin)
-    for name in ("report.html", "report.md"):
-        assert "<b>" not in (tmp_path / name).read_text(encoding="utf-8")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<i>" not in page
+    origin = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "commit": "abcdefghij"}
+    write_reports(tmp_path, compared, SPLIT.class_names, search_notes(compared), pictures, origin)
+    page, text = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    for written in (page, text):
+        assert "&lt;b&gt;" in written
+        assert "<b>" not in written
+    assert not re.search(r"[^\\]\]\(http:", text), "a picture from elsewhere"
     assert page.count(f'<a href="{origin["url"]}">MLflow run 12345678</a>, commit\nabcdefgh.') == len(pictures) == 6
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
+from motionbench.checkpoints import Checkpoint, checkpoint_key, load_checkpoint, save_checkpoint
 from motionbench.data.splits import read_split, write_split
 from motionbench.errors import UserError
 from motionbench.parallel import Report, discarded_stderr, run_side_by_side
@@ -28,7 +29,10 @@ def train(model_name: str, folder: Path, params: Params, number: int, report: Re
     splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
     path = folder / f"{number}.keras"
     seed = params.training.seeds[0]
-    replicate = train_replicate(model_name, seed, params.model(model_name), params.training, *splits, path, report)
+    replicate = train_replicate(
+        model_name, seed, params.model(model_name), params.training, *splits, path,
+        path.with_suffix(".npz"), str(number), report,
+    )  # fmt: skip
     return replicate, path.read_bytes()
 
 
@@ -74,29 +78,102 @@ def test_every_training_parameter_changes_the_training(params_with: Load, tmp_pa
     assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
 
 
-def order_of_clips(folder: Path, params: Params, seed: int | None, _report: Report) -> list[list[int]]:
+class KilledError(Exception):
+    """Ends a training in the middle of an epoch."""
+
+
+def train_with_kills(model_name: str, folder: Path, params: Params, number: int, report: Report) -> Any:
+    def report_and_die(last: int, epoch: Any) -> None:
+        # After the epoch, before its checkpoint: the last but one is what is left.
+        if epoch["epoch"] == last:
+            raise KilledError
+
+    for last in (1, 2, 4):
+        with pytest.raises(KilledError):
+            train(model_name, folder, params, number, partial(report_and_die, last))
+    return train(model_name, folder, params, number, report)
+
+
+@pytest.mark.parametrize("model_name", ["cnn_lstm", "convlstm"])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
+    model_name: str, params_with: Load, tmp_path: Path
+) -> None:
+    # Best is the first epoch, so that its weights must come from the checkpoint.
+    params = params_with(IMPATIENT | {"convlstm.epochs": 6})
+    for name in ("train", "validation"):
+        (tmp_path / name).mkdir()
+        write_split(tmp_path / name, name, params.data)
+    tasks = [partial(how, model_name, tmp_path, params, number) for number, how in enumerate((train, train_with_kills))]
+    events: list[Any] = []
+    (unbroken, unbroken_bytes), (broken, broken_bytes) = run_side_by_side(tasks, 1, events.append)
+    assert broken_bytes == unbroken_bytes
+    assert broken["history"] == unbroken["history"]
+    assert len(broken["epoch_seconds"]) == 4
+    assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
+
+
+def test_only_a_whole_checkpoint_of_the_same_training_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "model/seed-0.npz"
+    weights = [np.arange(6.0).reshape(2, 3), np.array(7, dtype=np.int64)]
+    history: Any = [{"seed": 0, "epoch": 1, "loss": 0.1 + 0.2}]
+    assert load_checkpoint(path, "key") is None
+    save_checkpoint(path, "key", Checkpoint(history, [0.5], weights, weights[:1]))
+    loaded = load_checkpoint(path, "key")
+    assert loaded
+    assert (loaded.history, loaded.epoch_seconds) == (history, [0.5])
+    for ours, theirs in zip([*weights, weights[0]], [*loaded.variables, *loaded.best_weights], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    assert load_checkpoint(path, "another") is None
+    content = path.read_bytes()
+    for damaged in (
+        b"",
+        content[:-9],
+        content[:200],
+        b"PK" + bytes(200),
+        content[:400] + bytes([content[400] ^ 1]) + content[401:],
+    ):
+        path.write_bytes(damaged)
+        assert load_checkpoint(path, "key") is None
+    np.savez(path, np.array([object()]))
+    assert load_checkpoint(path, "key") is None, "a pickle"
+
+
+def test_what_determines_a_training_makes_the_key() -> None:
+    key = checkpoint_key({"a": 1}, ["1", "2"])
+    assert key == checkpoint_key({"a": 1}, ["1", "2"])
+    assert len({key, checkpoint_key({"a": 2}, ["1", "2"]), checkpoint_key({"a": 1}, ["1", "3"])}) == 3
+
+
+def read_in_order(folder: Path, params: Params, order: Any, _report: Report) -> list[int]:
     with discarded_stderr():
         from motionbench.training import read_batches
     split = read_split(folder, params.data)
-    batches = read_batches(split, 3, seed)
-    epochs = [list(batches) for _ in range(2)]
-    assert [(len(clips), clips.dtype.name) for clips, _ in epochs[0]] == [(3, "uint8")] * 5 + [(1, "uint8")]
+    batches = list(read_batches(split, 3, order))
+    assert [(len(clips), clips.dtype.name) for clips, _ in batches] == [(3, "uint8")] * 5 + [(1, "uint8")]
     content = {clip.tobytes(): number for number, clip in enumerate(split.clips)}
-    for clips, labels in epochs[0]:
+    for clips, labels in batches:
         assert labels.numpy().tolist() == split.labels[[content[clip.tobytes()] for clip in clips.numpy()]].tolist()
-    return [[content[clip.tobytes()] for clips, _ in epoch for clip in clips.numpy()] for epoch in epochs]
+    return [content[clip.tobytes()] for clips, _ in batches for clip in clips.numpy()]
 
 
-def test_each_epoch_reads_every_clip_once_and_a_seed_names_the_order(params_with: Load, tmp_path: Path) -> None:
+def orders(_report: Report) -> list[list[int]]:
+    with discarded_stderr():
+        from motionbench.training import order_of_clips
+    return [order_of_clips(16, *which).tolist() for which in ((1, 1), (1, 1), (1, 2), (2, 1))]
+
+
+def test_each_epoch_reads_every_clip_once_in_an_order_that_seed_and_epoch_name(
+    params_with: Load, tmp_path: Path
+) -> None:
     params = params_with(TINY)
     write_split(tmp_path, "train", params.data)
-    seeds = (None, 1, 1, 2)
-    tasks = [partial(order_of_clips, tmp_path, params, seed) for seed in seeds]
-    in_file_order, first, again, other = run_side_by_side(tasks, 1)
-    assert in_file_order == [list(range(16))] * 2
-    assert sorted(first[0]) == sorted(first[1]) == list(range(16))
-    assert first[0] != first[1]
-    assert first == again != other
+    [[first, again, next_epoch, other_seed]] = run_side_by_side([orders], 1)
+    assert first == again
+    assert len({tuple(order) for order in (first, next_epoch, other_seed)}) == 3
+    assert sorted(first) == sorted(next_epoch) == list(range(16))
+    tasks = [partial(read_in_order, tmp_path, params, order) for order in (None, np.array(first))]
+    assert run_side_by_side(tasks, 1) == [list(range(16)), first]
 
 
 def intra_op_threads(threads: int, _report: Report) -> int:

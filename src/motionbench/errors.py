@@ -8,6 +8,10 @@ from collections.abc import Callable
 class UserError(Exception):
     """Something only the user can mend. The message is one line: what, where, and the way out."""
 
+    def __init__(self, message: str) -> None:
+        """Keep `message`, with line ends and terminal codes, which names and values may hold, as escapes."""
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
+
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError` becomes one line on stderr and exit code 2.

@@ -139,8 +139,9 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
         counts = np.asarray(matrix)
         axis.imshow(counts, cmap="Blues", vmin=0)
         axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
-        axis.set_xticklabels(class_names, rotation=30, ha="right")
-        axis.set_yticklabels(class_names)
+        # Whoever gave the clips named the classes: a $ in a name is none of TeX's.
+        axis.set_xticklabels(class_names, rotation=30, ha="right", parse_math=False)
+        axis.set_yticklabels(class_names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if count > counts.max() / 2 else "black"
             axis.text(column, row, str(count), ha="center", va="center", color=colour)

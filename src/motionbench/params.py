@@ -1,5 +1,6 @@
 """params.yaml as frozen, typed, checked objects."""
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
@@ -9,9 +10,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -20,9 +19,17 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from motionbench.errors import UserError
 
+# Bounds far above what makes sense here and far below what takes a machine down.
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Pixels = Annotated[int, Field(gt=0, le=10_000)]
+Width = Annotated[int, Field(gt=0, le=4096)]  # of a layer
+Threads = Annotated[int, Field(gt=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # as keras and NumPy take them
+CLIP_BYTES, SPLIT_BYTES = 10**9, 10**11
+
 # strict=False only lets a YAML list become a tuple; the items stay strict.
-PositiveInts = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
-Seeds = Annotated[tuple[NonNegativeInt, ...], Field(strict=False, min_length=1)]
+Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=16)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=100)]
 Activation = Literal["tanh", "relu"]
 
 
@@ -36,13 +43,13 @@ class DataParams(Section):
     """What the clips look like."""
 
     variant: Literal["corrected", "notebook", "motion"]
-    seed: NonNegativeInt
-    clips_per_class: PositiveInt
-    frames: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
-    point_size: PositiveInt
-    jitter: Annotated[float, Field(ge=0)]
+    seed: Seed
+    clips_per_class: Count
+    frames: Pixels
+    height: Pixels
+    width: Pixels
+    point_size: Pixels
+    jitter: Annotated[float, Field(ge=0, le=10_000)]
 
     @model_validator(mode="after")
     def _check_geometry(self) -> Self:
@@ -58,6 +65,11 @@ class DataParams(Section):
                 _refuse("data.point_size", self.point_size, f"{allowed}, with data.variant: motion")
             if self.frames < 4:
                 _refuse("data.frames", self.frames, "at least 4 with data.variant: motion, lest a sine look straight")
+        clip = self.frames * self.height * self.width
+        if clip > CLIP_BYTES:
+            _refuse("data.frames", self.frames, f"at most {CLIP_BYTES // (self.height * self.width)} with such frames")
+        if clip * self.clips_per_class > SPLIT_BYTES:
+            _refuse("data.clips_per_class", self.clips_per_class, f"at most {SPLIT_BYTES // clip} with such clips")
         source = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
         for key, value in source.items():
             if self.variant == "notebook" and getattr(self, key) != value:
@@ -70,9 +82,9 @@ class TrainingParams(Section):
 
     seeds: Seeds
     target_loss: Annotated[float, Field(ge=0)]
-    patience: PositiveInt
+    patience: Count
     min_delta: Annotated[float, Field(ge=0)]
-    threads: PositiveInt
+    threads: Threads
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -84,10 +96,10 @@ class TrainingParams(Section):
 class ModelParams(Section):
     """What every model has: its stack of layers and its recipe."""
 
-    filters: PositiveInts
-    kernel_sizes: PositiveInts
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    filters: Widths
+    kernel_sizes: Widths
+    epochs: Count
+    batch_size: Count
     learning_rate: PositiveFloat
 
 
@@ -95,7 +107,7 @@ class CnnLstmParams(ModelParams):
     """The CNN-LSTM."""
 
     wiring: Literal["layers", "cnn"]
-    lstm_units: PositiveInt
+    lstm_units: Width
     activation: Activation
 
 
@@ -105,22 +117,23 @@ class ConvLstmParams(ModelParams):
     activation: Activation
 
 
-Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(strict=False)]
+Levels = Field(strict=False, max_length=20)
+Share = Annotated[float, Field(ge=0, le=1)]
 Once = Annotated[tuple[Literal[1], ...], Field(strict=False, max_length=1)]
 
 
 class ConditionsParams(Section):
     """What test clips are put through, and at which levels (see `motionbench.data.conditions`)."""
 
-    seed: NonNegativeInt
-    pixel_noise: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(strict=False)]
-    dropped_frames: Shares
-    occluding_band: Shares
-    shifted: Annotated[tuple[int, ...], Field(strict=False)]
-    speed: Annotated[tuple[PositiveFloat, ...], Field(strict=False)]
-    distractors: Annotated[tuple[NonNegativeInt, ...], Field(strict=False)]
-    shuffled: Shares
-    first_frames: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+    seed: Seed
+    pixel_noise: Annotated[tuple[Annotated[float, Field(ge=0, le=100)], ...], Levels]
+    dropped_frames: Annotated[tuple[Share, ...], Levels]
+    occluding_band: Annotated[tuple[Share, ...], Levels]
+    shifted: Annotated[tuple[Annotated[int, Field(ge=-10_000, le=10_000)], ...], Levels]
+    speed: Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Levels]
+    distractors: Annotated[tuple[Annotated[int, Field(ge=0, le=1000)], ...], Levels]
+    shuffled: Annotated[tuple[Share, ...], Levels]
+    first_frames: Annotated[tuple[Pixels, ...], Levels]
     backwards: Once
     upside_down: Once
 
@@ -135,7 +148,7 @@ class GateParams(Section):
 class Domain(Section):
     """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
 
-    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1)] | None = None
+    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1, max_length=100)] | None = None
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
@@ -165,7 +178,7 @@ class Domain(Section):
 class SearchParams(Section):
     """The search for one model's parameters."""
 
-    epochs: PositiveInt
+    epochs: Count
     space: Annotated[dict[str, Domain], Field(min_length=1)]
     """By key of the model's section. In a key that holds a list, each layer gets a value of its own."""
 
@@ -173,14 +186,14 @@ class SearchParams(Section):
 class TuningParams(Section):
     """The search that `make tune` runs."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
     objective: Literal["loss", "pareto"]
-    trials: PositiveInt
-    workers: PositiveInt
-    replicates: PositiveInt
-    seed: NonNegativeInt
-    startup_trials: NonNegativeInt
-    warmup_epochs: NonNegativeInt
+    trials: Count
+    workers: Threads
+    replicates: Annotated[int, Field(gt=0, le=100)]
+    seed: Seed
+    startup_trials: Annotated[int, Field(ge=0, le=1_000_000)]
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     keep: Annotated[float, Field(gt=0, le=1)]
     cnn_lstm: SearchParams
     convlstm: SearchParams
@@ -292,7 +305,7 @@ def check_search_space(params: Params, model_name: str, path: Path = Path("param
                     _refuse("", model_name, f"wide enough to hold today's {model_name}.{key}: {value}")
         except ValidationError as error:
             raise UserError(
-                f"{path}: {location}: {value!r} is not allowed: {error.errors()[0]['msg'].lower()}"
+                f"{path}: {location}: {_shown(value)} is not allowed: {error.errors()[0]['msg'].lower()}"
             ) from error
         except _RefusedError as error:
             allowed = str(error).rpartition(" must be ")[2]
@@ -339,7 +352,7 @@ def _read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not readable as YAML: {error.problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # Some of YAML's tags raise what Python does.
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run from the repository's root") from error
@@ -351,6 +364,14 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _shown(value: object) -> str:
+    try:
+        text = reprlib.repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _first_line(error: ValidationError) -> str:
@@ -367,5 +388,5 @@ def _first_line(error: ValidationError) -> str:
         for part in location[:-1]:
             # Below a space, which is a dict by key, stand domains.
             section = section.model_fields[part].annotation if hasattr(section, "model_fields") else Domain
-        return f"{key}: {first['input']!r}: unknown key; known here: {', '.join(section.model_fields)}{more}"
-    return f"{key}: {first['input']!r} is not allowed: {first['msg'].lower()}{more}"
+        return f"{key}: {_shown(first['input'])}: unknown key; known here: {', '.join(section.model_fields)}{more}"
+    return f"{key}: {_shown(first['input'])} is not allowed: {first['msg'].lower()}{more}"

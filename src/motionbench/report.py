@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -235,7 +236,7 @@ def print_summary(models: Models, sentences: Sequence[str], report: Path) -> Non
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print("\n".join([*sentences, f"The report: {report}"]), soft_wrap=True)
+    console.print("\n".join([*sentences, f"The report: {report}"]), soft_wrap=True, markup=False)
 
 
 def draw_pictures(
@@ -292,7 +293,8 @@ def write_reports(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["data_url"] = lambda name: _data_url(folder / f"{name}.png")
-    environment.filters["markdown_cell"] = lambda text: html.escape(text).replace("|", "\\|")
+    # Neither tags nor links, of which some load pictures.
+    environment.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
     for name in ("report.md", "report.html"):
         text = environment.get_template(f"{name}.j2").render(
             sentences=sentences,

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from motionbench.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.models import BUILDERS, save_model
@@ -52,14 +52,12 @@ def fix_threads(threads: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def read_batches(split: Split, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
+def read_batches(split: Split, batch_size: int, order: NDArray[np.int64] | None = None) -> tf.data.Dataset:
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
-    With a `seed`, the clips come in another order in each epoch. Clips stay uint8: the model scales a batch at a time.
+    `order` is that of the clips, by default the file's. Clips stay uint8: the model scales a batch at a time.
     """
-    order = tf.data.Dataset.range(len(split.labels))
-    if seed is not None:
-        order = order.shuffle(len(split.labels), seed=seed)
+    clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return np.asarray(split.clips[indices]), split.labels[indices]
@@ -68,13 +66,26 @@ def read_batches(split: Split, batch_size: int, seed: int | None = None) -> tf.d
         clips, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
         return tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
 
-    return order.batch(batch_size).map(read_in_graph).prefetch(1)
+    return clip_numbers.batch(batch_size).map(read_in_graph).prefetch(1)
+
+
+def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of an epoch, which depends on nothing that happened before it."""
+    return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
 def fit_epochs(
-    model_name: str, seed: int, model_params: ModelParams, train: Split, validation: Split
+    model_name: str,
+    seed: int,
+    model_params: ModelParams,
+    train: Split,
+    validation: Split,
+    resume: Callable[[keras.Model], Sequence[Epoch]] = lambda _model: (),
 ) -> Iterator[tuple[keras.Model, Epoch]]:
     """Fit a model from one seed for at most its epochs; yield it and what it came to after each.
+
+    `resume` may put the new model where an earlier training was, and returns the epochs that this had finished. They
+    are yielded too.
 
     Raises:
         UserError: if the loss stops being a number.
@@ -87,11 +98,12 @@ def fit_epochs(
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
     )
-    batches = read_batches(train, model_params.batch_size, seed)
     validation_batches = read_batches(validation, model_params.batch_size)
-    for epoch in range(1, model_params.epochs + 1):
+    finished = resume(model)
+    yield from ((model, epoch) for epoch in finished)
+    for epoch in range(len(finished) + 1, model_params.epochs + 1):
         fitted = model.fit(
-            batches,
+            read_batches(train, model_params.batch_size, order_of_clips(len(train.labels), seed, epoch)),
             initial_epoch=epoch - 1,
             epochs=epoch,
             shuffle=False,  # They come shuffled.
@@ -125,9 +137,14 @@ def train_replicate(
     train: Split,
     validation: Split,
     path: Path,
+    checkpoint: Path,
+    key: str,
     report: Report,
 ) -> Replicate:
     """Fit one model from one seed, keep the weights of its best epoch, and write it to `path`.
+
+    Each epoch is kept in `checkpoint`. If what stands there is of a training with the same `key`, it goes on from
+    there, and ends with the same weights as one that was never interrupted.
 
     Best is the lowest validation loss, by at least `min_delta`. A loss of `target_loss`, or `patience` epochs without a
     better one, end the training. Each finished epoch is passed to `report` as an `Epoch`.
@@ -138,15 +155,31 @@ def train_replicate(
     fix_threads(training.threads)
     # A process may train several replicates: without this, layer names count on from the last one.
     keras.utils.clear_session()
+    earlier = load_checkpoint(checkpoint, key)
+
+    def resume(model: keras.Model) -> Sequence[Epoch]:
+        model.optimizer.build(model.trainable_variables)
+        if earlier is None:
+            return ()
+        for variable, value in zip(_variables(model), earlier.variables, strict=True):
+            variable.assign(value)
+        return earlier.history
+
     history: list[Epoch] = []
+    epoch_seconds: list[float] = []
     best: Epoch | None = None
-    ends = [time.perf_counter()]
-    for model, epoch in fit_epochs(model_name, seed, model_params, train, validation):
+    started = time.perf_counter()
+    for model, epoch in fit_epochs(model_name, seed, model_params, train, validation, resume):
+        resumed = earlier if earlier and len(history) < len(earlier.history) else None
+        epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
+        started = time.perf_counter()
         history.append(epoch)
-        ends.append(time.perf_counter())
         report(epoch)
         if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
-            best, best_weights = epoch, model.get_weights()
+            best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
+        if not resumed:
+            variables = [variable.numpy() for variable in _variables(model)]
+            save_checkpoint(checkpoint, key, Checkpoint(history, epoch_seconds, variables, best_weights))
         if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
             break
     assert best is not None
@@ -159,6 +192,10 @@ def train_replicate(
         best=best,
         parameters=model.count_params(),
         summary="\n".join(lines),
-        epoch_seconds=[end - start for start, end in pairwise(ends)],
+        epoch_seconds=epoch_seconds,
         peak_megabytes=peak_megabytes(),
     )
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    return [*model.weights, *model.optimizer.variables]

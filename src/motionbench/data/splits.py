@@ -1,8 +1,11 @@
 """Three disjoint splits of labelled clips, on disk."""
 
 import json
+import math
+import os
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from motionbench.params import DataParams
 
 SPLITS = ("train", "validation", "test")
 CLIPS_AT_ONCE = 8  # 1 MB of the source's clips, which the processor's cache holds: memory stays bounded.
+CLASS_NAMES_BYTES = 1_000_000  # read at most
 
 
 class Split(NamedTuple):
@@ -54,19 +58,10 @@ def read_split(folder: Path, data: DataParams) -> Split:
     Raises:
         UserError: if a file is missing, damaged or of another shape than `data` says.
     """
-    clips = _read_array(folder / "clips.npy", mapped=True)
-    labels = _read_array(folder / "labels.npy")
     class_names = _read_class_names(folder / "class_names.json")
     count = len(class_names) * data.clips_per_class
-    for file, array, dtype, shape in (
-        ("clips.npy", clips, np.uint8, (count, data.frames, data.height, data.width, 1)),
-        ("labels.npy", labels, np.int64, (count,)),
-    ):
-        if array.dtype != dtype or array.shape != shape:
-            raise UserError(
-                f"{folder / file}: holds {array.dtype} {array.shape} where params.yaml's data section means "
-                f"{np.dtype(dtype)} {shape}; {_REDRAW}"
-            )
+    clips = _map_array(folder / "clips.npy", np.uint8, (count, data.frames, data.height, data.width, 1))
+    labels = np.array(_map_array(folder / "labels.npy", np.int64, (count,)))
     if not ((labels >= 0) & (labels < len(class_names))).all():
         raise UserError(f"{folder / 'labels.npy'}: labels outside 0 to {len(class_names) - 1}; {_REDRAW}")
     return Split(clips, labels, class_names)
@@ -75,25 +70,53 @@ def read_split(folder: Path, data: DataParams) -> Split:
 _REDRAW = "draw the clips again: dvc repro --force generate"
 
 
-def _read_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:
+def _map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("not a single array")
-        return array
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; {_REDRAW}") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}); {_REDRAW}") from error
-
-
-def _read_class_names(path: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            found = read_npy_header(file)
+            if found != (shape, np.dtype(dtype)):
+                raise UserError(
+                    f"{path}: holds {str(found[1])[:50]} {str(found[0])[:100]} where params.yaml's data section means "
+                    f"{np.dtype(dtype)} {shape}; {_REDRAW}"
+                )
+            if os.fstat(file.fileno()).st_size != file.tell() + math.prod(shape) * np.dtype(dtype).itemsize:
+                raise ValueError("cut off or too long")
+            return np.memmap(file, dtype, "r", file.tell(), shape)
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; {_REDRAW}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable ({error}); {_REDRAW}") from error
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the start of an .npy file, up to its first number, and return shape and type of the array.
+
+    `numpy.load` would take as much memory as the header claims.
+
+    Raises:
+        ValueError: if it is not the header of an array in C order, as `numpy.save` writes it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.lib.format.read_magic(file) == (1, 0)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+            assert not fortran_order
+    except Exception as error:  # NumPy has the header evaluated as Python, and raises whatever comes of it.
+        raise ValueError("not an array as numpy.save writes it") from error
+    return shape, dtype
+
+
+def _read_class_names(path: Path) -> tuple[str, ...]:
+    try:
+        with path.open("rb") as file:
+            names = json.loads(file.read(CLASS_NAMES_BYTES).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; {_REDRAW}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable ({error}); {_REDRAW}") from error
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: not a list of class names; {_REDRAW}")
+    if len(set(names)) < len(names) or not all(name and name.isprintable() and len(name) <= 100 for name in names):
+        raise UserError(f"{path}: class names must differ and have 1 to 100 printable characters; {_REDRAW}")
     return tuple(names)

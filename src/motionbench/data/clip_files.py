@@ -1,0 +1,107 @@
+"""Clips that others give, one a file: checked before they take memory, and nothing in them is run."""
+
+import math
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+from PIL.GifImagePlugin import GifImageFile
+
+from motionbench.data.frames import Clips
+from motionbench.data.splits import read_npy_header
+from motionbench.errors import UserError
+from motionbench.params import DataParams
+
+MAX_FILE_BYTES = 10_000_000  # or twice a clip's
+MAX_SCALE = 8  # of a GIF that is larger than the clip
+
+
+class _RefusedError(Exception):
+    """A clip that is readable, but not what is expected."""
+
+
+def read_clip(path: Path, data: DataParams) -> Clips:
+    """Return the clip in an .npz or .gif file, uint8, shape (1, frames, height, width, 1).
+
+    An .npz file holds one array or one called clip or clips, uint8, shape (frames, height, width) or (frames, height,
+    width, 1). A GIF has that many frames, which are taken as grey, at the clip's size or at a whole multiple of it. It
+    may show a frame longer in place of several that are equal, as most programs save it.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds anything else.
+    """
+    expected = f"expected {data.frames} frames of {data.height}x{data.width} pixels"
+    readers = {".npz": _read_npz, ".gif": _read_gif}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: not a clip: {expected} in a file that ends in {' or '.join(readers)}")
+    try:
+        if not path.is_file():
+            raise _RefusedError("no such file")
+        most = max(MAX_FILE_BYTES, 2 * data.frames * data.height * data.width)
+        if path.stat().st_size > most:
+            raise _RefusedError(f"larger than {most:,} bytes")
+        frames = reader(path, data)
+    except _RefusedError as error:
+        raise UserError(f"{path}: {error}; {expected}") from error
+    except Exception as error:  # Parsers of hostile bytes raise whatever comes of them.
+        raise UserError(f"{path}: not readable as {path.suffix} ({type(error).__name__}); {expected}") from error
+    return frames.reshape(1, data.frames, data.height, data.width, 1)
+
+
+def _read_npz(path: Path, data: DataParams) -> NDArray[np.uint8]:
+    shape = (data.frames, data.height, data.width)
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if len(members) != 1:
+            members = [member for member in members if member.filename in ("clip.npy", "clips.npy")]
+        if len(members) != 1:
+            raise _RefusedError("holds neither a single array nor one called clip or clips")
+        [member] = members
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _RefusedError("compressed otherwise than by numpy")
+        with archive.open(member) as file:
+            found, dtype = read_npy_header(file)
+            if dtype != np.uint8 or found not in (shape, (*shape, 1)):
+                raise _RefusedError(f"holds {str(dtype)[:50]} {str(found)[:100]}, not uint8 {shape}")
+            # Asked for a byte more than there should be, it notices a wrong length and checks the checksum.
+            content = file.read(math.prod(shape) + 1)
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_gif(path: Path, data: DataParams) -> NDArray[np.uint8]:
+    with _bounded_images(MAX_SCALE**2 * data.height * data.width), GifImageFile(path) as image:
+        size, scale = image.size, image.width // data.width
+        if size != (scale * data.width, scale * data.height) or not 1 <= scale <= MAX_SCALE:
+            raise _RefusedError(f"frames have {image.height}x{image.width} pixels, not 1 to {MAX_SCALE} times as many")
+        count = image.n_frames
+        if count > data.frames:
+            raise _RefusedError(f"has {count} frames")
+        frames, durations = [], []
+        for frame in ImageSequence.Iterator(image):
+            frames.append(np.asarray(frame.convert("L"))[::scale, ::scale])
+            durations.append(frame.info.get("duration", 0))
+    if count < data.frames:
+        shown = np.array(durations) * data.frames / max(1, sum(durations))
+        if sum(durations) == 0 or (shown % 1).any():
+            raise _RefusedError(f"has {count} frames")
+        return np.repeat(frames, shown.astype(int), axis=0)
+    return np.stack(frames)
+
+
+@contextmanager
+def _bounded_images(pixels: int) -> Iterator[None]:
+    """Have Pillow refuse images with more pixels: a later frame of a GIF may claim any size."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

@@ -37,6 +37,7 @@ TINY = {
     "bag_of_frames.filters": [2, 2],
     "bag_of_frames.kernel_sizes": [3, 3],
     "bag_of_frames.epochs": 2,
+    "gate.minimum_accuracy": 0.0,
     "tuning.replicates": 1,
     "tuning.startup_trials": 2,
     "tuning.warmup_epochs": 1,

@@ -23,6 +23,7 @@ def test_experiments_are_ranked_and_say_what_they_changed() -> None:
         experiment("better", 0.9, **{"data.seed": 1.0, "training.seeds": "[0]"}),
         experiment("worse", 0.55, **{"data.seed": 0.0, "training.seeds": "[0, 1]"}),
         experiment("failed", None, **{"data.seed": 2.0, "training.seeds": "[0, 1]"}),
+        experiment("older", 0.9) | {"difference.accuracy": "!"},
     ]
     assert leaderboard_rows(experiments, ["data.seed", "training.seeds"]) == [
         ["better", "data.seed=1\ntraining.seeds=[0]", "0.9000", "0.5000", "+0.400 (-0.100 to +0.300)", "cnn_lstm"],

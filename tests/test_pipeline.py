@@ -4,20 +4,26 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from motionbench.files import folder_md5, read_json
+from motionbench.files import file_md5, folder_md5, read_json
+from motionbench.models import load_model, save_model
 from tests.conftest import allow_interrupts, clone_with, edit_params, run
 
 STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_controls", "compare"]
+CLASSES = ["constant", "ascending", "descending", "sine"]
 CONTROLS = ["train_single_frame", "train_bag_of_frames"]  # the runs of train_controls
 
 
@@ -110,6 +116,15 @@ def test_logged_models_are_registered_and_load_in_a_fresh_process_elsewhere(repr
         assert "(-1, 4, 16, 20, 1)" in done.stdout
 
 
+def test_the_winner_becomes_champion(reproduced: Path) -> None:
+    champion = store(reproduced).get_model_version_by_alias("motionbench", "champion")
+    assert champion.run_id == stage_runs(reproduced)["compare"].info.run_id
+    names = [
+        path.parent.name for path in (reproduced / "models").glob("*/*") if champion.tags["model.md5"] == file_md5(path)
+    ]
+    assert names in (["cnn_lstm"], ["convlstm"])
+
+
 @pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
 def test_a_store_that_cannot_be_opened_is_named_in_one_line(uri: str, reproduced: Path) -> None:
     before = folder_md5(reproduced / "data/train")
@@ -155,6 +170,49 @@ def test_the_report_is_self_contained_and_says_what_the_scores_say(reproduced: P
         assert all(sum(map(sum, score["confusion"])) == 16 for score in replicates)
     for link in re.findall(r"!\[.*\]\((.*)\)", text):
         assert (reproduced / "reports/comparison" / link).exists()
+
+
+@pytest.mark.slow
+def test_the_champion_classifies_clips_on_the_command_line_and_as_a_server(reproduced: Path, tmp_path: Path) -> None:
+    clips = np.load(reproduced / "data/train/clips.npy")[:2]
+    np.savez(tmp_path / "clip.npz", clips[0])
+    done = run(reproduced, "python", "-m", "pipeline.predict", str(tmp_path / "clip.npz"))
+    assert done.returncode == 0, done.stderr
+    shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = subprocess.Popen(
+        ["mlflow", "models", "serve", "-m", "models:/motionbench@champion", "--env-manager", "local",
+         "--host", "127.0.0.1", "--port", port],
+        cwd=reproduced, env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": clips.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        served = json.loads(answer_of(request))["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    assert np.shape(served) == (2, 4)
+    assert served[0] == pytest.approx([shown[name] for name in CLASSES], abs=1e-4)
+
+
+def answer_of(request: urllib.request.Request) -> bytes:
+    """Ask until the server is up."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 # an address of our own making
+                content: bytes = answer.read()
+                return content
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
 
 
 @pytest.mark.slow
@@ -244,11 +302,25 @@ def test_a_diverging_training_fails_in_one_line(workspace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_variant_reaches_the_sources_headline(tmp_path: Path) -> None:
+def test_the_notebook_variant_reaches_the_sources_headline_and_shuffled_weights_lose_it(tmp_path: Path) -> None:
     # Two replicates, so that two cores have one each.
     clone = clone_with({"data.variant": "notebook", "training.seeds": [0, 1]}, tmp_path)
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    scores = json.loads((clone / "metrics/comparison/scores.json").read_text(encoding="utf-8"))
+    scores = read_json(clone / "metrics/comparison/scores.json")
     for replicates in scores.values():
         assert [score["correct"] for score in replicates] == [80, 80]
+    for path in (clone / "models/convlstm").iterdir():
+        shuffle_weights(path)
+    done = run(clone, "python", "-m", "pipeline.compare")
+    assert done.returncode == 0, done.stderr
+    assert "cnn_lstm is better than convlstm" in done.stdout
+    difference = read_json(clone / "metrics/comparison/summary.json")["difference"]
+    assert difference["better"] == "cnn_lstm"
+    assert 0 < difference["low"] <= difference["accuracy"]
+
+
+def shuffle_weights(path: Path) -> None:
+    model, random = load_model(path), np.random.default_rng(0)
+    model.set_weights([random.permuted(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
+    save_model(model, path)

@@ -15,8 +15,9 @@ def leaderboard_rows(experiments: Sequence[Mapping[str, Any]], keys: Sequence[st
         experiments: as `dvc.api.exp_show` returns them, the workspace first.
         keys: of the parameters, as in "data.seed".
     """
-    workspace, *others = experiments
-    finished = [each for each in [workspace, *others] if each.get("difference.accuracy") is not None]
+    workspace = experiments[0]
+    # Where there is no result, DVC puts nothing or a mark.
+    finished = [each for each in experiments if isinstance(each.get("difference.accuracy"), float)]
     ranked = sorted(finished, key=lambda each: -max(each[f"{name}.accuracy"] for name in MODEL_NAMES))
     return [
         [

@@ -57,7 +57,7 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
     # Late: a bad argument is to be answered in a blink.
     from motionbench import tracking
     from motionbench.progress import trial_progress
-    from motionbench.tuning.outcome import describe, print_outcome, standing, write_outcome
+    from motionbench.tuning.outcome import ATTRIBUTES, describe, print_outcome, standing, write_outcome
     from motionbench.tuning.search import Event, search
     from motionbench.tuning.study import finished, open_storage, open_study
 
@@ -81,7 +81,8 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
             elif event == "epoch":
                 tracking.log_epoch(content, run_id=runs[trial.number])
             else:
-                tracking.end_trial_run(runs.pop(trial.number), event, trial.user_attrs)
+                measured = {key: value for key, value in trial.user_attrs.items() if key in ATTRIBUTES}
+                tracking.end_trial_run(runs.pop(trial.number), event, measured)
                 show(*standing(study), f"trial {trial.number} {event}{_detail(content)}")
 
         show(*standing(study), "")
@@ -95,7 +96,7 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
             )
             raise
         folder = Path("reports/tuning", model_name)
-        outcome = describe(study, params.tuning.replicates)
+        outcome = describe(study)
         with replaced_whole(folder) as (new_folder,):
             write_outcome(new_folder, study, outcome)
         tracking.log_metrics({"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]})

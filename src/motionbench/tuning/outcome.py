@@ -33,15 +33,12 @@ class Outcome(TypedDict):
     study: str
     trials: int
     """That were done when it was the best."""
-    replicates: int
     number: int
     values: dict[str, Any]
     """Of the model's section of params.yaml."""
     validation_loss: float
     curve: list[float]
     """Of each epoch, the mean over the replicates of the lowest validation loss so far."""
-    default_validation_loss: float | None
-    """Of the first trial, whose values were those of params.yaml; nothing if it failed."""
 
 
 def best_trial(study: Study) -> FrozenTrial:
@@ -66,18 +63,16 @@ def standing(study: Study) -> tuple[int, int, float | None]:
     return len(done), sum(trial.state == TrialState.PRUNED for trial in done), min(losses, default=None)
 
 
-def describe(study: Study, replicates: int) -> Outcome:
+def describe(study: Study) -> Outcome:
     """Return what there is to know of the best trial."""
-    best, first = best_trial(study), study.get_trials(deepcopy=False)[0]
+    best = best_trial(study)
     return Outcome(
         study=study.study_name,
         trials=len(finished(study)),
-        replicates=replicates,
         number=best.number,
         values=model_values(best.params),
         validation_loss=best.values[0],
         curve=list(best.user_attrs["curve"]),
-        default_validation_loss=first.values[0] if first.state == TrialState.COMPLETE else None,
     )
 
 

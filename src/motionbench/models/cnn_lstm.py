@@ -2,7 +2,7 @@
 
 import keras
 
-from motionbench.models.layers import FoldedTimeDistributed, SpaceToDepthConv2D
+from motionbench.models.layers import FoldedTimeDistributed, MultiPixelConv2D
 from motionbench.params import CnnLstmParams
 
 
@@ -18,7 +18,7 @@ def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes:
     """
     cnn_layers: list[keras.Layer] = []
     for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
-        cnn_layers.append(SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"))
+        cnn_layers.append(MultiPixelConv2D(filters, kernel_size, padding="same", activation="relu"))
         cnn_layers.append(keras.layers.MaxPooling2D(2))
     cnn_layers.append(keras.layers.Flatten())
     if params.wiring == "cnn":

@@ -13,7 +13,7 @@ VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's
 COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products an output; measured
 
 
-def convolve(images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def convolve(images: tf.Tensor, kernels: tuple[tf.Tensor, tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
     """Convolve with padding "same" and strides 1, several neighbouring pixels of a row at once.
 
     The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
@@ -22,56 +22,67 @@ def convolve(images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor
 
     Args:
         images: shape (batch, height, width, channels).
-        kernel: shape (kernel height, kernel width, channels, filters).
+        kernels: as `widen` makes them.
         bias: shape (filters,).
 
     Returns:
         Shape (batch, height, width, filters).
     """
-    folded = _convolve_folded(images, kernel)
-    pixels = folded.shape[-1] // kernel.shape[-1]
-    return _unfold(tf.nn.bias_add(folded, tf.tile(bias, [pixels])), pixels, images.shape[2])
+    folded = _convolve_folded(images, *kernels)
+    pixels = folded.shape[-1] // bias.shape[0]
+    return _unfold(tf.nn.bias_add(folded, tf.tile(bias, [pixels])), bias.shape[0], images.shape[2])
+
+
+def widen(kernel: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make from a kernel, shape (height, width, channels, filters), what `convolve` needs for images of a `width`.
+
+    Returns:
+        The kernel for several pixels at once, and the one that turns gradients of outputs into those of images.
+    """
+    flipped = tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2))
+    return _widen(kernel, width), _widen(flipped, width)
+
+
+def _widen(kernel: tf.Tensor, width: int) -> tf.Tensor:
+    pixels = _pixels_at_once(width, kernel.shape)
+    shifted = [tf.pad(kernel, [(0, 0), (pixel, pixels - 1 - pixel), (0, 0), (0, 0)]) for pixel in range(pixels)]
+    return tf.concat(shifted, axis=-1)
 
 
 # TensorFlow's own gradient for the images fills the lanes worse, and its one for the kernel is slow with this padding.
 @tf.custom_gradient
-def _convolve_folded(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+def _convolve_folded(
+    images: tf.Tensor, kernel: tf.Tensor, flipped_kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
     """Convolve as `convolve` does, the pixels computed at once left side by side: (batch, height, steps, filters)."""
-    side_y, side_x, channels, filters = kernel.shape
-    width = images.shape[2]
-    folded = _convolve_with_stride(images, kernel, before=((side_y - 1) // 2, (side_x - 1) // 2))
-    pixels = folded.shape[-1] // filters
+    channels, filters = images.shape[-1], flipped_kernel.shape[2]
+    pixels = kernel.shape[-1] // filters
+    side_y, side_x = kernel.shape[0], kernel.shape[1] - pixels + 1
+    extra = -images.shape[2] % pixels
+    padding = [(0, 0), ((side_y - 1) // 2, side_y // 2), ((side_x - 1) // 2, side_x // 2 + extra), (0, 0)]
 
-    def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        unfolded = _unfold(gradient, pixels)
-        flipped = tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2))
-        for_images = _convolve_with_stride(unfolded, flipped, before=(side_y // 2, side_x // 2))
-        padding = tf.zeros_like(images[:, :, : unfolded.shape[2] - width])
-        for_wide_kernel = tf.raw_ops.Conv2DBackpropFilter(
-            input=tf.concat([images, padding], axis=2) if padding.shape[2] else images,
-            filter_sizes=(side_y, side_x + pixels - 1, channels, pixels * filters),
+    def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+        unfolded = _unfold(gradient, filters)
+        flipped_pixels = flipped_kernel.shape[-1] // channels
+        flipped_extra = -unfolded.shape[2] % flipped_pixels
+        flipped_padding = [
+            (0, 0),
+            (side_y // 2, (side_y - 1) // 2),
+            (side_x // 2, (side_x - 1) // 2 + flipped_extra),
+            (0, 0),
+        ]
+        for_images = tf.nn.conv2d(unfolded, flipped_kernel, (1, flipped_pixels), flipped_padding)
+        zeros = tf.zeros_like(images[:, :, :extra])
+        for_kernel = tf.raw_ops.Conv2DBackpropFilter(
+            input=tf.concat([images, zeros], axis=2) if extra else images,
+            filter_sizes=kernel.shape,
             out_backprop=gradient,
             strides=(1, 1, pixels, 1),
             padding="SAME",
         )
-        shifted = enumerate(tf.split(for_wide_kernel, pixels, axis=-1))
-        for_kernel = tf.add_n([part[:, pixel : pixel + side_x] for pixel, part in shifted])
-        return _unfold(for_images, for_images.shape[-1] // channels, width), for_kernel
+        return _unfold(for_images, channels, images.shape[2]), for_kernel, None
 
-    return folded, gradients
-
-
-def _convolve_with_stride(images: tf.Tensor, kernel: tf.Tensor, before: tuple[int, int]) -> tf.Tensor:
-    """Convolve with `before` pixels of padding above and left, several pixels side by side in the channels."""
-    side_y, side_x = kernel.shape[:2]
-    pixels = _pixels_at_once(images.shape[2], kernel.shape)
-    wide_kernel = tf.concat(
-        [tf.pad(kernel, [(0, 0), (pixel, pixels - 1 - pixel), (0, 0), (0, 0)]) for pixel in range(pixels)], axis=-1
-    )
-    above, left = before
-    right = side_x - 1 - left + -images.shape[2] % pixels
-    padding = [(0, 0), (above, side_y - 1 - above), (left, right), (0, 0)]
-    return tf.nn.conv2d(images, wide_kernel, (1, pixels), padding)
+    return tf.nn.conv2d(images, kernel, (1, pixels), padding), gradients
 
 
 def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
@@ -87,10 +98,10 @@ def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
     return min(range(1, max(2, min(5, width))), key=cost)
 
 
-def _unfold(folded: tf.Tensor, pixels: int, width: int | None = None) -> tf.Tensor:
+def _unfold(folded: tf.Tensor, filters: int, width: int | None = None) -> tf.Tensor:
     """Lay pixels that are side by side in the channels into their row, and cut the row to `width`."""
     height, steps, channels = folded.shape[1:]
-    row = tf.reshape(folded, (-1, height, steps * pixels, channels // pixels))
+    row = tf.reshape(folded, (-1, height, steps * channels // filters, filters))
     # Split, not sliced: the gradient of a slice is slow.
     return row if width in (None, row.shape[2]) else tf.split(row, [width, row.shape[2] - width], axis=2)[0]
 
@@ -151,7 +162,8 @@ class MultiPixelConv2D(keras.layers.Conv2D):
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """Convolve, add the bias, activate."""
-        return self.activation(convolve(inputs, tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)))
+        kernels = widen(tf.convert_to_tensor(self.kernel), inputs.shape[2])
+        return self.activation(convolve(inputs, kernels, tf.convert_to_tensor(self.bias)))
 
 
 @keras.saving.register_keras_serializable(package="motionbench")
@@ -220,19 +232,24 @@ class FusedConvLSTM2D(keras.layers.Layer):
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """Run the recurrence, unrolled over time: a while loop's first call is cheaper, its steps are dearer."""
         frames = ops.unstack(inputs, axis=1)
-        kernel = ops.concatenate([self.kernel, self.recurrent_kernel], axis=2)
+        kernels = widen(ops.concatenate([self.kernel, self.recurrent_kernel], axis=2), inputs.shape[3])
         bias = tf.convert_to_tensor(self.bias)  # not the variable itself, which no function takes
         hidden = cell = ops.zeros((*ops.shape(frames[0])[:-1], self.filters), dtype=self.compute_dtype)
         hidden_states = []
         for frame in frames:
-            hidden, cell = self._traced_step(frame, hidden, cell, kernel, bias)
+            hidden, cell = self._traced_step(frame, hidden, cell, kernels, bias)
             hidden_states.append(hidden)
         return ops.stack(hidden_states, axis=1) if self.return_sequences else hidden
 
     def _step(
-        self, frame: KerasTensor, hidden: KerasTensor, cell: KerasTensor, kernel: KerasTensor, bias: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor]:
-        gates = convolve(ops.concatenate([frame, hidden], axis=-1), kernel, bias)
+        self,
+        frame: tf.Tensor,
+        hidden: tf.Tensor,
+        cell: tf.Tensor,
+        kernels: tuple[tf.Tensor, tf.Tensor],
+        bias: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        gates = convolve(ops.concatenate([frame, hidden], axis=-1), kernels, bias)
         input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
         return ops.sigmoid(output_gate) * self.activation(cell), cell

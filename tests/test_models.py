@@ -10,7 +10,7 @@ import tensorflow as tf
 from motionbench.errors import UserError
 from motionbench.evaluation import count_flops
 from motionbench.models import BUILDERS, load_model, save_model
-from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, SpaceToDepthConv2D
+from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, MultiPixelConv2D
 from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params
 
 Load = Callable[[dict[str, Any]], Params]
@@ -130,7 +130,7 @@ def assert_same_as_stock(ours: keras.Layer, stock: keras.Layer, inputs: np.ndarr
 def test_the_space_to_depth_convolution_equals_the_stock_layer(kernel_size: int, filters: int, width: int) -> None:
     inputs = np.random.default_rng(3).normal(size=(2, 6, width, 2)).astype("float32")
     assert_same_as_stock(
-        SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"),
+        MultiPixelConv2D(filters, kernel_size, padding="same", activation="relu"),
         keras.layers.Conv2D(filters, kernel_size, padding="same", activation="relu"),
         inputs,
     )
@@ -139,7 +139,7 @@ def test_the_space_to_depth_convolution_equals_the_stock_layer(kernel_size: int,
 @pytest.mark.parametrize("options", [{}, {"padding": "same", "strides": 2}, {"padding": "same", "dilation_rate": 2}])
 def test_a_convolution_that_cannot_be_folded_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="strides, dilation and groups 1"):
-        SpaceToDepthConv2D(2, 3, **options).build((1, 6, 6, 2))
+        MultiPixelConv2D(2, 3, **options).build((1, 6, 6, 2))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -2,7 +2,7 @@
 
 import keras
 
-from motionbench.models.layers import FoldedTimeDistributed, SpaceToDepthConv2D
+from motionbench.models.layers import FoldedTimeDistributed, MultiPixelConv2D
 from motionbench.params import CnnLstmParams, ModelParams
 
 
@@ -10,7 +10,7 @@ def frame_layers(params: ModelParams) -> list[keras.Layer]:
     """Return the layers of the CNN that turns a frame into a vector of features."""
     layers: list[keras.Layer] = []
     for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
-        layers.append(SpaceToDepthConv2D(filters, kernel_size, padding="same", activation="relu"))
+        layers.append(MultiPixelConv2D(filters, kernel_size, padding="same", activation="relu"))
         layers.append(keras.layers.MaxPooling2D(2))
     layers.append(keras.layers.Flatten())
     return layers

@@ -1,5 +1,7 @@
 """Keras layers, computed in fewer or fuller calls. Weights, outputs and gradients are those of the stock layers."""
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +10,100 @@ from keras import KerasTensor, ops
 
 Shape = tuple[int | None, ...]
 VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's CPUs (AVX-512)
+COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products an output; measured
+
+
+def convolve(images: tf.Tensor, kernels: tuple[tf.Tensor, tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
+    """Convolve with padding "same" and strides 1, several neighbouring pixels of a row at once.
+
+    The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
+    sixteen lanes. The filters of three pixels fill fifteen, as one convolution with stride 3: its kernel holds each
+    filter three times, each time a pixel further right, and is two pixels wider for it.
+
+    Args:
+        images: shape (batch, height, width, channels).
+        kernels: as `widen` makes them.
+        bias: shape (filters,).
+
+    Returns:
+        Shape (batch, height, width, filters).
+    """
+    folded = _convolve_folded(images, *kernels)
+    pixels = folded.shape[-1] // bias.shape[0]
+    return _unfold(tf.nn.bias_add(folded, tf.tile(bias, [pixels])), bias.shape[0], images.shape[2])
+
+
+def widen(kernel: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make from a kernel, shape (height, width, channels, filters), what `convolve` needs for images of a `width`.
+
+    Returns:
+        The kernel for several pixels at once, and the one that turns gradients of outputs into those of images.
+    """
+    flipped = tf.transpose(tf.reverse(kernel, [0, 1]), (0, 1, 3, 2))
+    return _widen(kernel, width), _widen(flipped, width)
+
+
+def _widen(kernel: tf.Tensor, width: int) -> tf.Tensor:
+    pixels = _pixels_at_once(width, kernel.shape)
+    shifted = [tf.pad(kernel, [(0, 0), (pixel, pixels - 1 - pixel), (0, 0), (0, 0)]) for pixel in range(pixels)]
+    return tf.concat(shifted, axis=-1)
+
+
+# TensorFlow's own gradient for the images fills the lanes worse, and its one for the kernel is slow with this padding.
+@tf.custom_gradient
+def _convolve_folded(
+    images: tf.Tensor, kernel: tf.Tensor, flipped_kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    """Convolve as `convolve` does, the pixels computed at once left side by side: (batch, height, steps, filters)."""
+    channels, filters = images.shape[-1], flipped_kernel.shape[2]
+    pixels = kernel.shape[-1] // filters
+    side_y, side_x = kernel.shape[0], kernel.shape[1] - pixels + 1
+    extra = -images.shape[2] % pixels
+    padding = [(0, 0), ((side_y - 1) // 2, side_y // 2), ((side_x - 1) // 2, side_x // 2 + extra), (0, 0)]
+
+    def gradients(gradient: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
+        unfolded = _unfold(gradient, filters)
+        flipped_pixels = flipped_kernel.shape[-1] // channels
+        flipped_extra = -unfolded.shape[2] % flipped_pixels
+        flipped_padding = [
+            (0, 0),
+            (side_y // 2, (side_y - 1) // 2),
+            (side_x // 2, (side_x - 1) // 2 + flipped_extra),
+            (0, 0),
+        ]
+        for_images = tf.nn.conv2d(unfolded, flipped_kernel, (1, flipped_pixels), flipped_padding)
+        zeros = tf.zeros_like(images[:, :, :extra])
+        for_kernel = tf.raw_ops.Conv2DBackpropFilter(
+            input=tf.concat([images, zeros], axis=2) if extra else images,
+            filter_sizes=kernel.shape,
+            out_backprop=gradient,
+            strides=(1, 1, pixels, 1),
+            padding="SAME",
+        )
+        return _unfold(for_images, channels, images.shape[2]), for_kernel, None
+
+    return tf.nn.conv2d(images, kernel, (1, pixels), padding), gradients
+
+
+def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
+    """Return with how many pixels at once an output costs the fewest products, those in idle lanes counted too."""
+    side_y, side_x, channels, filters = kernel_shape
+
+    def cost(pixels: int) -> float:
+        lanes = VECTOR_LANES * math.ceil(pixels * filters / VECTOR_LANES)
+        products = side_y * (side_x + pixels - 1) * channels * lanes / (pixels * filters)
+        return products + COST_OF_A_PIXEL * pixels
+
+    # At least two steps a row: TensorFlow 2.21 computes a convolution with stride wrongly if it has but one.
+    return min(range(1, max(2, min(5, width))), key=cost)
+
+
+def _unfold(folded: tf.Tensor, filters: int, width: int | None = None) -> tf.Tensor:
+    """Lay pixels that are side by side in the channels into their row, and cut the row to `width`."""
+    height, steps, channels = folded.shape[1:]
+    row = tf.reshape(folded, (-1, height, steps * channels // filters, filters))
+    # Split, not sliced: the gradient of a slice is slow.
+    return row if width in (None, row.shape[2]) else tf.split(row, [width, row.shape[2] - width], axis=2)[0]
 
 
 @keras.saving.register_keras_serializable(package="motionbench")
@@ -44,12 +140,8 @@ class FoldedTimeDistributed(keras.layers.Wrapper):
 
 
 @keras.saving.register_keras_serializable(package="motionbench")
-class SpaceToDepthConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` that computes two neighbouring pixels of a row at once, where filters are few.
-
-    The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
-    sixteen lanes. Two pixels folded into the channels (space to depth) fill ten, for a kernel larger by zeros, an 8x8
-    one by a quarter, a 4x4 one by a half. Strides, dilation and groups must be 1, padding "same".
+class MultiPixelConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` by `convolve`. Padding must be "same", strides, dilation and groups 1, a bias used.
 
     Input: (batch, height, width, channels). Output: (batch, height, width, filters).
     """
@@ -58,37 +150,20 @@ class SpaceToDepthConv2D(keras.layers.Conv2D):
         """Create the weights of the stock layer.
 
         Raises:
-            ValueError: if the layer is not one that the folded form computes.
+            ValueError: if the layer is not one that `convolve` computes.
         """
-        received = (self.padding, self.strides, self.dilation_rate, self.groups)
-        if received != ("same", (1, 1), (1, 1), 1):
+        received = (self.padding, self.strides, self.dilation_rate, self.groups, self.use_bias)
+        if received != ("same", (1, 1), (1, 1), 1, True):
             raise ValueError(
-                f"Padding must be 'same', strides, dilation and groups 1. Received (in this order): {received}"
+                "Padding must be 'same', strides, dilation and groups 1, and a bias used. "
+                f"Received (in this order): {received}"
             )
         super().build(input_shape)
 
-    def convolution_op(self, inputs: KerasTensor, kernel: KerasTensor) -> KerasTensor:
-        """Convolve pairs of pixels, or single ones if a pair's filters would not fit into a register."""
-        if 2 * self.filters > VECTOR_LANES:
-            return super().convolution_op(inputs, kernel)
-        height, width, channels = inputs.shape[1:]
-        side = self.kernel_size[1]
-        # "Same" padding puts (side - 1) // 2 pixels before the first; the pairs on each side must cover what both need.
-        before = (side - 1) // 2
-        pairs_aside = max((before + 1) // 2, (side - before) // 2)
-        pairs = 2 * pairs_aside + 1
-        halves = []
-        for pixel in (0, 1):
-            start = 2 * pairs_aside - before + pixel
-            padded = ops.pad(kernel, [(0, 0), (start, 2 * pairs - side - start), (0, 0), (0, 0)])
-            halves.append(ops.reshape(padded, (self.kernel_size[0], pairs, 2 * channels, self.filters)))
-        odd = width % 2
-        if odd:  # Concatenated, not padded: TensorFlow merges a padding into the convolution, which is slower.
-            inputs = ops.concatenate([inputs, ops.zeros_like(inputs[:, :, :1])], axis=2)
-        folded = ops.reshape(inputs, (-1, height, (width + odd) // 2, 2 * channels))
-        outputs = ops.conv(folded, ops.concatenate(halves, axis=-1), padding="same")
-        outputs = ops.reshape(outputs, (-1, height, width + odd, self.filters))
-        return ops.split(outputs, [width], axis=2)[0] if odd else outputs
+    def call(self, inputs: KerasTensor) -> KerasTensor:
+        """Convolve, add the bias, activate."""
+        kernels = widen(tf.convert_to_tensor(self.kernel), inputs.shape[2])
+        return self.activation(convolve(inputs, kernels, tf.convert_to_tensor(self.bias)))
 
 
 @keras.saving.register_keras_serializable(package="motionbench")
@@ -157,19 +232,24 @@ class FusedConvLSTM2D(keras.layers.Layer):
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """Run the recurrence, unrolled over time: a while loop's first call is cheaper, its steps are dearer."""
         frames = ops.unstack(inputs, axis=1)
-        kernel = ops.concatenate([self.kernel, self.recurrent_kernel], axis=2)
+        kernels = widen(ops.concatenate([self.kernel, self.recurrent_kernel], axis=2), inputs.shape[3])
         bias = tf.convert_to_tensor(self.bias)  # not the variable itself, which no function takes
         hidden = cell = ops.zeros((*ops.shape(frames[0])[:-1], self.filters), dtype=self.compute_dtype)
         hidden_states = []
         for frame in frames:
-            hidden, cell = self._traced_step(frame, hidden, cell, kernel, bias)
+            hidden, cell = self._traced_step(frame, hidden, cell, kernels, bias)
             hidden_states.append(hidden)
         return ops.stack(hidden_states, axis=1) if self.return_sequences else hidden
 
     def _step(
-        self, frame: KerasTensor, hidden: KerasTensor, cell: KerasTensor, kernel: KerasTensor, bias: KerasTensor
-    ) -> tuple[KerasTensor, KerasTensor]:
-        gates = ops.conv(ops.concatenate([frame, hidden], axis=-1), kernel, padding="same") + bias
+        self,
+        frame: tf.Tensor,
+        hidden: tf.Tensor,
+        cell: tf.Tensor,
+        kernels: tuple[tf.Tensor, tf.Tensor],
+        bias: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        gates = convolve(ops.concatenate([frame, hidden], axis=-1), kernels, bias)
         input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
         cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
         return ops.sigmoid(output_gate) * self.activation(cell), cell

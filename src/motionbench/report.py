@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import false_discovery_control, mode
+from scipy.stats import mode
 
 from motionbench.data.conditions import Condition, stressed
 from motionbench.data.frames import Clips
@@ -35,7 +35,7 @@ from motionbench.results import (
     right_answers,
     timings,
 )
-from motionbench.statistics import compare
+from motionbench.statistics import adjust, compare
 
 Models = Mapping[str, ModelResult]
 
@@ -169,13 +169,12 @@ def search_notes(models: Models) -> list[str]:
 def condition_rows(models: Models) -> list[list[str]]:
     """Return rows of condition, level, accuracy of each model, difference, its interval, and the adjusted p-value.
 
-    The difference is that of the two models, the controls aside. The p-values of its paired tests are adjusted for
-    their number (Benjamini and Hochberg, 1995).
+    The difference is that of the two models, the controls aside.
     """
     right = {name: _right_under_conditions(model) for name, model in models.items()}
     ours, theirs = (right[name] for name in MODEL_NAMES)
     found = [compare(one, other) for one, other in zip(ours, theirs, strict=True)]
-    adjusted = false_discovery_control([each.p_value for each in found]) if found else []
+    adjusted = adjust([each.p_value for each in found])
     return [
         [
             condition["condition"].replace("_", " "),

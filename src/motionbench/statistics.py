@@ -1,10 +1,11 @@
 """How sure a measured figure is, and whether two models differ."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, false_discovery_control
 
 RESAMPLES = 4_000
 LEVEL = 0.05
@@ -37,6 +38,15 @@ def mcnemar(first_only: int, second_only: int) -> float:
     """Return the two-sided p-value of the exact test of McNemar (1947) from the numbers of discordant pairs."""
     discordant = first_only + second_only
     return float(binomtest(first_only, discordant).pvalue) if discordant else 1.0
+
+
+def adjust(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for the number of tests: at most their level of those shown is shown falsely.
+
+    The procedure is that of Benjamini and Hochberg (1995).
+    """
+    adjusted: list[float] = false_discovery_control(p_values).tolist() if p_values else []
+    return adjusted
 
 
 def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], seed: int = 0) -> Comparison:

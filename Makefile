@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro source test test-all bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
+.PHONY: help repro source motion test test-all bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,6 +22,14 @@ source: .venv/installed ## run the source's own settings through the same stages
 	  $(foreach model,cnn_lstm convlstm,--set-param $(model).activation=relu --set-param $(model).batch_size=32 \
 	  --set-param $(model).learning_rate=0.001)
 	dvc metrics diff HEAD source
+
+MOTION_SETTINGS = data.variant=motion data.seed=1 data.clips_per_class=300 data.frames=12 data.height=24 data.width=32 \
+  data.point_size=4 data.jitter=0.5 training.patience=10 $(foreach model,cnn_lstm convlstm single_frame bag_of_frames,\
+  $(model).kernel_sizes=[5,3,3]) cnn_lstm.lstm_units=32 cnn_lstm.learning_rate=0.003 convlstm.batch_size=16 \
+  convlstm.learning_rate=0.005
+motion: .venv/installed ## run data in which only motion tells the class, as the experiment "motion" (10 minutes)
+	dvc exp run --temp --force --name motion $(foreach setting,$(MOTION_SETTINGS),--set-param '$(setting)')
+	dvc metrics diff HEAD motion
 
 bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (two hours; 21 GB of disk)
 	python -m benchmarks.compare_layers

@@ -1,5 +1,6 @@
 """Stage `compare`: both models on the test split, which nothing before has seen."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,8 @@ def main() -> None:
             measures = {"accuracy": model["accuracy"], "f1": model["f1"], **timings(model)}
             tracking.log_metrics({f"{name}.{key}": value for key, value in measures.items()})
         champion, why = choose_champion(models, test.labels, params.gate)
+        if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
+            champion, why = None, f"{why} An experiment makes none: apply it, then dvc repro --force compare."
         sentences = [verdict(models, test.labels), audit(models, test.labels), *search_notes(models), why]
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models, test)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro source motion test test-all bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
+.PHONY: help repro source motion test test-all chaos bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -16,6 +16,9 @@ test: .venv/installed ## run the fast tests
 
 test-all: .venv/installed ## run all tests, those that train for real too
 	pytest -m "slow or not slow"
+
+chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILLS=20] (half an hour)
+	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/test_chaos.py
 
 source: .venv/installed ## run the source's own settings through the same stages, as the experiment "source" (20 minutes)
 	dvc exp run --temp --force --name source --set-param data.variant=notebook --set-param training.patience=80 --set-param training.target_loss=0.0 \

@@ -125,10 +125,14 @@ def allow_interrupts() -> None:
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of this Python's environment in `folder`, without what would point it at another store."""
+    return subprocess.run(
+        command, cwd=folder, env=clean_environment() | environment, capture_output=True, text=True, check=False
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment, this Python's programs first, without what names a store."""
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING", "OPTUNA_"))
     }
-    paths = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=folder, env=inherited | paths | environment, capture_output=True, text=True, check=False
-    )
+    return inherited | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -14,20 +14,24 @@ def replaced_whole(*outputs: Path) -> Iterator[list[Path]]:
     """Yield a place beside each of `outputs` to write it to; once the block succeeds, put all in their place.
 
     A path without a suffix means a folder, which is there and empty. If the block raises, `outputs` stay as they were
-    and what was written is removed.
+    and what was written is removed. A kill leaves each output whole, old or new, or for the moment between two
+    renames of a folder absent; what it leaves beside them is removed the next time.
     """
     partial = [output.with_name(f".partial.{output.name}") for output in outputs]
+    aside = [output.with_name(f".partial.old.{output.name}") for output in outputs]
     try:
-        for new, output in zip(partial, outputs, strict=True):
+        for new, old, output in zip(partial, aside, outputs, strict=True):
             _remove(new)
+            _remove(old)
             (new.parent if output.suffix else new).mkdir(parents=True, exist_ok=True)
         yield partial
-        for new, output in zip(partial, outputs, strict=True):
-            _remove(output)
-            new.rename(output)
+        for new, old, output in zip(partial, aside, outputs, strict=True):
+            if output.is_dir():
+                output.rename(old)  # A folder cannot be renamed onto another, and to empty it takes a while.
+            new.replace(output)
     finally:
-        for new in partial:
-            _remove(new)
+        for path in (*partial, *aside):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

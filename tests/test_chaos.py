@@ -1,0 +1,98 @@
+"""Stages killed at random moments: what is left is whole, and the next `dvc repro` ends with the same outputs.
+
+`make chaos` kills each stage 20 times.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import clean_environment, run
+from tests.test_dvc_yaml import STAGES
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "1"))
+TIMED = ("metrics/timing/", "reports/comparison/")  # differ from run to run
+
+
+@pytest.fixture(scope="module")
+def survivor(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a clone in which `dvc repro` has run, the same one for all kills."""
+    return Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("chaos") / "a copy", symlinks=True))
+
+
+def outputs(clone: Path, stage: str) -> dict[str, bytes]:
+    """Return the content of all files of a stage's outputs, by path."""
+    found = [clone / (out if isinstance(out, str) else next(iter(out))) for out in STAGES[stage]["outs"]]
+    files = [path for out in found for path in (out.rglob("*") if out.is_dir() else [out]) if path.is_file()]
+    return {path.relative_to(clone).as_posix(): path.read_bytes() for path in files}
+
+
+def stages_environment(clone: Path) -> dict[str, str]:
+    # The copied runs name the old paths.
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{clone}/mlflow.db.chaos"}
+
+
+def kill_in_the_middle(clone: Path, stage: str, seconds: float, checkpoints: Path | None) -> None:
+    """Start a stage and kill it and all its processes after `seconds`, which count from the first checkpoint if any."""
+    process = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "--force", stage],
+        cwd=clone, env=clean_environment() | stages_environment(clone), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while checkpoints and not list(checkpoints.glob("*.npz")) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_alike(stage: str, survivor: Path) -> None:
+    expected = outputs(survivor, stage)
+    seconds = {"generate": 4.0, "compare": 10.0}.get(stage, 10.0)
+    moments = random.Random(stage)  # noqa: S311 # chaos, no cryptography
+    trained = stage.removeprefix("train_") if stage.startswith("train_") else None
+    for number in range(KILLS):
+        after_checkpoint = trained and number % 2 == (trained == "cnn_lstm")
+        if after_checkpoint:
+            kill_in_the_middle(survivor, stage, moments.uniform(0, 2), survivor / ".resume" / str(trained))
+        else:
+            kill_in_the_middle(survivor, stage, moments.uniform(0, seconds), None)
+        left = outputs(survivor, stage)
+        check_that_each_file_is_whole(left, expected)
+        started = time.monotonic()
+        # What an earlier run left in DVC's cache would be restored instead.
+        done = run(survivor, "dvc", "repro", "--no-run-cache", stage, **stages_environment(survivor))
+        assert done.returncode == 0, done.stdout + done.stderr
+        if f"Running stage '{stage}'" in done.stdout and not after_checkpoint:
+            seconds = time.monotonic() - started  # what it usually takes here
+        found = outputs(survivor, stage)
+        assert found.keys() == expected.keys()
+        assert [path for path in found if not path.startswith(TIMED) and found[path] != expected[path]] == []
+        assert [path for path in survivor.rglob(".partial*") if ".dvc" not in path.parts] == []
+        if trained:
+            assert not (survivor / ".resume" / trained).exists()
+        ran = "ran" if f"Running stage '{stage}'" in done.stdout else "had nothing to do"
+        print(f"{stage}: kill {number + 1} left {len(left)} of {len(expected)} files; the next run {ran}")
+    untracked = run(survivor, "git", "status", "--porcelain", "--untracked-files=all").stdout
+    assert "??" not in untracked, untracked
+
+
+def check_that_each_file_is_whole(found: dict[str, bytes], expected: dict[str, Any]) -> None:
+    for path, content in found.items():
+        assert path in expected
+        if path.endswith(".json"):
+            json.loads(content)
+        if not path.startswith(TIMED):
+            assert content == expected[path], path
+        elif path.endswith(".html"):
+            assert content.endswith(b"</html>\n")

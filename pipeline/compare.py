@@ -9,7 +9,7 @@ import joblib
 
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
-from motionbench.files import folder_md5, replaced_whole, replicate_path
+from motionbench.files import replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 
@@ -27,6 +27,7 @@ def main() -> None:
     import_ahead("motionbench.evaluation")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
+    from motionbench.records import describe
     from motionbench.report import draw_pictures, print_summary, write_reports
     from motionbench.results import describe_model, read_search, read_training, write_comparison
 
@@ -39,8 +40,8 @@ def main() -> None:
         )
         for name, section in ((name, params.model(name)) for name in MODEL_NAMES)
     }
-    with tracking.stage_run("compare", stage_params(params, "compare")):
-        tracking.log_dataset("test", test.clips, test.labels, folder_md5(TEST))
+    declared = stage_params(params, "compare")
+    with tracking.stage_run("compare", declared) as run:
         seeds, threads = params.training.seeds, params.training.threads
         tasks = [partial(_score, name, seed, params) for name in MODEL_NAMES for seed in seeds]
         scores = iter(run_side_by_side(tasks, threads))
@@ -51,9 +52,6 @@ def main() -> None:
             name: describe_model(trained[name], [next(scores) for _ in seeds], cost, searches[name])
             for name, cost in zip(MODEL_NAMES, costs, strict=True)
         }
-        for name, model in models.items():
-            tracking.log_metrics({f"{name}.accuracy": model["accuracy"], f"{name}.f1": model["f1"]})
-            tracking.log_metrics({f"{name}.{key}": value for key, value in model["cost"].items()})
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models, test.labels)
             pictures = {"Samples": report / "samples.png"}
@@ -61,8 +59,7 @@ def main() -> None:
             histories = {name: training.history for name, training in trained.items()}
             pictures |= draw_pictures(report, models, histories, test.class_names)
             write_reports(report, models, test, pictures)
-        tracking.log_files(METRICS, "metrics")
-        tracking.log_files(REPORT, "report")
+        run.complete(describe("compare", declared))
     print_summary(models, test.labels, REPORT / "report.html")
 
 

@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
-from motionbench.files import folder_md5, replaced_whole, replicate_path
+from motionbench.files import replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
@@ -26,11 +25,13 @@ def main() -> None:
         raise UserError(f"pipeline.train: expected one of {', '.join(MODEL_NAMES)}. Received: {' '.join(sys.argv[1:])}")
     model_name = sys.argv[1]
     params = load_params()
-    splits = {folder: read_split(folder, params.data) for folder in (TRAIN, VALIDATION)}
+    for folder in (TRAIN, VALIDATION):
+        read_split(folder, params.data)
     import_ahead("motionbench.training")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
-    from motionbench.results import summarise, write_training
+    from motionbench.records import describe
+    from motionbench.results import write_training
 
     stage = f"train_{model_name}"
     declared = stage_params(params, stage)
@@ -39,33 +40,11 @@ def main() -> None:
         Path("metrics", model_name),
         Path(f"metrics/timing/{model_name}.json"),
     )
-    with tracking.stage_run(stage, declared) as parent, ExitStack() as children:
-        for folder, (clips, labels, _) in splits.items():
-            tracking.log_dataset(folder.name, clips, labels, folder_md5(folder))
-        runs = {
-            seed: children.enter_context(tracking.child_run(parent, f"{stage} seed {seed}", {**declared, "seed": seed}))
-            for seed in params.training.seeds
-        }
+    with tracking.stage_run(stage, declared, params.training.seeds) as run:
         with replaced_whole(models, metrics, timing) as (new_models, new_metrics, new_timing):
-            replicates = _train_side_by_side(
-                model_name, params, new_models, lambda epoch: tracking.log_epoch(epoch, run_id=runs[epoch["seed"]])
-            )
+            replicates = _train_side_by_side(model_name, params, new_models, run.log_epoch)
             write_training(new_metrics, new_timing, replicates)
-        tracking.log_metrics(summarise(replicates))
-        tracking.log_files(metrics, "metrics")
-        best = min(replicates, key=lambda replicate: replicate["best"]["validation_loss"])
-        for replicate, (seed, run_id) in zip(replicates, runs.items(), strict=True):
-            kept = {f"best_{key}": value for key, value in replicate["best"].items() if key != "seed"}
-            tracking.log_metrics({**kept, "training_seconds": sum(replicate["epoch_seconds"])}, run_id=run_id)
-            tracking.log_text(replicate["summary"], "model_summary.txt", run_id=run_id)
-            tracking.log_model(
-                replicate_path(models, seed),
-                loader="motionbench.serving",
-                clip_shape=splits[TRAIN].clips.shape[1:],
-                classes=len(splits[TRAIN].class_names),
-                run_id=run_id,
-                register_as=model_name if replicate is best else None,
-            )
+        run.complete(describe(stage, declared))
 
 
 def _train_side_by_side(

@@ -1,6 +1,7 @@
 """The files by which the stages hand on what they found: training's, which `compare` reads, and comparison's own.
 
-What is measured with a clock stands in files of its own: the others are the same in every run.
+What is measured with a clock stands in files of its own, with the machine it was measured on: the others are the same
+in every run.
 """
 
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from motionbench.environment import describe_environment
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
 from motionbench.statistics import proportion_interval
@@ -80,15 +82,19 @@ def summarise(replicates: "Sequence[Replicate]") -> dict[str, float]:
 
 
 def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]") -> None:
-    """Write summary.json, replicates.csv and history.csv to `folder`, and the seconds to the file `timing`."""
+    """Write what `replicates` came to as files in `folder`, and what was measured with a clock to the file `timing`."""
     write_json(folder / "summary.json", summarise(replicates))
     pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
     history = [epoch for replicate in replicates for epoch in replicate["history"]]
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    (folder / "model_summary.txt").write_text(replicates[0]["summary"], encoding="utf-8")
+    seconds = [sum(replicate["epoch_seconds"]) for replicate in replicates]
     timings = {
-        "training_seconds": mean(sum(replicate["epoch_seconds"]) for replicate in replicates),
+        "training_seconds": mean(seconds),
         "first_epoch_seconds": mean(replicate["epoch_seconds"][0] for replicate in replicates),
         "epoch_seconds": median(seconds for replicate in replicates for seconds in replicate["epoch_seconds"]),
+        "replicate_seconds": seconds,
+        "environment": describe_environment(),
     }
     write_json(timing, timings)
 
@@ -180,4 +186,5 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
         for number, replicate in enumerate(model["replicates"], start=1)
     }
     pd.DataFrame({"label": labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
-    write_json(timing, {name: model["cost"] for name, model in models.items()})
+    costs: dict[str, Any] = {name: model["cost"] for name, model in models.items()}
+    write_json(timing, {**costs, "environment": describe_environment()})

@@ -13,7 +13,7 @@ from motionbench.verification import verify
 
 
 def main() -> None:
-    """Run all stages in a temporary clone, print each output's md5 beside dvc.lock's, and exit with 1 if one differs."""
+    """Run all stages in a temporary clone, print each output's md5 beside dvc.lock's, exit with 1 if one differs."""
     here = describe_environment()
     if git("status", "--porcelain").strip():
         print("warning: changes that are not committed are not verified: HEAD is", file=sys.stderr)

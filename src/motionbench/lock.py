@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from motionbench.errors import UserError
 from motionbench.files import path_md5
 from motionbench.params import read_yaml
-from motionbench.records import Record, describe, is_timed
+from motionbench.records import Record, describe
 
 LOCK = Path("dvc.lock")
 
@@ -72,15 +72,26 @@ def commits_with(md5: str) -> Iterator[str]:
             seen.add(commit)
 
 
-def first_commit(path: str, md5: str) -> tuple[str, Entry] | None:
-    """Return the first commit whose dvc.lock says that a stage made `path` with this md5, and what it says."""
+def find_made(md5: str) -> tuple[str, str, Entry] | None:
+    """Return an output of this md5, the first commit whose dvc.lock has it, and what that says of its stage."""
     for commit in commits_with(md5):
         if not git("ls-tree", commit, str(LOCK)):
             continue  # That one removed it.
         for entry in lock_of(commit).values():
-            if entry.outs.get(path) == md5:
-                return commit, entry
+            for out, made in entry.outs.items():
+                if made == md5:
+                    return out, commit, entry
     return None
+
+
+def commit_of(entry: Entry) -> str | None:
+    """Return the commit that brought what dvc.lock says of a stage today; None if it is not committed."""
+    brought = None
+    for commit in git("log", "--format=%H", "--", str(LOCK)).split():
+        if not git("ls-tree", commit, str(LOCK)) or lock_of(commit).get(entry.stage) != entry:
+            break
+        brought = commit
+    return brought
 
 
 def restored(entry: Entry) -> Record:
@@ -95,12 +106,12 @@ def restored(entry: Entry) -> Record:
         if path_md5(Path(path)) != md5:
             raise UserError(f"{path} is another than dvc.lock's; make them agree: dvc repro, or dvc checkout")
     record = describe(entry.stage, entry.params)
-    out = next(path for path in entry.outs if not is_timed(path))
-    found = first_commit(out, entry.outs[out])
-    commit = {"mlflow.source.git.commit": found[0]} if found else {}
-    return record.model_copy(
-        update={"tags": {**record.tags, **commit, "dvc.stage": entry.stage, "restored": "from files"}}
-    )
+    tags = {
+        "mlflow.source.git.commit": commit_of(entry) or "unknown",
+        "dvc.stage": entry.stage,
+        "restored": "from files",
+    }
+    return record.model_copy(update={"tags": {**record.tags, **tags}})
 
 
 def git(*arguments: str) -> str:

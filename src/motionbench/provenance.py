@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from motionbench.errors import UserError
 from motionbench.files import file_md5s, path_md5, read_json
-from motionbench.lock import Entry, commits_with, first_commit, git, lock_of, read_lock
+from motionbench.lock import Entry, commit_of, find_made, git, read_lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -26,8 +26,8 @@ def whence(what: str) -> Lines:
     lock = read_lock()
     path = _relative(what)
     if entry := _maker(lock, path):
-        return _of_file(path, entry)
-    if Path(what).exists():
+        return _of_file(path, entry, commit_of(entry))
+    if what and Path(what).exists():
         raise UserError(f"FILE: {what}: no output of a stage in dvc.lock; of other files, git knows: git log -- {what}")
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", what):
         outs = ", ".join(out for each in lock.values() for out in each.outs)
@@ -55,18 +55,16 @@ def _of_digest(digest: str, lock: Mapping[str, Entry]) -> Lines:
     for entry in lock.values():
         for out, md5 in entry.outs.items():
             if md5 in md5s:
-                return _of_file(out, entry)
+                return _of_file(out, entry, commit_of(entry))
     for entry in lock.values():
         for out in entry.outs:
             for file, md5 in file_md5s(Path(out)).items() if Path(out).exists() else ():
                 if md5 == digest:
-                    return _of_file(file, entry)
+                    return _of_file(file, entry, commit_of(entry))
     for md5 in sorted(md5s):
-        for commit in commits_with(md5):
-            for entry in lock_of(commit).values():
-                for out, made in entry.outs.items():
-                    if made == md5:
-                        return _of_file(out, entry)
+        if found := find_made(md5):
+            out, commit, entry = found
+            return _of_file(out, entry, commit)
     from motionbench import tracking
 
     if run := tracking.find_run(digest):
@@ -80,15 +78,14 @@ def _of_digest(digest: str, lock: Mapping[str, Entry]) -> Lines:
     )
 
 
-def _of_file(path: str, entry: Entry) -> Lines:
+def _of_file(path: str, entry: Entry, commit: str | None) -> Lines:
     out = _out_of(entry, path)
     assert out
     recorded = entry.outs[out]
     yield path, _state(path, out, recorded)
     yield "made by", f"stage {entry.stage}: {entry.command}"
-    found = first_commit(out, recorded)
-    if found:
-        yield "commit", git("log", "-1", "--format=%H, %as: %s", found[0]).strip()
+    if commit:
+        yield "commit", git("log", "-1", "--format=%H, %as: %s", commit).strip()
     else:
         yield "commit", f"none yet: this dvc.lock is not committed; HEAD is {git('rev-parse', 'HEAD').strip()}"
     for split, md5 in entry.data().items():
@@ -96,9 +93,8 @@ def _of_file(path: str, entry: Entry) -> Lines:
     others = [dep for dep in entry.deps if not dep.startswith(("data/", "src/", "pipeline/"))]
     yield from (("from", f"{dep} {entry.deps[dep]}") for dep in others)
     code = [dep for dep in entry.deps if dep.startswith(("src/", "pipeline/"))]
-    yield "from code", f"{len(code)} files and folders of that commit, by md5 in dvc.lock"
+    yield "from code", f"{len(code)} files and folders, by md5 in dvc.lock"
     yield "parameters", ", ".join(f"{key}={value}" for key, value in entry.params.items())
-    commit = found[0] if found else None
     yield "environment", _environment(entry, commit)
     from motionbench import tracking
 
@@ -108,10 +104,10 @@ def _of_file(path: str, entry: Entry) -> Lines:
     elif not runs:
         yield "MLflow", f"no run of it in {tracking.store_name()}; make one from the files: make mlflow-sync"
     for run in runs or []:
-        commit = run.data.tags.get("mlflow.source.git.commit", "unknown")
+        made_by = f"commit {run.data.tags.get('mlflow.source.git.commit', 'unknown')}"
         changed = ", with changes" if run.data.tags.get("git.dirty") == "true" else ""
         how = ", restored from files" if "restored" in run.data.tags else ""
-        yield "MLflow run", f"{run.info.run_id} {run.info.run_name}, {run.info.status}, commit {commit}{changed}{how}"
+        yield "MLflow run", f"{run.info.run_id} {run.info.run_name}, {run.info.status}, {made_by}{changed}{how}"
 
 
 def _state(path: str, out: str, recorded: str) -> str:

@@ -216,7 +216,8 @@ def _deliver(record: Record) -> bool:
                 client.log_artifact(runs.parent, str(local), path.parent.as_posix())
         for each in record.replicates:
             run_id = runs.replicates[each.seed]
-            _fill(run_id, each, {f"md5.{each.model.path}": each.model.md5} if each.model else {})
+            model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
+            _fill(run_id, each, {**_shared_tags(record), **model})
             if each.model:
                 _log_model(run_id, each.model, record.folder)
             client.set_terminated(run_id)
@@ -243,13 +244,16 @@ def _open_runs(experiment_id: str, record: Record) -> _Runs:
             experiment_id, record.started or None, {**record.tags, **own}, record.stage
         ).info.run_id
     below = {run.data.tags["seed"]: run.info.run_id for run in _search(experiment_id, {"mlflow.parentRunId": parent})}
-    shared = {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
     for each in record.replicates:
         if str(each.seed) not in below:
-            tags = {**shared, "mlflow.parentRunId": parent, "seed": str(each.seed)}
+            tags = {**_shared_tags(record), "mlflow.parentRunId": parent, "seed": str(each.seed)}
             run = client.create_run(experiment_id, record.started or None, tags, f"{record.stage} seed {each.seed}")
             below[str(each.seed)] = run.info.run_id
     return _Runs(parent, {each.seed: below[str(each.seed)] for each in record.replicates})
+
+
+def _shared_tags(record: Record) -> dict[str, str]:
+    return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
 
 
 def _fill(run_id: str, part: Record | Replicate, tags: Mapping[str, str]) -> None:

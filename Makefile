@@ -2,7 +2,8 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro source motion test test-all chaos bench tune tune-apply tune-ui leaderboard predict lint ui lock clean
+.PHONY: help repro verify whence source motion test test-all chaos bench tune tune-apply tune-ui leaderboard predict \
+  lint ui mlflow-sync lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -10,6 +11,12 @@ help: ## list the targets
 
 repro: .venv/installed ## generate the clips, train both models, compare them (dvc repro)
 	dvc repro
+
+verify: .venv/installed ## run every stage of the last commit from nothing, and compare the outputs with its dvc.lock
+	python -m pipeline.verify
+
+whence: .venv/installed ## tell what made a file, an md5 or a run: make whence FILE=models/convlstm/seed-0.keras
+	@python -m pipeline.whence '$(FILE)'
 
 test: .venv/installed ## run the fast tests
 	pytest
@@ -63,6 +70,9 @@ lint: .venv/installed ## check style, formatting and types
 
 ui: .venv/installed ## show all runs in a browser at http://127.0.0.1:5000 (mlflow ui)
 	mlflow ui
+
+mlflow-sync: .venv/installed ## bring the store of all runs up to what the files say; safe to repeat
+	python -m pipeline.mlflow_sync
 
 lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

@@ -110,7 +110,7 @@ def _overhead() -> dict[str, float]:
                     run_id = tracking.start_trial_run(parent, study.study_name, trial.number, trial.params)
                     for epoch in range(1, epochs + 1):
                         measures = {"epoch": epoch, "loss": 1.0, "validation_loss": number / epoch, "accuracy": 0.5}
-                        tracking.log_epoch(measures, run_id=run_id)
+                        tracking.log_trial_epoch(run_id, measures)
                         trial.report(number / epoch, epoch)
                         trial.should_prune()
                     for key in ("parameters", "flops", "latency_milliseconds", "seconds", "peak_megabytes"):

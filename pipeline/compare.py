@@ -9,7 +9,7 @@ import joblib
 
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
-from motionbench.files import folder_md5, replaced_whole, replicate_path
+from motionbench.files import replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
 from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 
@@ -28,6 +28,7 @@ def main() -> None:
     import_ahead("motionbench.evaluation")
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
+    from motionbench.records import describe
     from motionbench.report import (
         audit,
         choose_champion,
@@ -37,14 +38,14 @@ def main() -> None:
         verdict,
         write_reports,
     )
-    from motionbench.results import describe_model, read_search, read_training, timings, write_comparison
+    from motionbench.results import describe_model, read_search, read_training, write_comparison
 
     trained = {
         name: read_training(name, Path("metrics", name), Path(f"metrics/timing/{name}.json")) for name in ALL_NAMES
     }
     searches = {name: read_search(name, params.declared(name), trained[name].history) for name in MODEL_NAMES}
-    with tracking.stage_run("compare", stage_params(params, "compare")) as run_id:
-        tracking.log_dataset("test", test.clips, test.labels, folder_md5(TEST))
+    declared = stage_params(params, "compare")
+    with tracking.stage_run("compare", declared) as run:
         seeds = params.training.seeds
         tasks = [partial(_score, name, seed, params) for name in ALL_NAMES for seed in seeds]
         scores = iter(run_side_by_side(tasks, params.training.threads))
@@ -55,23 +56,17 @@ def main() -> None:
             name: describe_model(trained[name], [next(scores) for _ in seeds], cost, searches.get(name))
             for name, cost in zip(ALL_NAMES, costs, strict=True)
         }
-        for name, model in models.items():
-            measures = {"accuracy": model["accuracy"], "f1": model["f1"], **timings(model)}
-            tracking.log_metrics({f"{name}.{key}": value for key, value in measures.items()})
         champion, why = choose_champion(models, test.labels, params.gate)
         if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
             champion, why = None, f"{why} An experiment makes none: apply it, then dvc repro --force compare."
+        archive = replicate_path(Path("models", champion), trained[champion].best_seed) if champion else None
         sentences = [verdict(models, test.labels), audit(models, test.labels), *search_notes(models), why]
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
-            write_comparison(metrics, timing, models, test)
+            write_comparison(metrics, timing, models, test, archive)
             histories = {name: training.history for name, training in trained.items()}
             pictures = draw_pictures(report, models, histories, test, params.conditions.seed)
-            write_reports(report, models, test.class_names, sentences, pictures, tracking.origin(run_id))
-        tracking.log_files(METRICS, "metrics")
-        tracking.log_files(REPORT, "report")
-        if champion:
-            archive = replicate_path(Path("models", champion), trained[champion].best_seed)
-            tracking.promote(archive, "motionbench.serving", test.clips.shape[1:], test.class_names, run_id=run_id)
+            write_reports(report, models, test.class_names, sentences, pictures, run.origin())
+        run.complete(describe("compare", declared, "motionbench.serving"))
     print_summary(models, sentences, REPORT / "report.html")
 
 

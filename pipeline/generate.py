@@ -7,7 +7,7 @@ import numpy as np
 from motionbench.data.patterns import check_paths
 from motionbench.data.splits import SPLITS, read_split, write_split
 from motionbench.errors import run_command
-from motionbench.files import folder_md5, replaced_whole
+from motionbench.files import replaced_whole
 from motionbench.params import load_params, stage_params
 
 FOLDERS = [Path("data", split) for split in SPLITS]
@@ -21,8 +21,10 @@ def main() -> None:
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
     from motionbench.figures import contact_sheet, save_gif
+    from motionbench.records import describe
 
-    with tracking.stage_run("generate", stage_params(params, "generate")):
+    declared = stage_params(params, "generate")
+    with tracking.stage_run("generate", declared) as run:
         with replaced_whole(*FOLDERS, PICTURES) as (*folders, pictures):
             for folder, name in zip(folders, SPLITS, strict=True):
                 write_split(folder, name, params.data)
@@ -30,9 +32,7 @@ def main() -> None:
             for label, class_name in enumerate(train.class_names):
                 save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
             contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
-        for folder in FOLDERS:
-            tracking.log_dataset(folder.name, *read_split(folder, params.data)[:2], folder_md5(folder))
-        tracking.log_files(PICTURES, "samples")
+        run.complete(describe("generate", declared))
 
 
 if __name__ == "__main__":

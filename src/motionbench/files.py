@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,11 +63,26 @@ def file_md5(file: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def file_md5s(path: Path) -> dict[str, str]:
+    """Return the md5s of a file, or of all files of a folder in DVC's order, by their paths."""
+    files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts) if path.is_dir() else [path]
+    return {file.as_posix(): file_md5(file) for file in files if file.is_file()}
+
+
 def folder_md5(folder: Path) -> str:
     """Return the md5 under which DVC knows the content of `folder` (as in dvc.lock, ending in .dir)."""
-    entries = []
-    for file in sorted(folder.rglob("*"), key=lambda file: file.relative_to(folder).parts):
-        if file.is_file():
-            entries.append({"md5": file_md5(file), "relpath": file.relative_to(folder).as_posix()})
+    entries = [
+        {"md5": md5, "relpath": Path(file).relative_to(folder).as_posix()} for file, md5 in file_md5s(folder).items()
+    ]
     listing = json.dumps(entries, sort_keys=True).encode()
     return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"
+
+
+def path_md5(path: Path) -> str:
+    """Return the md5 under which DVC knows a file or a folder."""
+    return folder_md5(path) if path.is_dir() else file_md5(path)
+
+
+def repository_root() -> Path:
+    """Return the repository's root, also where DVC runs an experiment in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()

@@ -274,7 +274,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     Raises:
         UserError: naming file, key, value and what is allowed.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds no sections; expected {', '.join(Params.model_fields)}")
     try:
@@ -335,7 +335,7 @@ def with_values(text: str, model_name: str, values: Mapping[str, Any]) -> str:
 
 def stage_params(params: Params, stage: str, path: Path = Path("dvc.yaml")) -> dict[str, Any]:
     """Return the parameters that dvc.yaml declares for `stage`, flat: {"data.seed": 0, ...}."""
-    declared = _read_yaml(path)["stages"][stage]["params"]
+    declared = read_yaml(path)["stages"][stage]["params"]
     leaves = flat(params)
     return {key: leaves[key] for key in declared}
 
@@ -345,7 +345,12 @@ def flat(params: Params) -> dict[str, Any]:
     return dict(_flatten(params.model_dump()))
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        UserError: if the file is missing or not readable.
+    """
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:

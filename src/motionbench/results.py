@@ -1,6 +1,7 @@
 """The files by which the stages hand on what they found: training's, which `compare` reads, and comparison's own.
 
-What is measured with a clock stands in files of its own: the others are the same in every run.
+What is measured with a clock stands in files of its own, with the machine it was measured on: the others are the same
+in every run.
 """
 
 import json
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from motionbench.data.conditions import unchanged_level
 from motionbench.data.splits import Split
+from motionbench.environment import describe_environment
 from motionbench.errors import UserError
 from motionbench.files import read_json, write_json
 from motionbench.params import MODEL_NAMES, training_stage
@@ -85,17 +87,21 @@ def summarise(replicates: "Sequence[Replicate]") -> dict[str, float]:
 
 
 def write_training(folder: Path, timing: Path, replicates: "Sequence[Replicate]") -> None:
-    """Write summary.json, replicates.csv and history.csv to `folder`, and seconds and memory to the file `timing`."""
+    """Write what `replicates` came to as files in `folder`, and what was measured with a clock to the file `timing`."""
     write_json(folder / "summary.json", summarise(replicates))
     pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
     history = [epoch for replicate in replicates for epoch in replicate["history"]]
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    (folder / "model_summary.txt").write_text(replicates[0]["summary"], encoding="utf-8")
+    seconds = [sum(replicate["epoch_seconds"]) for replicate in replicates]
     timings = {
-        "training_seconds": mean(sum(replicate["epoch_seconds"]) for replicate in replicates),
+        "training_seconds": mean(seconds),
         "first_epoch_seconds": mean(replicate["epoch_seconds"][0] for replicate in replicates),
         "epoch_seconds": median(seconds for replicate in replicates for seconds in replicate["epoch_seconds"]),
         "seconds_to_best": mean(sum(each["epoch_seconds"][: each["best"]["epoch"]]) for each in replicates),
         "peak_megabytes": max(replicate["peak_megabytes"] for replicate in replicates),
+        "replicate_seconds": seconds,
+        "environment": describe_environment(),
     }
     write_json(timing, timings)
 
@@ -209,7 +215,9 @@ def accuracies_under_conditions(models: Mapping[str, ModelResult], frames: int) 
     return pd.DataFrame(rows, columns=columns)
 
 
-def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResult], split: Split) -> None:
+def write_comparison(
+    folder: Path, timing: Path, models: Mapping[str, ModelResult], split: Split, champion: Path | None
+) -> None:
     """Write summary.json, scores.json and two tables to `folder`, and what inference costs to the file `timing`.
 
     predictions.csv has a row a clip: its label, and the class that each replicate of each model predicts.
@@ -243,4 +251,7 @@ def write_comparison(folder: Path, timing: Path, models: Mapping[str, ModelResul
     }
     pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
     accuracies_under_conditions(models, split.clips.shape[1]).to_csv(folder / "conditions.csv", index=False)
-    write_json(timing, {name: timings(model) for name, model in models.items()})
+    measured: dict[str, Any] = {name: timings(model) for name, model in models.items()}
+    write_json(
+        timing, {**measured, "champion": champion and champion.as_posix(), "environment": describe_environment()}
+    )

@@ -1,11 +1,16 @@
 """The stages' and searches' runs in MLflow: a view of what they write to files, never their source.
 
 The store is `MLFLOW_TRACKING_URI`, by default sqlite:///mlflow.db at the repository's root, where a plain
-`mlflow ui` finds it.
+`mlflow ui` finds it. A store that refuses, hangs or dies costs a stage seconds, once: what it missed is delivered at
+the stage's end or, if it is still away, kept for `make mlflow-sync`.
 """
 
+import json
+import logging
 import os
 import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,219 +18,338 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
+from uuid import uuid4
 
 import mlflow
 import numpy as np
+import sqlalchemy
 from filelock import FileLock
-from mlflow.entities import Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.errors import UserError
-from motionbench.files import file_md5
+from motionbench import records
+from motionbench.environment import describe_environment
+from motionbench.errors import UserError, without_password
+from motionbench.files import repository_root
 from motionbench.processes import is_gone, this_process
+from motionbench.records import Record, Replicate
 
 EXPERIMENT = "motionbench"
-REGISTERED, CHAMPION = "motionbench", "champion"
+CHAMPION = "champion"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
+AWAY = (MlflowException, SQLAlchemyError, OSError, UserError)
+"""What a call raises when the store is away; requests' exceptions are OSErrors."""
+FIRST_PAUSE_SECONDS = 5.0
+BOUNDS = {
+    # One more try, soon: by default MLflow tries for minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "PGCONNECT_TIMEOUT": "5",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Of a wait for the store, seconds; environment variables that are set already stay."""
+BATCH = 100  # as many parameters, metrics and tags as a server takes at once
+
+Result = TypeVar("Result")
 
 
-@contextmanager
-def stage_run(stage: str, params: Mapping[str, Any], name: str | None = None) -> Iterator[str]:
-    """Run the block as an active run of MLflow's for `stage`, with its parameters, and yield the run's id.
+class _Patience:
+    """Calls to a store that may be away: the first failure is said, each is followed by a pause, ever longer."""
 
-    The run is called `name`, by default as the stage.
+    def __init__(self) -> None:
+        self._pause = FIRST_PAUSE_SECONDS
+        self._next = 0.0
+        self._said = False
 
-    The run ends as FINISHED, as FAILED if the block raises, or as KILLED if it is interrupted.
-
-    Raises:
-        UserError: if the store cannot be opened.
-    """
-    experiment_id = _open_store()
-    _end_abandoned_runs(experiment_id)
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=_provenance(stage))
-    with _ended_as_the_block(mlflow.end_run):
-        mlflow.log_params(dict(params))
-        yield run.info.run_id
-
-
-@contextmanager
-def child_run(parent: str, name: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """Open a run below `parent` with the parent's tags, yield its id, and end it as `stage_run` does."""
-    run_id = _start_child_run(parent, name, params)
-    with _ended_as_the_block(partial(mlflow.MlflowClient().set_terminated, run_id)):
-        yield run_id
-
-
-def start_trial_run(parent: str, study: str, number: int, params: Mapping[str, Any]) -> str:
-    """Start the run of a study's trial, and return its id; `end_trial_run` ends it."""
-    tags = {"tuning.role": "trial", "tuning.number": str(number), "tuning.state": "running"}
-    return _start_child_run(parent, f"{study} trial {number}", params, tags)
+    def __call__(self, call: Callable[[], Result], *, at_once: bool = False) -> Result | None:
+        """Return what `call` returns, or None if the store is away or, unless `at_once`, was so a moment ago."""
+        if not at_once and time.monotonic() < self._next:
+            return None
+        try:
+            return call()
+        except AWAY as error:
+            self._next = time.monotonic() + self._pause
+            self._pause *= 2
+            if not self._said:
+                print(
+                    f"warning: MLflow's store {store_name()} does not answer ({_reason(error)}); work "
+                    "goes on; what it misses is delivered at the end, or by: make mlflow-sync",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self._said = True
+            return None
 
 
-def _start_child_run(
-    parent: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str] = MappingProxyType({})
-) -> str:
-    client = mlflow.MlflowClient()
-    above = client.get_run(parent)
-    tags = {**above.data.tags, **tags, "mlflow.runName": name, "mlflow.parentRunId": parent}
-    run_id: str = client.create_run(above.info.experiment_id, tags=tags).info.run_id
-    mlflow.log_params(dict(params), run_id=run_id)
-    return run_id
+_patiently = _Patience()
 
 
-def end_trial_run(
-    run_id: str, state: Literal["completed", "pruned", "failed", "retried"], attributes: Mapping[str, Any]
-) -> None:
-    """End a trial's run, tagged with its state, its numeric attributes as metrics."""
-    client = mlflow.MlflowClient()
-    mlflow.log_metrics({k: v for k, v in attributes.items() if isinstance(v, int | float)}, run_id=run_id)
-    client.set_tag(run_id, "tuning.state", state)
-    if "failure" in attributes:
-        client.set_tag(run_id, "tuning.failure", attributes["failure"])
-    statuses = {"completed": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "retried": "KILLED"}
-    client.set_terminated(run_id, statuses[state])
+class _Runs(NamedTuple):
+    """Ids of a stage's run and, by the replicate's name, of those below it."""
+
+    parent: str
+    replicates: dict[str, str]
 
 
-@contextmanager
-def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """Run the block as MLflow's active run of a study, one and the same whenever the study goes on, and yield its id.
+class StageRun:
+    """A stage's run as the stage sees it: no method waits long for the store, none raises because it is away."""
 
-    It ends as a stage's run does.
-
-    Raises:
-        UserError: if the store cannot be opened.
-    """
-    experiment_id = _open_store()
-    _end_abandoned_runs(experiment_id)
-    with FileLock(_root() / "mlruns" / ".lock"):
-        runs: list[Run] = mlflow.search_runs(
-            [experiment_id],
-            filter_string=f"tags.`tuning.id` = '{study_id}' and tags.`tuning.role` = 'study'",
-            output_format="list",
+    def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]]) -> None:
+        flat = records.as_text(params)
+        self._record = Record(
+            stage=stage,
+            id=uuid4().hex,
+            started=_now(),
+            params=flat,
+            tags=_provenance(stage),
+            replicates=[
+                Replicate(model_name=model_name, seed=seed, params={**flat, "seed": str(seed)})
+                for model_name, seed in replicates
+            ],
         )
-        tags = {**_provenance("tune"), "tuning.study": study, "tuning.id": study_id, "tuning.role": "study"}
-        if runs:
-            run = mlflow.start_run(run_id=runs[0].info.run_id)
-            mlflow.set_tags(tags)
-        else:
-            run = mlflow.start_run(experiment_id=experiment_id, run_name=f"tune {study}", tags=tags)
-            mlflow.log_params(dict(params))
-    with _ended_as_the_block(mlflow.end_run):
-        yield run.info.run_id
+        self._logged_at: dict[str, dict[int, int]] = {each.name: {} for each in self._record.replicates}
+        self._unsent: list[tuple[str, list[Metric]]] = []
+        self._runs: _Runs | None = None
+
+    def start(self) -> None:
+        """Start the run and those below it in the store, or find them there."""
+        experiment_id = _open_store()
+        _end_abandoned_runs(experiment_id)
+        runs = _open_runs(experiment_id, self._record)
+        _log(runs.parent, params=self._record.params)
+        for each in self._record.replicates:
+            _log(runs.replicates[each.name], params=each.params)
+        self._runs = runs
+
+    def log_epoch(self, model_name: str, epoch: Mapping[str, Any]) -> None:
+        """Log the measures of an epoch of a replicate as a step of its curves."""
+        name, now = Replicate(model_name=model_name, seed=epoch["seed"], params={}).name, _now()
+        self._logged_at[name][int(epoch["epoch"])] = now
+        self._unsent.append((name, _points(epoch, now)))
+        _patiently(self._send)
+
+    def _send(self) -> None:
+        if not self._runs:
+            self.start()
+        assert self._runs
+        while self._unsent:
+            name, metrics = self._unsent[0]
+            _log(self._runs.replicates[name], metrics=metrics)
+            self._unsent.pop(0)
+
+    def complete(self, record: Record) -> None:
+        """Log what `record`, made from the stage's files, has and the run has not; keep the record if that fails."""
+        replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
+        ours = self._record
+        whole = record.model_copy(
+            update={
+                "id": ours.id,
+                "started": ours.started,
+                "tags": {**record.tags, **ours.tags},
+                "replicates": replicates,
+            }
+        )
+        if _patiently(partial(_deliver, whole), at_once=True) is None:
+            records.keep(whole)
+
+    def origin(self) -> dict[str, str]:
+        """Return the run's id, its url in MLflow's pages, by default those of `make ui`, and its commit."""
+        store = _store()
+        pages = store if store.startswith("http") else "http://127.0.0.1:5000"
+        run_id = self._runs.parent if self._runs else self._record.id
+        commit = self._record.tags["mlflow.source.git.commit"]
+        return {"run_id": run_id, "url": f"{pages}/#/runs/{run_id}", "commit": commit}
+
+    def end(self, status: str) -> None:
+        """End the run and those below it before they are complete."""
+        if self._runs:
+            for run_id in (*self._runs.replicates.values(), self._runs.parent):
+                _patiently(partial(mlflow.MlflowClient().set_terminated, run_id, status))
 
 
 @contextmanager
-def _ended_as_the_block(end: Callable[[str], object]) -> Iterator[None]:
-    status = RunStatus.FAILED
+def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]] = ()) -> Iterator[StageRun]:
+    """Run the block as a run of `stage`, with a run below it for each replicate; its last call is to be `complete`.
+
+    The runs end as FAILED if the block raises, or as KILLED if it is interrupted.
+
+    Raises:
+        UserError: if the store can never be opened.
+    """
+    if not _is_on_a_server():
+        _open_store()
+    run = StageRun(stage, params, replicates)
+    _patiently(run.start)
     try:
-        yield
-        status = RunStatus.FINISHED
+        yield run
     except KeyboardInterrupt:
-        status = RunStatus.KILLED
+        run.end(RunStatus.to_string(RunStatus.KILLED))
         raise
-    finally:
-        end(RunStatus.to_string(status))
+    except BaseException:
+        run.end(RunStatus.to_string(RunStatus.FAILED))
+        raise
 
 
-def log_metrics(metrics: Mapping[str, Any], *, run_id: str | None = None) -> None:
-    """Log numbers to a run, by default the active one."""
-    mlflow.log_metrics(dict(metrics), run_id=run_id)
+def deliver(record: Record) -> bool:
+    """See to it that the store holds all of `record` once, and tell whether something was missing.
 
-
-def log_epoch(epoch: Mapping[str, Any], *, run_id: str) -> None:
-    """Log the measures of an epoch as a step of a run's curves."""
-    curves = {key: value for key, value in epoch.items() if key not in ("seed", "epoch")}
-    mlflow.log_metrics(curves, run_id=run_id, step=int(epoch["epoch"]))
-
-
-def log_dataset(name: str, clips: NDArray[np.uint8], labels: NDArray[np.int64], md5: str) -> None:
-    """Log a split as an input of the active run, under the md5 by which dvc.lock knows it."""
-    dataset = mlflow.data.from_numpy(clips, targets=labels, name=name, digest=md5)  # type: ignore[attr-defined] # added to the module at run time
-    mlflow.log_input(dataset, context=name)
-    mlflow.set_tag(f"data.md5.{name}", md5)
-
-
-def log_files(folder: Path, name: str) -> None:
-    """Log all files of a folder as artifacts of the active run, in a folder called `name`."""
-    mlflow.log_artifacts(str(folder), name)
-
-
-def log_text(text: str, file: str, *, run_id: str) -> None:
-    """Log `text` as an artifact called `file`."""
-    mlflow.MlflowClient().log_text(run_id, text, file)
-
-
-def log_model(
-    archive: Path,
-    loader: str,
-    clip_shape: Sequence[int],
-    class_names: Sequence[str],
-    *,
-    run_id: str,
-    register_as: str | None,
-) -> str | None:
-    """Log a model's file so that `mlflow.pyfunc.load_model` opens it anywhere by `loader`, this package's code with it.
-
-    Signature and requirements are given, so MLflow neither runs the model nor guesses: logging takes a fraction of a
-    second instead of half a minute. Returned is its version, if it is registered.
+    Raises:
+        UserError: if the store is away.
     """
-    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *clip_shape))])
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(class_names)))])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        info = Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            registered_model_name=register_as,
-            loader_module=loader,
-            data_path=str(archive),
-            code_paths=[str(Path(__file__).parent)],
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-            pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
-            metadata={"class_names": list(class_names)},
-        )
-    registered: str | None = info.registered_model_version
-    return registered
-
-
-def promote(archive: Path, loader: str, clip_shape: Sequence[int], class_names: Sequence[str], *, run_id: str) -> None:
-    """Give a model's file the alias of the champion, as a new version of the registered model unless it has it."""
-    client = mlflow.MlflowClient()
-    md5 = file_md5(archive)
     try:
-        if client.get_model_version_by_alias(REGISTERED, CHAMPION).tags.get("model.md5") == md5:
-            return
-    except MlflowException:
-        pass  # There is none yet.
-    registered = log_model(archive, loader, clip_shape, class_names, run_id=run_id, register_as=REGISTERED)
-    assert registered
-    client.set_model_version_tag(REGISTERED, registered, "model.md5", md5)
-    client.set_registered_model_alias(REGISTERED, CHAMPION, registered)
+        return _deliver(record)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise UserError(
+            f"MLflow's store {store_name()} does not answer: {_reason(error)}; start it, and type the "
+            "same again: nothing is lost and nothing is delivered twice"
+        ) from error
+
+
+def _deliver(record: Record) -> bool:
+    experiment_id = _open_store()
+    with FileLock(repository_root() / "mlruns" / ".delivery"):
+        found = _find_runs(experiment_id, record)
+        if any("record.complete" in run.data.tags for run in found):
+            return False
+        runs = _open_runs(experiment_id, record)
+        client = mlflow.MlflowClient()
+        content = {"record.content": record.content} if record.content else {}
+        _fill(runs.parent, record, {**record.tags, **content})
+        inputs = [_input(dataset) for dataset in record.datasets]
+        client.log_inputs(runs.parent, datasets=inputs)
+        for path in record.artifacts:
+            if (local := record.folder / path).is_dir():
+                client.log_artifacts(runs.parent, str(local), path.as_posix())
+            else:
+                client.log_artifact(runs.parent, str(local), path.parent.as_posix())
+        for each in record.replicates:
+            run_id = runs.replicates[each.name]
+            model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
+            _fill(run_id, each, {**_shared_tags(record), **model})
+            if each.model:
+                _log_model(run_id, each.model, record.folder)
+            client.set_terminated(run_id)
+        if record.champion:
+            _promote(runs.parent, record.champion, record.folder)
+        client.set_terminated(runs.parent)
+        client.set_tag(runs.parent, "record.complete", "true")
+    return True
+
+
+def _find_runs(experiment_id: str, record: Record) -> list[Run]:
+    """Return the run that `record` was begun as, or those with the same content."""
+    begun = _search(experiment_id, {"record.id": record.id}) if record.id else []
+    return begun or (_search(experiment_id, {"record.content": record.content}) if record.content else [])
+
+
+def _open_runs(experiment_id: str, record: Record) -> _Runs:
+    """Find the runs of a record, or start those that are not there."""
+    client = mlflow.MlflowClient()
+    own = {"record.id": record.id} if record.id else {}
+    own |= {"record.content": record.content} if record.content else {}
+    if found := _find_runs(experiment_id, record):
+        parent = found[0].info.run_id
+    else:
+        parent = client.create_run(
+            experiment_id, record.started or None, {**record.tags, **own}, record.stage
+        ).info.run_id
+    below = {run.info.run_name: run.info.run_id for run in _search(experiment_id, {"mlflow.parentRunId": parent})}
+    for each in record.replicates:
+        if each.name not in below:
+            tags = {**_shared_tags(record), "mlflow.parentRunId": parent}
+            below[each.name] = client.create_run(experiment_id, record.started or None, tags, each.name).info.run_id
+    return _Runs(parent, below)
+
+
+def _shared_tags(record: Record) -> dict[str, str]:
+    return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
+
+
+def _fill(run_id: str, part: Record | Replicate, tags: Mapping[str, str]) -> None:
+    """Log what a run has not yet of parameters, metrics and curves."""
+    client = mlflow.MlflowClient()
+    there = client.get_run(run_id).data
+    now = _now()
+    metrics = [Metric(key, value, now, 0) for key, value in part.metrics.items() if key not in there.metrics]
+    if isinstance(part, Replicate):
+        points = [
+            point for epoch in part.curves for point in _points(epoch, part.logged_at.get(int(epoch["epoch"]), now))
+        ]
+        steps = {
+            key: {point.step for point in client.get_metric_history(run_id, key)}
+            for key in {point.key for point in points}
+        }
+        metrics += [point for point in points if point.step not in steps[point.key]]
+    params = {key: value for key, value in part.params.items() if key not in there.params}
+    _log(run_id, params=params, metrics=metrics, tags=tags)
+
+
+def _points(epoch: Mapping[str, Any], milliseconds: int) -> list[Metric]:
+    step = int(epoch["epoch"])
+    return [Metric(key, value, milliseconds, step) for key, value in epoch.items() if key not in ("seed", "epoch")]
+
+
+def _log(
+    run_id: str,
+    *,
+    params: Mapping[str, str] = MappingProxyType({}),
+    metrics: Sequence[Metric] = (),
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Log to a run in batches that a server takes. The same point twice, its time included, is one point."""
+    client = mlflow.MlflowClient()
+    entities = [*(Param(*item) for item in params.items()), *metrics, *(RunTag(*item) for item in tags.items())]
+    for first in range(0, len(entities), BATCH):
+        some = entities[first : first + BATCH]
+        client.log_batch(
+            run_id,
+            params=[each for each in some if isinstance(each, Param)],
+            metrics=[each for each in some if isinstance(each, Metric)],
+            tags=[each for each in some if isinstance(each, RunTag)],
+        )
+
+
+def _input(dataset: records.Dataset) -> DatasetInput:
+    described = Dataset(
+        name=dataset.name,
+        digest=dataset.md5,
+        source_type="local",
+        source=json.dumps({"uri": f"data/{dataset.name}"}),
+        profile=json.dumps({"shape": dataset.shape}),
+    )
+    return DatasetInput(described, [InputTag("mlflow.data.context", dataset.name)])
+
+
+def _promote(run_id: str, model: records.Model, folder: Path) -> None:
+    """Give the alias of the champion to the registered model with this content."""
+    client = mlflow.MlflowClient()
+    _log_model(run_id, model, folder)
+    versions = client.search_model_versions(f"name = '{model.name}'")
+    version = next(each.version for each in versions if each.tags.get("md5") == model.md5)
+    client.set_registered_model_alias(model.name, CHAMPION, version)
 
 
 def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
-    """Return the champion's version, its classes' names, and the function from clips to class probabilities.
+    """Return the champion's name, its classes' names, and the function from clips to class probabilities.
 
     Raises:
-        UserError: if there is no champion, or the store cannot be opened; the function raises it for clips of a shape
-            other than those that the champion was trained on.
+        UserError: if there is no champion, or the store is away; the function raises it for clips of a shape other
+            than those that the champion was trained on.
     """
-    _open_store()
     try:
-        champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
-    except MlflowException as error:
-        reason = "no model has passed the gate in params.yaml yet, or its runs are in another store"
+        _open_store()
+        champion = mlflow.MlflowClient().get_model_version_by_alias(records.REGISTERED, CHAMPION)
+        model = mlflow.pyfunc.load_model(f"models:/{records.REGISTERED}@{CHAMPION}")
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
-            f"no champion in {mlflow.get_tracking_uri()}: {reason}; train and compare: make repro"
+            f"no champion in MLflow's store {store_name()} ({_reason(error)}); a model becomes one by passing the gate "
+            "in params.yaml: make repro; one that has is brought back by: make mlflow-sync"
         ) from error
-    model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
     expected = tuple(model.metadata.signature.inputs.inputs[0].shape[1:])
 
     def predict(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -233,29 +357,202 @@ def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArr
             raise UserError(f"the champion takes clips of shape {expected}. Received: {clips.shape[1:]}")
         return np.asarray(model.predict(clips))
 
-    return f"{REGISTERED} version {champion.version}", model.metadata.metadata["class_names"], predict
+    return f"{records.REGISTERED} version {champion.version}", model.metadata.metadata["class_names"], predict
 
 
-def origin(run_id: str) -> dict[str, str]:
-    """Return the run's id, its url in MLflow's pages, by default those of `make ui`, and the commit that it is of."""
-    uri = mlflow.get_tracking_uri()
-    pages = uri if uri.startswith("http") else "http://127.0.0.1:5000"
-    return {"run_id": run_id, "url": f"{pages}/#/runs/{run_id}", "commit": _git("rev-parse", "HEAD") or "unknown"}
+def _log_model(run_id: str, model: records.Model, folder: Path) -> None:
+    """Log a model, unless its run has it, so that `mlflow.pyfunc.load_model` opens it anywhere; register the best.
+
+    This package's code goes with it. Signature and requirements are given, so MLflow neither runs the model nor
+    guesses: logging takes a fraction of a second instead of half a minute.
+    """
+    client = mlflow.MlflowClient()
+    outputs = client.get_run(run_id).outputs
+    logged = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
+    # One that was interrupted stays PENDING.
+    ready = [each.model_id for each in logged if each.status == LoggedModelStatus.READY]
+    model_id = ready[0] if ready else _log_archive(run_id, model, folder / model.path)
+    versions = client.search_model_versions(f"name = '{model.name}'")
+    if model.best and not any(each.run_id == run_id or each.tags.get("md5") == model.md5 for each in versions):
+        mlflow.register_model(f"models:/{model_id}", model.name, tags={"md5": model.md5})
 
 
-def _root() -> Path:
-    """Return the repository's root, also where DVC runs an experiment in a temporary copy of it."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+def _log_archive(run_id: str, model: records.Model, archive: Path) -> str:
+    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *model.clip_shape))])
+    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(model.class_names)))])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        logged = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            loader_module=model.loader,
+            data_path=str(archive),
+            code_paths=[str(Path(__file__).parent)],
+            signature=ModelSignature(inputs=inputs, outputs=outputs),
+            pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
+            metadata={"class_names": list(model.class_names)},
+        )
+    return str(logged.model_id)
+
+
+def find_runs(tags: Mapping[str, str]) -> list[Run] | None:
+    """Return the runs with these tags, newest first; None if there is no store, which stays so, or it is away."""
+    return _look(lambda experiment_id: _search(experiment_id, tags))
+
+
+def find_run(run_id: str) -> Run | None:
+    """Return the run of this id, None if it is not in the store or there is none."""
+    return _look(lambda _: mlflow.MlflowClient().get_run(run_id))
+
+
+def find_runs_with(md5: str) -> list[Run]:
+    """Return the runs that name this md5 as that of an output or of data, newest first."""
+    runs = _look(lambda experiment_id: _search(experiment_id, {}))
+    return [run for run in runs or [] if md5 in (value for key, value in run.data.tags.items() if "md5." in key)]
+
+
+def _look(call: Callable[[str], Result]) -> Result | None:
+    if _store().startswith("sqlite:///") and not Path(_store().removeprefix("sqlite:///")).exists():
+        return None
+    try:
+        return call(_open_store())
+    except AWAY:
+        return None
+
+
+def store_name() -> str:
+    """Return the store's address without a password."""
+    return without_password(_store())
+
+
+def start_trial_run(parent: str, study: str, number: int, params: Mapping[str, Any]) -> str:
+    """Start the run of a study's trial, and return its id, "" if the store is away; `end_trial_run` ends it."""
+    if not parent:
+        return ""
+    client = mlflow.MlflowClient()
+
+    def start() -> str:
+        above = client.get_run(parent)
+        tags = {"tuning.role": "trial", "tuning.number": str(number), "tuning.state": "running"}
+        tags = {**above.data.tags, **tags, "mlflow.runName": f"{study} trial {number}", "mlflow.parentRunId": parent}
+        run_id: str = client.create_run(above.info.experiment_id, tags=tags).info.run_id
+        _log(run_id, params={key: str(value) for key, value in params.items()})
+        return run_id
+
+    return _patiently(start) or ""
+
+
+def log_trial_epoch(run_id: str, epoch: Mapping[str, Any]) -> None:
+    """Log the measures of an epoch as a step of the curves of a trial's run."""
+    if run_id:
+        _patiently(partial(_log, run_id, metrics=_points(epoch, _now())))
+
+
+def end_trial_run(
+    run_id: str, state: Literal["completed", "pruned", "failed", "retried"], attributes: Mapping[str, Any]
+) -> None:
+    """End a trial's run, tagged with its state, its numeric attributes as metrics."""
+    if not run_id:
+        return
+    statuses = {"completed": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "retried": "KILLED"}
+    numbers = [Metric(k, v, _now(), 0) for k, v in attributes.items() if isinstance(v, int | float)]
+    tags = {"tuning.state": state} | ({"tuning.failure": attributes["failure"]} if "failure" in attributes else {})
+
+    def end() -> None:
+        _log(run_id, metrics=numbers, tags=tags)
+        mlflow.MlflowClient().set_terminated(run_id, statuses[state])
+
+    _patiently(end)
+
+
+@contextmanager
+def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[str]:
+    """Run the block as the run of a study, one and the same whenever the study goes on, and yield its id.
+
+    The id is "" if the store is away. The run ends as FINISHED, as FAILED if the block raises, or as KILLED if it is
+    interrupted.
+
+    Raises:
+        UserError: if the store can never be opened.
+    """
+    if not _is_on_a_server():
+        _open_store()
+    run_id = _patiently(partial(_open_study_run, study, study_id, params)) or ""
+    status = RunStatus.FAILED
+    try:
+        yield run_id
+        status = RunStatus.FINISHED
+    except KeyboardInterrupt:
+        status = RunStatus.KILLED
+        raise
+    finally:
+        if run_id:
+            _patiently(partial(mlflow.MlflowClient().set_terminated, run_id, RunStatus.to_string(status)))
+
+
+def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str:
+    experiment_id = _open_store()
+    _end_abandoned_runs(experiment_id)
+    client = mlflow.MlflowClient()
+    tags = {**_provenance("tune"), "tuning.study": study, "tuning.id": study_id, "tuning.role": "study"}
+    with FileLock(repository_root() / "mlruns" / ".lock"):
+        if runs := _search(experiment_id, {"tuning.id": study_id, "tuning.role": "study"}):
+            run_id = str(runs[0].info.run_id)
+            client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
+            _log(run_id, tags=tags)
+        else:
+            run_id = client.create_run(experiment_id, tags=tags, run_name=f"tune {study}").info.run_id
+            _log(run_id, params={key: str(value) for key, value in params.items()})
+    return run_id
+
+
+def log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
+    """Log what a study found to its run: numbers, and the files of a folder."""
+    if not run_id:
+        return
+
+    def log() -> None:
+        _log(run_id, metrics=[Metric(key, value, _now(), 0) for key, value in metrics.items()])
+        mlflow.MlflowClient().log_artifacts(run_id, str(folder), "tuning")
+
+    _patiently(log)
+
+
+def _store() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
+
+
+def _is_on_a_server() -> bool:
+    """Tell whether the store may come back when it is away, and so is no mistake of the user's."""
+    return _store().startswith(("http:", "https:", "postgresql", "mysql", "mssql"))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _open_store() -> str:
     """Point mlflow at the store, create the experiment where it is new, and return the experiment's id."""
-    root = _root()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    mlflow.set_tracking_uri(uri)
-    artifacts = root / "mlruns"
-    artifacts.mkdir(exist_ok=True)
+    uri = _store()
+    for name, value in BOUNDS.items():
+        os.environ.setdefault(name, value)
+    # They tell of each try; that the store is away is said once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    artifacts = repository_root() / "mlruns"
     try:
+        artifacts.mkdir(exist_ok=True)
+        mlflow.set_tracking_uri(uri)
+        if _is_on_a_server() and not uri.startswith("http"):
+            # MLflow would try for minutes.
+            engine = sqlalchemy.create_engine(uri)
+            engine.connect().close()
+            engine.dispose()
         # Processes that create a fresh database at once corrupt it.
         with FileLock(artifacts / ".lock"):
             experiment = mlflow.get_experiment_by_name(EXPERIMENT)
@@ -268,10 +565,18 @@ def _open_store() -> str:
                 tags={"mlflow.experimentKind": "custom_model_development"},
             )
     except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())
+        if _is_on_a_server():
+            raise
         raise UserError(
-            f"MLflow's store {uri} cannot be opened: {reason}; set MLFLOW_TRACKING_URI to one that can"
+            f"MLflow's store {without_password(uri)} cannot be opened: {' '.join(str(error).split())}; set "
+            "MLFLOW_TRACKING_URI to one that can"
         ) from error
+
+
+def _search(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    runs: list[Run] = mlflow.search_runs([experiment_id], filter_string=query, output_format="list")
+    return runs
 
 
 def _end_abandoned_runs(experiment_id: str) -> None:
@@ -293,6 +598,7 @@ def _provenance(stage: str) -> dict[str, str]:
         "git.dirty": str(bool(changes)).lower(),
         "dvc.stage": stage,
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "environment": ", ".join(describe_environment()),
         **{f"process.{key}": value for key, value in this_process().items()},
     }
 

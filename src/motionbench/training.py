@@ -185,13 +185,11 @@ def train_replicate(
     assert best is not None
     model.set_weights(best_weights)
     save_model(model, path)
-    lines: list[str] = []
-    model.summary(print_fn=lines.append)
     return Replicate(
         history=history,
         best=best,
         parameters=model.count_params(),
-        summary="\n".join(lines),
+        summary=_summarise(model),
         epoch_seconds=epoch_seconds,
         peak_megabytes=peak_megabytes(),
     )
@@ -199,3 +197,9 @@ def train_replicate(
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.weights, *model.optimizer.variables]
+
+
+def _summarise(model: keras.Model) -> str:
+    # Keras' own summary is as wide as the terminal, and so not the same in every run.
+    rows = [(layer.name, type(layer).__name__, layer.output.shape, layer.count_params()) for layer in model.layers]
+    return "".join(f"{name:<32}{kind:<24}{shape!s:<28}{count:>8,}\n" for name, kind, shape, count in rows)

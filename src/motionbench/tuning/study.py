@@ -18,7 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from motionbench.errors import UserError
+from motionbench.errors import UserError, without_password
 from motionbench.params import Domain, ModelParams, Params
 from motionbench.processes import is_gone, this_process
 from motionbench.tuning.trial import seeds_of
@@ -45,12 +45,12 @@ def open_storage() -> tuple[BaseStorage, str]:
     if not url:
         return JournalStorage(JournalFileBackend(str(JOURNAL))), str(JOURNAL)
     try:
-        return _open_database(url), _without_password(url)
+        return _open_database(url), without_password(url)
     except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         form = " as postgresql://user:password@host/database" if isinstance(error, ArgumentError | ValueError) else ""
         raise UserError(
-            f"OPTUNA_STORAGE: {_without_password(url)}: cannot be reached ({reason}); start the server, or set an "
+            f"OPTUNA_STORAGE: {without_password(url)}: cannot be reached ({reason}); start the server, or set an "
             f"address that can{form}, or unset it to search in {JOURNAL}"
         ) from error
 
@@ -73,12 +73,6 @@ def _open_database(url: str) -> RDBStorage:
             if not attempts:
                 raise
             time.sleep(1)
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.rpartition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
 
 
 def open_study(storage: BaseStorage, place: str, model_name: str, params: Params, data: Mapping[str, str]) -> Study:

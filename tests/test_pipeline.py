@@ -20,11 +20,11 @@ from ruamel.yaml import YAML
 
 from motionbench.files import file_md5, folder_md5, read_json
 from motionbench.models import load_model, save_model
+from motionbench.params import CONTROL_NAMES
 from tests.conftest import allow_interrupts, clone_with, edit_params, run
 
 STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_controls", "compare"]
 CLASSES = ["constant", "ascending", "descending", "sine"]
-CONTROLS = ["train_single_frame", "train_bag_of_frames"]  # the runs of train_controls
 
 
 def store(workspace: Path) -> mlflow.MlflowClient:
@@ -62,13 +62,13 @@ def test_all_outputs_are_there_and_git_ignores_the_large_ones(reproduced: Path) 
 
 def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) -> None:
     parents = stage_runs(reproduced)
-    assert list(parents) == [*STAGES[:3], *CONTROLS, STAGES[-1]]
+    assert list(parents) == STAGES
     assert {run.info.status for run in runs(reproduced)} == {"FINISHED"}
     commit = run(reproduced, "git", "rev-parse", "HEAD").stdout.strip()
     for stage, parent in parents.items():
         assert parent.data.tags["mlflow.source.git.commit"] == commit
         assert parent.data.tags["git.dirty"] == "false"
-        assert parent.data.tags["dvc.stage"] == ("train_controls" if stage in CONTROLS else stage)
+        assert parent.data.tags["dvc.stage"] == stage
     for model in ("cnn_lstm", "convlstm"):
         parent = parents[f"train_{model}"]
         children = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
@@ -80,12 +80,16 @@ def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) ->
             assert child.data.metrics["best_validation_loss"] == best.value
         files = [file.path for file in store(reproduced).list_artifacts(parent.info.run_id, f"metrics/{model}")]
         assert f"metrics/{model}/model_summary.txt" in files
+    controls = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parents['train_controls'].info.run_id}'")
+    names = [child.info.run_name for child in controls]
+    assert sorted(names) == sorted(f"train_{name} seed {seed}" for name in CONTROL_NAMES for seed in (0, 1))
+    assert {f"{name}.best_epoch" for name in CONTROL_NAMES} <= set(parents["train_controls"].data.metrics)
 
 
 def test_runs_hold_the_declared_parameters_flat(reproduced: Path) -> None:
     stages = YAML(typ="safe").load((reproduced / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for parent in stage_runs(reproduced).values():
-        assert set(parent.data.params) == set(stages[parent.data.tags["dvc.stage"]]["params"])
+    for stage, parent in stage_runs(reproduced).items():
+        assert set(parent.data.params) == set(stages[stage]["params"])
         assert parent.data.params["data.height"] == "16"
     assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
 
@@ -120,9 +124,7 @@ def test_logged_models_are_registered_and_load_in_a_fresh_process_elsewhere(repr
 def test_the_winner_becomes_champion(reproduced: Path) -> None:
     champion = store(reproduced).get_model_version_by_alias("motionbench", "champion")
     assert champion.run_id == stage_runs(reproduced)["compare"].info.run_id
-    names = [
-        path.parent.name for path in (reproduced / "models").glob("*/*") if champion.tags["model.md5"] == file_md5(path)
-    ]
+    names = [path.parent.name for path in (reproduced / "models").glob("*/*") if champion.tags["md5"] == file_md5(path)]
     assert names in (["cnn_lstm"], ["convlstm"])
 
 

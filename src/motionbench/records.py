@@ -66,7 +66,7 @@ class Replicate(Part):
     @property
     def name(self) -> str:
         """Tell it from the stage's other replicates."""
-        return f"{self.model_name} seed {self.seed}"
+        return f"train_{self.model_name} seed {self.seed}"
 
 
 class Record(Part):

@@ -1,8 +1,20 @@
 """Errors that a user can cause, and how a command reports them."""
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
+
+REMEDIES = {
+    errno.ENOSPC: "free some space on this disk",
+    errno.EDQUOT: "free some of your quota on this disk",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EROFS: "work in a clone on a disk that can be written to",
+    errno.EACCES: "get the right to write there, or work in a clone of your own",
+    errno.EPERM: "get the right to write there, or work in a clone of your own",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
 
 
 class UserError(Exception):
@@ -21,7 +33,7 @@ def without_password(url: str) -> str:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command: a `UserError` becomes one line on stderr and exit code 2.
+    """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
     SIGTERM is raised as `KeyboardInterrupt`, so that what is in progress is cleaned up as for Ctrl-C;
     both exit with 130.
@@ -35,6 +47,14 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # Not the error's own words, which a library may have made many lines of.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = REMEDIES.get(error.errno or 0, "mend that")
+        message = f"{place}{reason}; {remedy}, and type the same again: no output is half-written"
+        print(f"error: {UserError(message)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted: no output is half-written", file=sys.stderr)

@@ -544,6 +544,7 @@ def _open_store() -> str:
         os.environ.setdefault(name, value)
     # They tell of each try; that the store is away is said once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     artifacts = repository_root() / "mlruns"
     try:
         artifacts.mkdir(exist_ok=True)

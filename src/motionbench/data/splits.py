@@ -47,7 +47,8 @@ def write_split(folder: Path, name: str, data: DataParams) -> None:
             sizes = point_sizes(data, data.clips_per_class, random)
             for first in range(0, data.clips_per_class, CLIPS_AT_ONCE):
                 some = slice(first, first + CLIPS_AT_ONCE)
-                draw(trajectories[some], data.height, data.width, sizes[some]).tofile(file)
+                # Not with tofile, whose error on a full disk does not say what is wrong.
+                file.write(draw(trajectories[some], data.height, data.width, sizes[some]).data)
     np.save(folder / "labels.npy", np.repeat(np.arange(len(patterns)), data.clips_per_class))
     write_json(folder / "class_names.json", list(patterns))
 

@@ -1,0 +1,61 @@
+"""What a disk or a system refuses: one line, and no output touched."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from motionbench.errors import run_command
+from motionbench.processes import is_gone, this_process
+from tests.conftest import edit_params, run
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space on this disk"),
+        (errno.EROFS, "work in a clone on a disk that can be written to"),
+        (errno.EACCES, "get the right to write there"),
+        (errno.EIO, "mend that"),
+    ],
+)
+def test_what_a_system_refuses_is_told_in_one_line_with_a_way_out(
+    number: int, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise OSError(number, "a library's words\non several lines", "data/train/clips.npy")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: data/train/clips.npy: {os.strerror(number)}; {remedy}")
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    before = {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()}
+    edit_params(workspace / "params.yaml", {"data.clips_per_class": 1000})
+    # In kilobytes: more than MLflow's database has, less than the clips would.
+    done = run(workspace, "bash", "-c", "ulimit -f 2000; python -m pipeline.generate")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and type the same again.*", line)
+    assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
+
+
+def test_a_process_is_known_by_more_than_its_number() -> None:
+    assert not is_gone(this_process())
+    assert is_gone({**this_process(), "started": "1"}), "another with the same number"
+    assert not is_gone({**this_process(), "host": "elsewhere", "started": "1"}), "nothing is known of it"
+
+
+def test_a_run_that_somebody_logs_by_hand_goes_on(workspace: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.create_experiment("motionbench", (workspace / "mlruns").as_uri())
+    by_hand = client.create_run(experiment).info.run_id
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    assert client.get_run(by_hand).info.status == "RUNNING"

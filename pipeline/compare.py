@@ -10,7 +10,7 @@ import joblib
 from motionbench.data.splits import read_split
 from motionbench.errors import run_command
 from motionbench.files import replaced_whole, replicate_path
-from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
+from motionbench.parallel import Report, import_ahead, importing_tensorflow, run_side_by_side
 from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def main() -> None:
         with replaced_whole(METRICS, TIMING, REPORT) as (metrics, timing, report):
             write_comparison(metrics, timing, models, test, archive)
             histories = {name: training.history for name, training in trained.items()}
-            pictures = draw_pictures(report, models, histories, test, params.conditions.seed)
+            pictures = draw_pictures(report, models, histories, test, params.conditions)
             write_reports(report, models, test.class_names, sentences, pictures, run.origin())
         run.complete(describe("compare", declared, "motionbench.serving"))
     print_summary(models, sentences, REPORT / "report.html")
@@ -72,14 +72,14 @@ def main() -> None:
 
 def _score(name: str, seed: int, params: Params, _report: Report) -> "Scores":
     # Imported where it runs: the process that waits for the answers needs no TensorFlow.
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.evaluation import score
     path = replicate_path(Path("models", name), seed)
     return score(path, read_split(TEST, params.data), params.training.threads, params.conditions)
 
 
 def _measure_cost(name: str, seed: int, params: Params, _report: Report) -> "Cost":
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.evaluation import measure_cost
     return measure_cost(
         replicate_path(Path("models", name), seed), read_split(TEST, params.data), params.training.threads

@@ -100,4 +100,4 @@ def test_every_key_of_the_conditions_adds_its_levels(name: str) -> None:
     content: dict[str, Any] = PARAMS.conditions.model_dump()
     without = ConditionsParams.model_validate({**content, name: []})
     assert {each.name for each in conditions(PARAMS.conditions)} - {each.name for each in conditions(without)} == {name}
-    assert set(STRESSES) == set(ConditionsParams.model_fields) - {"seed"}
+    assert set(STRESSES) == set(ConditionsParams.model_fields) - {"seed", "clips_per_class"}

@@ -9,7 +9,7 @@ import pytest
 from motionbench.data.splits import Split
 from motionbench.errors import UserError
 from motionbench.files import replaced_whole
-from motionbench.params import GateParams
+from motionbench.params import GateParams, load_params
 from motionbench.report import (
     audit,
     choose_champion,
@@ -28,6 +28,7 @@ from motionbench.results import (
     describe_model,
     read_training,
 )
+from tests.conftest import ROOT
 
 HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 
@@ -65,6 +66,7 @@ def models(ours: ModelResult, theirs: ModelResult, controls: tuple[int, int] = (
 
 
 SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), (HOSTILE, "$x_{"))
+CONDITIONS = load_params(ROOT / "params.yaml").conditions.model_copy(update={"clips_per_class": 80})
 SCORES = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
 
 
@@ -124,13 +126,20 @@ def test_the_effort_of_tuning_is_told() -> None:
 
 
 def test_clips_on_which_the_models_disagree_are_shown_with_both_answers() -> None:
-    clips = disagreements(models(result(80, 80, 70), result(70, 70, 80)), SPLIT, seed=0)
+    clips = disagreements(models(result(80, 80, 70), result(70, 70, 80)), SPLIT, CONDITIONS)
     assert [text for text, _ in clips] == [
         f"test clip {number}, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: $x_{{" for number in range(70, 76)
     ]
-    [*_, (text, _)] = disagreements(models(result(80), result(78)), SPLIT, seed=0)
+    [*_, (text, _)] = disagreements(models(result(80), result(78)), SPLIT, CONDITIONS)
     assert text.startswith("test clip 78, speed 2\n")
-    assert disagreements(models(result(80), result(80)), SPLIT, seed=0) == []
+    # The clips under conditions are fewer, and here not the first ones.
+    second_half = SPLIT._replace(labels=np.repeat([0, 1], 40))
+    few = models(result(12, clips=20), result(11, clips=20))
+    for model in few.values():
+        model["replicates"][0]["predicted"] = [0] * 80
+    [(text, _)] = disagreements(few, second_half, CONDITIONS.model_copy(update={"clips_per_class": 10}))
+    assert text.startswith("test clip 41, speed 2\n")
+    assert disagreements(models(result(80), result(80)), SPLIT, CONDITIONS) == []
 
 
 def test_class_names_cannot_inject_html_or_break_a_figure(tmp_path: Path) -> None:
@@ -139,7 +148,7 @@ def test_class_names_cannot_inject_html_or_break_a_figure(tmp_path: Path) -> Non
     compared["convlstm"]["search"] = search
     split = SPLIT._replace(labels=np.repeat([0, 1], 40))
     histories = {name: model["training"].history for name, model in compared.items()}
-    pictures = draw_pictures(tmp_path, compared, histories, split, seed=0)
+    pictures = draw_pictures(tmp_path, compared, histories, split, CONDITIONS)
     origin = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "commit": "abcdefghij"}
     write_reports(tmp_path, compared, SPLIT.class_names, search_notes(compared), pictures, origin)
     page, text = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from motionbench.data.conditions import Condition, conditions, stressed
+from motionbench.data.conditions import Condition, chosen_clips, conditions, stressed
 from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 from motionbench.models import load_model
@@ -61,7 +61,7 @@ class Cost(TypedDict):
 
 
 def score(path: Path, split: Split, threads: int, params: ConditionsParams) -> Scores:
-    """Classify the clips of `split` with the model at `path`, as they are and under every condition."""
+    """Classify the clips of `split` with the model at `path`, as they are, and some of them under every condition."""
     fix_threads(threads)
     infer = _as_graph(load_model(path), split.clips)
 
@@ -70,8 +70,10 @@ def score(path: Path, split: Split, threads: int, params: ConditionsParams) -> S
         predicted: NDArray[np.int64] = np.concatenate([infer(batch) for batch in batches]).argmax(axis=-1)
         return predicted
 
+    _, chosen = chosen_clips(split, params.clips_per_class)
+
     def under(condition: Condition) -> Stressed:
-        clips, correct, _ = stressed(split, condition, params.seed)
+        clips, correct, _ = stressed(chosen, condition, params.seed)
         predicted = predict(clips)
         right = (predicted == correct).tolist()
         return Stressed(condition=condition.name, level=condition.level, predicted=predicted.tolist(), right=right)

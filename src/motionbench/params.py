@@ -126,6 +126,7 @@ class ConditionsParams(Section):
     """What test clips are put through, and at which levels (see `motionbench.data.conditions`)."""
 
     seed: Seed
+    clips_per_class: Count
     pixel_noise: Annotated[tuple[Annotated[float, Field(ge=0, le=100)], ...], Levels]
     dropped_frames: Annotated[tuple[Share, ...], Levels]
     occluding_band: Annotated[tuple[Share, ...], Levels]

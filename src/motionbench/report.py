@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import mode
 
-from motionbench.data.conditions import Condition, stressed
+from motionbench.data.conditions import Condition, chosen_clips, stressed
 from motionbench.data.frames import Clips
 from motionbench.data.splits import Split
 from motionbench.figures import (
@@ -26,7 +26,7 @@ from motionbench.figures import (
     film_strips,
     learning_curves,
 )
-from motionbench.params import CONTROL_NAMES, MODEL_NAMES, GateParams
+from motionbench.params import CONTROL_NAMES, MODEL_NAMES, ConditionsParams, GateParams
 from motionbench.results import (
     ModelResult,
     accuracies_under_conditions,
@@ -195,23 +195,32 @@ def _right_under_conditions(model: ModelResult) -> list[NDArray[np.bool_]]:
     return [np.array(same) for same in zip(*replicates, strict=True)]
 
 
-def disagreements(models: Models, split: Split, seed: int, shown: int = 6) -> list[tuple[str, Clips]]:
+def _clips_under_conditions(models: Models) -> int:
+    conditions = models[MODEL_NAMES[0]]["replicates"][0]["conditions"]
+    return len(conditions[0]["right"]) if conditions else 0
+
+
+def disagreements(models: Models, split: Split, params: ConditionsParams, shown: int = 6) -> list[tuple[str, Clips]]:
     """Return clips on which most replicates of one model say other than most of the other's, and who says what.
 
-    First those of the split as it is, then the first one under each condition, drawn again from its `seed`.
+    First those of the split as it is, then the first one under each condition, made again from `params`.
     """
     first, second = (_majorities(models[name]) for name in MODEL_NAMES)
     unchanged, *under = zip(first, second, strict=True)
-    found = [(split, number, "as it is", unchanged) for number in np.flatnonzero(unchanged[0] != unchanged[1])]
+    found = [
+        (split, number, f"{number}, as it is", unchanged) for number in np.flatnonzero(unchanged[0] != unchanged[1])
+    ]
+    numbers, chosen = chosen_clips(split, params.clips_per_class)
     for each, majority in zip(models[MODEL_NAMES[0]]["replicates"][0]["conditions"], under, strict=True):
         if len(found) < shown and (majority[0] != majority[1]).any():
-            changed = stressed(split, Condition(each["condition"], each["level"]), seed)
-            text = f"{each['condition'].replace('_', ' ')} {each['level']:g}"
-            found.append((changed, np.flatnonzero(majority[0] != majority[1])[0], text, majority))
+            changed = stressed(chosen, Condition(each["condition"], each["level"]), params.seed)
+            first_such = np.flatnonzero(majority[0] != majority[1])[0]
+            text = f"{numbers[first_such]}, {each['condition'].replace('_', ' ')} {each['level']:g}"
+            found.append((changed, first_such, text, majority))
     names = split.class_names
     return [
         (
-            f"test clip {number}, {text}\nis {names[changed.labels[number]]}\n"
+            f"test clip {text}\nis {names[changed.labels[number]]}\n"
             f"{MODEL_NAMES[0]}: {names[majority[0][number]]}\n{MODEL_NAMES[1]}: {names[majority[1][number]]}",
             changed.clips[number],
         )
@@ -239,13 +248,12 @@ def print_summary(models: Models, sentences: Sequence[str], report: Path) -> Non
 
 
 def draw_pictures(
-    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], split: Split, seed: int
+    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], split: Split, params: ConditionsParams
 ) -> dict[str, str]:
     """Write the report's pictures to `folder`; return the caption of each by its name, which is the file's too.
 
     Args:
         split: the one that the models were tested on.
-        seed: of the conditions.
     """
     matrices = {
         name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
@@ -269,7 +277,7 @@ def draw_pictures(
         "learning_curves": ("Learning curves", learning_curves(histories)),
         "samples": ("The first test clip of each class", contact_sheet(split)),
     }
-    if clips := disagreements(models, split, seed):
+    if clips := disagreements(models, split, params):
         pictures["disagreements"] = ("What was shown, and what most replicates of each model say", film_strips(clips))
     for name, (_, figure) in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
@@ -301,6 +309,7 @@ def write_reports(
             names=MODEL_NAMES,
             summary=summary_rows(models),
             conditions=condition_rows(models),
+            condition_clips=_clips_under_conditions(models),
             classes=class_rows(models, class_names),
             pictures=pictures,
             origin=origin,

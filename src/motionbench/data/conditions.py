@@ -27,6 +27,14 @@ def conditions(params: ConditionsParams) -> list[Condition]:
     return [Condition(name, level) for name in STRESSES for level in getattr(params, name)]
 
 
+def chosen_clips(split: Split, clips_per_class: int) -> tuple[NDArray[np.int64], Split]:
+    """Return the numbers of the first clips of each class, which are those to put through conditions, and the clips."""
+    numbers = np.sort(
+        np.concatenate([np.flatnonzero(split.labels == label)[:clips_per_class] for label in np.unique(split.labels)])
+    )
+    return numbers, Split(split.clips[numbers], split.labels[numbers], split.class_names)
+
+
 def stressed(split: Split, condition: Condition, seed: int) -> Split:
     """Return `split` under a condition; where that changes the right answers, with other labels.
 

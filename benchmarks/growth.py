@@ -22,7 +22,7 @@ import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
 from benchmarks.one_side import PEAK_UNIT
 from motionbench.data.splits import CLIPS_AT_ONCE, read_split, write_split
-from motionbench.parallel import discarded_stderr
+from motionbench.parallel import importing_tensorflow
 from motionbench.params import DataParams, load_params
 
 HERE = Path(__file__).parent
@@ -92,7 +92,7 @@ def _median_seconds(work: Any, data: DataParams) -> float:
 def _train(folder: Path, data: DataParams) -> dict[str, float]:
     params = load_params(HERE.parent / "params.yaml")
     split = read_split(folder, data)
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.models import BUILDERS
         from motionbench.training import fix_threads, order_of_clips, read_batches
     fix_threads(1)

@@ -20,7 +20,7 @@ import numpy as np
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from motionbench.data.frames import draw_whole
 from motionbench.data.patterns import PATTERNS
-from motionbench.parallel import discarded_stderr
+from motionbench.parallel import importing_tensorflow
 from motionbench.params import CnnLstmParams, ConvLstmParams, ModelParams, load_params
 
 EPOCHS = 2
@@ -72,7 +72,7 @@ def draw_clips(batch_size: int) -> tuple[Any, Any]:
 
 
 def _ours(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.models import BUILDERS
         from motionbench.training import fix_threads
     fix_threads(threads)
@@ -80,7 +80,7 @@ def _ours(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int,
 
 
 def _stock(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.training import fix_threads
     fix_threads(threads)
     return _keras_side(stock_model(model_name, params, clip_shape))

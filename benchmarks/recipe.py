@@ -15,7 +15,7 @@ import pandas as pd
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from motionbench.data.splits import read_split
-from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.parallel import Report, importing_tensorflow, run_side_by_side
 from motionbench.params import load_params
 
 SEEDS = range(100, 110)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _fit(model_name: str, cell: Cell, seed: int, report: Report) -> list[dict[str, Any]]:
-    with discarded_stderr():
+    with importing_tensorflow():
         import keras
 
         from motionbench.models import BUILDERS

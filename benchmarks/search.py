@@ -25,7 +25,7 @@ import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
 from motionbench.data.splits import read_split, write_split
 from motionbench.files import read_json, write_json
-from motionbench.parallel import Report, discarded_stderr, run_side_by_side
+from motionbench.parallel import Report, importing_tensorflow, run_side_by_side
 from motionbench.params import MODEL_NAMES, Params, load_params
 from motionbench.tuning.search import search
 from motionbench.tuning.study import claim_trial, finished, open_storage, open_study
@@ -192,7 +192,7 @@ def _difference(ours: list[float], theirs: list[float]) -> list[float]:
 
 
 def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _report: Report) -> float:
-    with discarded_stderr():
+    with importing_tensorflow():
         import keras
 
         from motionbench.training import fit_epochs, fix_threads
@@ -206,7 +206,7 @@ def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _rep
 
 
 def _latency(name: str, values: Mapping[str, Any], params: Params, _report: Report) -> float:
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.evaluation import measure_latency
         from motionbench.models import BUILDERS
         from motionbench.training import fix_threads

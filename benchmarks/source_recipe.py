@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from motionbench.data.splits import read_split, write_split
-from motionbench.parallel import discarded_stderr
+from motionbench.parallel import importing_tensorflow
 from motionbench.params import load_params
 
 EPOCHS = {"cnn_lstm": 40, "convlstm": 80}
@@ -20,7 +20,7 @@ EPOCHS = {"cnn_lstm": 40, "convlstm": 80}
 def main() -> None:
     """Draw, train, test."""
     started = time.perf_counter()
-    with discarded_stderr():
+    with importing_tensorflow():
         import keras
 
         from benchmarks.one_side import stock_model

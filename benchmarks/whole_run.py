@@ -5,6 +5,7 @@ MLflow store.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from tempfile import TemporaryDirectory
 
 import joblib
 import mlflow
+import psutil
 from mlflow.entities import Run
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
 from motionbench.files import read_json
+from motionbench.params import CONTROL_NAMES
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -61,24 +64,34 @@ def _account(clone: Path) -> dict[str, dict[str, float]]:
     account = {}
     for stage in children[""]:
         name = stage.data.tags["dvc.stage"]
-        process, begin, end = float(stage.data.tags["process.started"]), stage.info.start_time, stage.info.end_time
+        process = _process_start(stage.data.tags["process.started"])
+        begin, end = stage.info.start_time, stage.info.end_time
         if name.startswith("train_"):
-            timing = read_json(clone / "metrics" / "timing" / f"{name.removeprefix('train_')}.json")
+            models = CONTROL_NAMES if name == "train_controls" else [name.removeprefix("train_")]
+            timings = [read_json(clone / f"metrics/timing/{model}.json") for model in models]
             epochs = [
                 metric.timestamp / 1000
                 for run in children[stage.info.run_id]
                 for metric in client.get_metric_history(run.info.run_id, "loss")
             ]
-            fit = min(epochs) - timing["first_epoch_seconds"]
-            first_call = timing["first_epoch_seconds"] - timing["epoch_seconds"]
+            fit = min(epochs) - timings[0]["first_epoch_seconds"]
+            first_call = sum(timing["first_epoch_seconds"] - timing["epoch_seconds"] for timing in timings)
             moments = [process, begin / 1000, fit, fit + first_call, max(epochs), max(epochs), end / 1000]
         elif name == "compare":
-            measured = client.get_metric_history(stage.info.run_id, "cnn_lstm.accuracy")[0].timestamp
-            moments = [process, *[begin / 1000] * 4, measured / 1000, end / 1000]
+            # The first file that it writes, once all is measured.
+            measured = (clone / "metrics/comparison/scores.json").stat().st_mtime
+            moments = [process, *[begin / 1000] * 4, measured, end / 1000]
         else:
             moments = [process, *[begin / 1000] * 5, end / 1000]
         account[name] = {part: moments[i + 1] - moments[i] for i, part in enumerate(PARTS)}
     return account
+
+
+def _process_start(tag: str) -> float:
+    """Return when a process of this machine started, in seconds since 1970, from what its run says of it."""
+    if sys.platform == "linux":
+        return psutil.boot_time() + int(tag) / os.sysconf("SC_CLK_TCK")
+    return float(tag)
 
 
 def _as_markdown(

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from motionbench.data.clip_files import read_clip
 from motionbench.errors import UserError, run_command
-from motionbench.parallel import discarded_stderr
+from motionbench.parallel import importing_tensorflow
 from motionbench.params import load_params
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     # Late: a bad file is to be answered in a blink.
     from motionbench import tracking
 
-    with discarded_stderr():
+    with importing_tensorflow():
         champion, class_names, predict = tracking.load_champion()
     table = Table("class", "probability", title=f"{sys.argv[1]} by {champion}")
     for probability, name in sorted(zip(predict(clip)[0].tolist(), class_names, strict=True), reverse=True):

@@ -10,7 +10,7 @@ from motionbench.checkpoints import checkpoint_key, checkpoint_path, remove_chec
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
 from motionbench.files import folder_md5, replaced_whole, replicate_path
-from motionbench.parallel import Report, discarded_stderr, import_ahead, run_side_by_side
+from motionbench.parallel import Report, import_ahead, importing_tensorflow, run_side_by_side
 from motionbench.params import CONTROL_NAMES, MODEL_NAMES, Params, load_params, stage_params
 from motionbench.progress import epoch_progress
 
@@ -69,7 +69,7 @@ def _train_side_by_side(
 
 def _train(model_name: str, seed: int, params: Params, path: Path, key: str, report: Report) -> "Replicate":
     # Imported where it runs: the process that waits for the replicates needs no TensorFlow.
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.training import train_replicate
     train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
     return train_replicate(

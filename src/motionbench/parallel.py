@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -22,12 +23,24 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def discarded_stderr() -> Iterator[None]:
-    """Discard what C code writes to stderr, for the import of TensorFlow 2.21: its notices heed no log level."""
+def importing_tensorflow() -> Iterator[None]:
+    """Import TensorFlow and Keras, and discard what they write to stderr in this block: it heeds no log level.
+
+    For parts that nothing here uses, Keras 3.15 imports packages which it can do without; their import takes as long as
+    its own.
+    """
+    hidden = {"matplotlib", "pandas", "scipy", "sklearn"} - sys.modules.keys()
     with Path(os.devnull).open("w") as devnull:
         original = os.dup(2)
         os.dup2(devnull.fileno(), 2)
         try:
+            for name in hidden:
+                sys.modules[name] = None  # type: ignore[assignment] # not to be found: Python's reference, 5.3.1
+            try:
+                import_module("keras")
+            finally:
+                for name in hidden:
+                    del sys.modules[name]
             yield
         finally:
             os.dup2(original, 2)
@@ -55,7 +68,7 @@ def import_ahead(module: str) -> None:
 
 
 def _import(module: str) -> None:
-    with discarded_stderr():
+    with importing_tensorflow():
         import_module(module)
 
 
@@ -75,9 +88,10 @@ def run_side_by_side(
         report = partial(_append, events.name, os.getpid())
         results = waiter.submit(parallel, [joblib.delayed(task)(report) for task in tasks])
         try:
-            incomplete = ""
-            while not results.done():
-                wait([results], timeout=0.1)
+            incomplete, finished = "", False
+            while not finished:
+                # Told before the events are read: those of the last moment are among them.
+                finished = bool(wait([results], timeout=0.1).done)
                 *lines, incomplete = (incomplete + events.read()).split("\n")
                 for line in lines:
                     on_event(json.loads(line))

@@ -193,9 +193,8 @@ def _replicates(
     model: Mapping[str, Any],
 ) -> Iterator[Replicate]:
     name = models.name
-    # Exactly the numbers that were written, which pandas' faster default may miss in the last digit.
-    history = pd.read_csv(f"metrics/{name}/history.csv", float_precision="round_trip")
-    kept = pd.read_csv(f"metrics/{name}/replicates.csv", float_precision="round_trip")
+    history = pd.read_csv(f"metrics/{name}/history.csv")
+    kept = pd.read_csv(f"metrics/{name}/replicates.csv")
     seconds = read_json(Path(f"metrics/timing/{name}.json"))["replicate_seconds"]
     best = kept["validation_loss"].idxmin()
     for index, row in kept.iterrows():

@@ -12,7 +12,7 @@ import numpy as np
 
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError
-from motionbench.parallel import discarded_stderr
+from motionbench.parallel import importing_tensorflow
 from motionbench.params import DataParams, ModelParams
 from motionbench.processes import peak_megabytes
 
@@ -51,7 +51,7 @@ def _train(
     started = time.perf_counter()
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with discarded_stderr():
+    with importing_tensorflow():
         from motionbench.evaluation import count_flops, measure_latency
         from motionbench.models import BUILDERS
         from motionbench.training import fit_epochs, fix_threads

@@ -19,10 +19,10 @@ whence: .venv/installed ## tell what made a file, an md5 or a run: make whence F
 	@python -m pipeline.whence '$(FILE)'
 
 test: .venv/installed ## run the fast tests
-	pytest
+	pytest -n 2 --dist loadfile
 
 test-all: .venv/installed ## run all tests, those that train for real too
-	pytest -m "slow or not slow"
+	pytest -n 2 --dist loadfile -m "slow or not slow"
 
 chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILLS=20] (half an hour)
 	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/test_chaos.py

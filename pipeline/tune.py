@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
+from filelock import FileLock
 
 from motionbench.data.splits import read_split
 from motionbench.errors import UserError, run_command
@@ -97,7 +98,9 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
             raise
         folder = Path("reports/tuning", model_name)
         outcome = describe(study)
-        with replaced_whole(folder) as (new_folder,):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Another `make tune` here may end at the same moment.
+        with FileLock(folder.with_name(f".{model_name}.lock")), replaced_whole(folder) as (new_folder,):
             write_outcome(new_folder, study, outcome)
         found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
         tracking.log_outcome(parent, found, folder)

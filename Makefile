@@ -37,7 +37,7 @@ MOTION_SETTINGS = data.variant=motion data.seed=1 data.clips_per_class=300 data.
   data.point_size=4 data.jitter=0.5 training.patience=10 $(foreach model,cnn_lstm convlstm single_frame bag_of_frames,\
   $(model).kernel_sizes=[5,3,3]) cnn_lstm.lstm_units=32 cnn_lstm.learning_rate=0.003 convlstm.batch_size=16 \
   convlstm.learning_rate=0.005 bag_of_frames.learning_rate=0.003 bag_of_frames.epochs=80
-motion: .venv/installed ## run data in which only motion tells the class, as the experiment "motion" (10 minutes)
+motion: .venv/installed ## run data in which only motion tells the class, as the experiment "motion" (15 minutes)
 	dvc exp run --temp --force --name motion $(foreach setting,$(MOTION_SETTINGS),--set-param '$(setting)')
 	dvc metrics diff HEAD motion
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 
 from tests.conftest import clean_environment, run
@@ -25,7 +26,10 @@ TIMED = ("metrics/timing/", "reports/comparison/")  # differ from run to run
 @pytest.fixture(scope="module")
 def survivor(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of a clone in which `dvc repro` has run, the same one for all kills."""
-    return Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("chaos") / "a copy", symlinks=True))
+    clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("chaos") / "a copy", symlinks=True))
+    # MLflow's tables are there: a kill while MLflow makes them leaves a database that it cannot open.
+    mlflow.MlflowClient(stages_environment(clone)["MLFLOW_TRACKING_URI"]).search_experiments()
+    return clone
 
 
 def outputs(clone: Path, stage: str) -> dict[str, bytes]:

@@ -28,6 +28,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
@@ -556,6 +557,7 @@ def _open_store() -> str:
             engine.dispose()
         # Processes that create a fresh database at once corrupt it.
         with FileLock(artifacts / ".lock"):
+            _create_database(uri)
             experiment = mlflow.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
                 return experiment.experiment_id
@@ -572,6 +574,20 @@ def _open_store() -> str:
             f"MLflow's store {without_password(uri)} cannot be opened: {' '.join(str(error).split())}; set "
             "MLFLOW_TRACKING_URI to one that can"
         ) from error
+
+
+def _create_database(uri: str) -> None:
+    """Have SQLite's file appear with all tables in it: one that a kill leaves with some, MLflow cannot open."""
+    name = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
+    if not name or Path(name).exists():
+        return
+    path = Path(name)
+    partial = path.with_name(f".partial.{path.name}")
+    for left in path.parent.glob(f"{partial.name}*"):  # SQLite's journal too
+        left.unlink()
+    artifacts = (repository_root() / "mlruns").as_uri()
+    SqlAlchemyStore(f"sqlite:///{partial}", artifacts).engine.dispose()  # type: ignore[no-untyped-call] # mlflow ships none
+    partial.replace(path)
 
 
 def _search(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:

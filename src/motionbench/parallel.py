@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -50,6 +51,8 @@ def importing_tensorflow() -> Iterator[None]:
 def _parallel(**options: Any) -> joblib.Parallel:
     # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What TensorFlow keeps after a task looks like a leak to joblib, which then takes a new worker, as it should.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     # Always as many workers, for joblib keeps them, with what they imported, from one call to the next; never one, for
     # it would run a lone job in this process. How many of them have a task at once is for pre_dispatch to say.
     workers = max(2, joblib.cpu_count())

@@ -78,7 +78,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_alike(
         check_that_each_file_is_whole(left, expected)
         # What an earlier run left in DVC's cache would be restored instead.
         done = run(survivor, "dvc", "repro", "--no-run-cache", stage, **environment)
-        if mended := "'./dvc.lock' validation failed" in done.stderr:
+        if mended := done.returncode != 0 and "dvc.lock" in done.stderr:
             # DVC itself was killed while it wrote that file, which it does not do whole or not at all.
             assert run(survivor, "git", "checkout", "dvc.lock").returncode == 0
             done = run(survivor, "dvc", "repro", "--no-run-cache", stage, **environment)

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def kill_in_the_middle(clone: Path, stage: str, seconds: float, checkpoints: Pat
     while checkpoints and not list(checkpoints.glob("*.npz")) and process.poll() is None:
         time.sleep(0.01)
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # It ended by itself: the latest of moments.
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

@@ -29,29 +29,33 @@ HERE = Path(__file__).parent
 CLIPS_PER_CLASS = (20, 200, 2_000, 20_000)
 LEAST_CLIPS = 8_000  # a measurement draws so many at least, if need be by drawing a split several times
 STEPS = 30
+ROUNDS = 3
 
 
 def main() -> None:
-    """Measure each size in processes of its own, and write a table and a chart."""
+    """Measure all sizes, round after round, in processes of their own; write the medians as a table and a chart."""
     if len(sys.argv) > 1:
         job, clips_per_class, place = sys.argv[1:]
         params = load_params(HERE.parent / "params.yaml")
         data = params.data.model_copy(update={"clips_per_class": int(clips_per_class)})
         print(json.dumps({"draw": _draw, "fill": _fill, "train": _train}[job](Path(place), data)))
         return
-    rows: list[dict[str, float]] = []
+    rounds: dict[int, list[dict[str, float]]] = {}
     with TemporaryDirectory(dir=HERE.parent, prefix=".growth.") as temporary:
         folder = Path(temporary)
-        for size in CLIPS_PER_CLASS:
-            if 2 * size * 4 * 130_000 > shutil.disk_usage(folder).free:
-                print(f"{size:,} clips a class would not fit on the disk; left out")
-                continue
-            row: dict[str, float] = {"clips": 4 * size}
-            for job in ("fill", "draw", "train"):
-                row |= _in_a_process(job, size, folder)
-                (folder / "fill").unlink(missing_ok=True)
-            rows.append(row)
-            print(row, flush=True)
+        for _ in range(ROUNDS):
+            for size in CLIPS_PER_CLASS:
+                if 2 * size * 4 * 130_000 > shutil.disk_usage(folder).free:
+                    print(f"{size:,} clips a class would not fit on the disk; left out")
+                    continue
+                row: dict[str, float] = {"clips": 4 * size}
+                for job in ("fill", "draw", "train"):
+                    row |= _in_a_process(job, size, folder)
+                    (folder / "fill").unlink(missing_ok=True)
+                rounds.setdefault(size, []).append(row)
+                (folder / "clips.npy").unlink()
+                print(row, flush=True)
+    rows = [{key: median(row[key] for row in each) for key in each[0]} for each in rounds.values()]
     (HERE / "GROWTH.md").write_text(_as_markdown(rows), encoding="utf-8")
     _chart(rows).savefig(HERE / "growth.png", dpi=110)
 
@@ -117,10 +121,11 @@ def _as_markdown(rows: list[dict[str, float]]) -> str:
     lines = [
         "# Growth",
         "",
-        f"By `make bench` ({processor()}): a split is drawn and written (`motionbench.data.splits.write_split`), and a "
-        f"CNN-LSTM trained on it for {STEPS} steps in one thread, reading clips in random order. The bare fill writes "
-        "as many bytes of 255, a block of clips at a time. Peaks are of the process's resident memory, and count the "
-        "pages of the file that it has read, which the system takes back when it needs them.",
+        f"Medians of {ROUNDS} interleaved rounds, by `make bench` ({processor()}): a split is drawn and written "
+        f"(`motionbench.data.splits.write_split`), and a CNN-LSTM trained on it for {STEPS} steps in one thread, "
+        "reading clips in random order. The bare fill writes as many bytes of 255, a block of clips at a time. Peaks "
+        "are of the process's resident memory, and count the pages of the file that it has read, which the system "
+        "takes back when it needs them.",
         "",
         "| clips | GB | drawing, µs a clip | bare fill, µs a clip | rate against the fill | peak, MB "
         "| training, ms a clip | peak, MB |",

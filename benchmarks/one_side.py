@@ -80,6 +80,8 @@ def _ours(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int,
 
 
 def _stock(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
+    import keras  # noqa: F401 # as its users do, and with it the packages that importing_tensorflow holds back
+
     with importing_tensorflow():
         from motionbench.training import fix_threads
     fix_threads(threads)

@@ -47,7 +47,8 @@ def main() -> None:
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     for name in sys.argv[1:] or parts:
-        write_json(RESULTS / f"{name}.json", parts[name]())
+        machine = f"{joblib.cpu_count()} cores ({processor()})"
+        write_json(RESULTS / f"{name}.json", {"machine": machine, "measured": parts[name]()})
     measured = {name: read_json(path) for name in parts if (path := RESULTS / f"{name}.json").exists()}
     (HERE / "SEARCH.md").write_text(_as_markdown(measured), encoding="utf-8")
 
@@ -218,11 +219,14 @@ def _latency(name: str, values: Mapping[str, Any], params: Params, _report: Repo
     return median(measure_latency(built, train.clips) for _ in range(5))
 
 
-def _as_markdown(measured: Mapping[str, Any]) -> str:
-    lines = ["# What a search costs and gains", "", f"By `make bench` on {joblib.cpu_count()} cores ({processor()})."]
+def _as_markdown(parts: Mapping[str, Any]) -> str:
+    machines = {name: part["machine"] for name, part in parts.items()}
+    measured = {name: part["measured"] for name, part in parts.items()}
+    lines = ["# What a search costs and gains", "", "By `make bench`, part by part; each names its machine."]
     if workers := measured.get("workers"):
         alone = workers["1"]
-        lines += ["", "## Workers", "", "Trials of one network, one thread each; medians of three searches.", ""]
+        lines += ["", "## Workers", ""]
+        lines += [f"Trials of one network, one thread each; medians of three searches on {machines['workers']}.", ""]
         lines += ["| workers | trials a minute | of linear |", "|---|---|---|"]
         lines += [f"| {n} | {rate:.2f} | {rate / (int(n) * alone):.2f} |" for n, rate in workers.items()]
     if overhead := measured.get("overhead"):
@@ -230,14 +234,15 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
         lines += [
             "", "## Storage and tracking", "",
             f"What Optuna's journal and MLflow's store take for a trial with all its epochs: {overhead['seconds']:.2f} "
-            f"s, {share:.1%} of the {overhead['trial_seconds']:.0f} s of a trial with today's parameters (cnn_lstm).",
+            f"s, {share:.1%} of the {overhead['trial_seconds']:.0f} s of a trial with today's parameters (cnn_lstm), "
+            f"on {machines['overhead']}.",
         ]  # fmt: skip
     if trials := measured.get("trials"):
         lines += [
             "",
             "## From the first trial to the last",
             "",
-            f"{MANY_TRIALS} short trials of one network; ends are medians of five.",
+            f"{MANY_TRIALS} short trials of one network on {machines['trials']}; ends are medians of five.",
             "",
         ]
         lines += ["| | first | last |", "|---|---|---|"]
@@ -254,7 +259,7 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
         lines += [
             "", "## Pruning", "",
             f"{len(pruning)} searches of {STUDY_TRIALS} trials of a CNN-LSTM, one replicate each, on {STUDY_CLIPS} "
-            "clips a class, without and with it.",
+            f"clips a class, without and with it, on {machines['pruning']}.",
             "", "| seed | epochs without | epochs with | share | best loss without | best loss with |",
             "|---|---|---|---|---|---|",
         ]  # fmt: skip
@@ -270,7 +275,8 @@ def _as_markdown(measured: Mapping[str, Any]) -> str:
         lines += [
             "", "## The winners, trained again", "",
             f"Each search's best and params.yaml, whose layers are the source's, from {len(FRESH_SEEDS)} fresh seeds, "
-            "for a trial's epochs. Validation loss in nats, means; the difference with its 95 % bootstrap interval.",
+            f"for a trial's epochs, on {machines['retrained']}. Validation loss in nats, means; the difference with "
+            "its 95 % bootstrap interval.",
             "", "| | params.yaml | search's best | difference | latency, ms |", "|---|---|---|---|---|",
         ]  # fmt: skip
         for name, each in retrained.items():

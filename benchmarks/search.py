@@ -5,10 +5,10 @@ from all that are there. Parts: workers, overhead, trials, pruning, and retraine
 models in reports/tuning/.
 """
 
-import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import chdir, nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -35,7 +35,7 @@ RESULTS = HERE / "search"
 ONE_NETWORK = {"filters": {"choices": [5]}, "learning_rate": {"choices": [0.005]}}  # so that all trials cost the same
 WORKER_COUNTS = (1, 2, 4)
 TRIALS_A_WORKER = 3
-MANY_TRIALS = 50
+MANY_TRIALS, PAIRS = 50, 9
 STUDIES, STUDY_TRIALS, STUDY_CLIPS = 5, 24, 10
 FRESH_SEEDS = range(4000, 4010)
 
@@ -62,22 +62,19 @@ def _params(**changes: Any) -> Params:
     return Params.model_validate(content)
 
 
-def _search(params: Params, trials: int, workers: int, on_event: Any = lambda *_: None) -> dict[str, Any]:
-    """Search for a CNN-LSTM in a folder of its own; return seconds and the finished trials."""
-    with TemporaryDirectory() as folder:
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            for split in ("train", "validation"):
-                Path("data", split).mkdir(parents=True)
-                write_split(Path("data", split), split, params.data)
-            storage, place = open_storage()
-            study = open_study(storage, place, "cnn_lstm", params, {})
-            started = time.perf_counter()
-            search(storage, study, "cnn_lstm", params, trials, workers, on_event)
-            return {"seconds": time.perf_counter() - started, "trials": finished(study)}
-        finally:
-            os.chdir(before)
+def _search(
+    params: Params, trials: int, workers: int, on_event: Any = lambda *_: None, folder: str | None = None
+) -> dict[str, Any]:
+    """Search for a CNN-LSTM in a new folder, or go on in `folder`; return seconds and the finished trials."""
+    with nullcontext(folder) if folder else TemporaryDirectory() as place, chdir(place):
+        for split in ("train", "validation"):
+            Path("data", split).mkdir(parents=True, exist_ok=True)
+            write_split(Path("data", split), split, params.data)
+        storage, where = open_storage()
+        study = open_study(storage, where, "cnn_lstm", params, {})
+        started = time.perf_counter()
+        search(storage, study, "cnn_lstm", params, trials, workers, on_event)
+        return {"seconds": time.perf_counter() - started, "trials": finished(study)}
 
 
 def _workers() -> dict[str, float]:
@@ -98,29 +95,24 @@ def _overhead() -> dict[str, float]:
     params = load_params(HERE.parent / "params.yaml")
     epochs = params.tuning.cnn_lstm.epochs
     seconds = []
-    with TemporaryDirectory() as folder:
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            study = open_study(*open_storage(), "cnn_lstm", params, {})
-            with tracking.study_run(study.study_name, "benchmark", study.user_attrs["definition"]) as parent:
-                for number in range(60):
-                    started = time.perf_counter()
-                    trial = claim_trial(study, params, "cnn_lstm", 1000)
-                    assert trial
-                    run_id = tracking.start_trial_run(parent, study.study_name, trial.number, trial.params)
-                    for epoch in range(1, epochs + 1):
-                        measures = {"epoch": epoch, "loss": 1.0, "validation_loss": number / epoch, "accuracy": 0.5}
-                        tracking.log_trial_epoch(run_id, measures)
-                        trial.report(number / epoch, epoch)
-                        trial.should_prune()
-                    for key in ("parameters", "flops", "latency_milliseconds", "seconds", "peak_megabytes"):
-                        trial.set_user_attr(key, 1.0)
-                    study.tell(trial, number / epochs)
-                    tracking.end_trial_run(run_id, "completed", trial.user_attrs)
-                    seconds.append(time.perf_counter() - started)
-        finally:
-            os.chdir(before)
+    with TemporaryDirectory() as folder, chdir(folder):
+        study = open_study(*open_storage(), "cnn_lstm", params, {})
+        with tracking.study_run(study.study_name, "benchmark", study.user_attrs["definition"]) as parent:
+            for number in range(60):
+                started = time.perf_counter()
+                trial = claim_trial(study, params, "cnn_lstm", 1000)
+                assert trial
+                run_id = tracking.start_trial_run(parent, study.study_name, trial.number, trial.params)
+                for epoch in range(1, epochs + 1):
+                    measures = {"epoch": epoch, "loss": 1.0, "validation_loss": number / epoch, "accuracy": 0.5}
+                    tracking.log_trial_epoch(run_id, measures)
+                    trial.report(number / epoch, epoch)
+                    trial.should_prune()
+                for key in ("parameters", "flops", "latency_milliseconds", "seconds", "peak_megabytes"):
+                    trial.set_user_attr(key, 1.0)
+                study.tell(trial, number / epochs)
+                tracking.end_trial_run(run_id, "completed", trial.user_attrs)
+                seconds.append(time.perf_counter() - started)
     [trial] = _search(_params(space=ONE_NETWORK), 1, 1)["trials"]
     return {"seconds": median(seconds[20:]), "trial_seconds": trial.user_attrs["seconds"]}
 
@@ -134,14 +126,21 @@ def _trials() -> dict[str, Any]:
         if event == "completed":
             memory.append(psutil.Process().memory_info().rss / 1e6)
 
-    trials = _search(params, MANY_TRIALS, joblib.cpu_count(), note)["trials"]
-    ends = {"first": trials[:5], "last": trials[-5:]}
+    with TemporaryDirectory() as folder:
+        trials = _search(params, MANY_TRIALS, joblib.cpu_count(), note, folder)["trials"]
+        peaks = [trial.user_attrs["peak_megabytes"] for trial in trials]
+        pairs = [
+            {
+                "first": _search(params, 1, 1)["seconds"],
+                "last": _search(params, MANY_TRIALS + number, 1, folder=folder)["seconds"],
+            }
+            for number in range(1, PAIRS + 1)
+        ]
     return {
+        "seconds": {end: median(pair[end] for pair in pairs) for end in ("first", "last")},
+        "ratio": median(pair["last"] / pair["first"] for pair in pairs),
+        "peak_megabytes": {"first": median(peaks[:5]), "last": median(peaks[-5:])},
         "searcher_megabytes": {"first": memory[0], "last": memory[-1]},
-        **{
-            key: {end: median(trial.user_attrs[key] for trial in five) for end, five in ends.items()}
-            for key in ("seconds", "peak_megabytes")
-        },
     }
 
 
@@ -239,22 +238,17 @@ def _as_markdown(parts: Mapping[str, Any]) -> str:
         ]  # fmt: skip
     if trials := measured.get("trials"):
         lines += [
-            "",
-            "## From the first trial to the last",
-            "",
-            f"{MANY_TRIALS} short trials of one network on {machines['trials']}; ends are medians of five.",
-            "",
-        ]
-        lines += ["| | first | last |", "|---|---|---|"]
+            "", "## From the first trial to the last", "",
+            f"{MANY_TRIALS} short trials of one network on {machines['trials']}. Seconds are medians of {PAIRS} trials "
+            f"each, of new studies and of the one with {MANY_TRIALS}, in turn; the median ratio of a pair is "
+            f"{trials['ratio']:.2f}. A trial's memory is the median of five.",
+            "", "| | first | last |", "|---|---|---|",
+        ]  # fmt: skip
         labels = {
-            "seconds": "a trial, s", "peak_megabytes": "a trial's peak memory, MB",
+            "seconds": "a trial and its process, s", "peak_megabytes": "a trial's peak memory, MB",
             "searcher_megabytes": "memory of the process that searches, MB",
         }  # fmt: skip
-        lines += [
-            f"| {label} | {trials[k]['first']:.1f} | {trials[k]['last']:.1f} |"
-            for k, label in labels.items()
-            if k in trials
-        ]
+        lines += [f"| {label} | {trials[k]['first']:.1f} | {trials[k]['last']:.1f} |" for k, label in labels.items()]
     if pruning := measured.get("pruning"):
         lines += [
             "", "## Pruning", "",

@@ -277,7 +277,8 @@ def _as_markdown(parts: Mapping[str, Any]) -> str:
                 f"| {row['without']['best']:.4f} | {row['with']['best']:.4f} |"
             )
         share = median(row["with"]["epochs"] / row["without"]["epochs"] for row in pruning)
-        lines += ["", f"Median: {share:.0%} of the epochs."]
+        without, pruned = (median(row[name]["best"] for row in pruning) for name in ("without", "with"))
+        lines += ["", f"Medians: {share:.0%} of the epochs; best loss {without:.4f} without, {pruned:.4f} with it."]
     if retrained := measured.get("retrained"):
         lines += [
             "", "## The winners, trained again", "",

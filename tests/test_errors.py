@@ -59,3 +59,49 @@ def test_a_run_that_somebody_logs_by_hand_goes_on(workspace: Path) -> None:
     by_hand = client.create_run(experiment).info.run_id
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     assert client.get_run(by_hand).info.status == "RUNNING"
+
+
+INTERRUPTED = """
+import signal
+import sys
+from functools import partial
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from motionbench import tracking
+from motionbench.errors import run_command
+
+kind, table = sys.argv[1:]
+
+def interrupt(method, cursor, statement, parameters, _context):
+    if not statement.startswith(f"INSERT INTO {table} "):
+        return False
+    getattr(cursor, method)(statement, parameters)
+    signal.raise_signal(signal.SIGINT)
+    return True
+
+for method in ("execute", "executemany"):
+    event.listen(Engine, f"do_{method}", partial(interrupt, method))
+
+def main():
+    if kind == "study":
+        with tracking.study_run("name", "id", {"space": 1}):
+            pass
+    else:
+        with tracking.stage_run("train_convlstm", {}, [("convlstm", 0)]) as stage:
+            stage.log_epoch("convlstm", {"seed": 0, "epoch": 1, "loss": 0.5, "seconds": 0.1})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize(("kind", "table"), [("stage", "runs"), ("stage", "metrics"), ("study", "params")])
+def test_an_interruption_while_the_store_is_written_to_ends_the_runs(kind: str, table: str, workspace: Path) -> None:
+    done = run(workspace, "python", "-c", INTERRUPTED, kind, table, PYTHONPATH="src")
+    assert (done.returncode, done.stderr) == (130, "interrupted: no output is half-written\n")
+    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name("motionbench")
+    assert experiment
+    states = {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
+    names = ["tune name"] if kind == "study" else ["train_convlstm", "train_convlstm seed 0"]
+    assert states == dict.fromkeys(names, "KILLED")

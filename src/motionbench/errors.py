@@ -4,7 +4,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 REMEDIES = {
     errno.ENOSPC: "free some space on this disk",
@@ -30,6 +31,25 @@ def without_password(url: str) -> str:
     scheme, separator, rest = url.rpartition("://")
     credentials, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Keep SIGINT and SIGTERM from the block until it ends; yield a function that tells whether one has come.
+
+    Raised wherever they happen to come, they would leave a database in the middle of something, locked against what is
+    still to be written. Blocks may be nested.
+    """
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _frame: received.append(number)) for number in numbers}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            signal.raise_signal(received[0])
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench import records
 from motionbench.environment import describe_environment
-from motionbench.errors import UserError, without_password
+from motionbench.errors import UserError, deferred_interrupts, without_password
 from motionbench.files import repository_root
 from motionbench.processes import is_gone, this_process
 from motionbench.records import Record, Replicate
@@ -72,7 +72,8 @@ class _Patience:
         if not at_once and time.monotonic() < self._next:
             return None
         try:
-            return call()
+            with deferred_interrupts():
+                return call()
         except AWAY as error:
             self._next = time.monotonic() + self._pause
             self._pause *= 2
@@ -168,9 +169,15 @@ class StageRun:
 
     def end(self, status: str) -> None:
         """End the run and those below it before they are complete."""
-        if self._runs:
-            for run_id in (*self._runs.replicates.values(), self._runs.parent):
-                _patiently(partial(mlflow.MlflowClient().set_terminated, run_id, status))
+        if not self._runs:
+            return
+        run_ids = (*self._runs.replicates.values(), self._runs.parent)
+
+        def end() -> None:
+            for run_id in run_ids:
+                mlflow.MlflowClient().set_terminated(run_id, status)
+
+        _patiently(end, at_once=True)
 
 
 @contextmanager
@@ -185,8 +192,8 @@ def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[
     if not _is_on_a_server():
         _open_store()
     run = StageRun(stage, params, replicates)
-    _patiently(run.start)
     try:
+        _patiently(run.start)
         yield run
     except KeyboardInterrupt:
         run.end(RunStatus.to_string(RunStatus.KILLED))
@@ -480,9 +487,10 @@ def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[
     """
     if not _is_on_a_server():
         _open_store()
-    run_id = _patiently(partial(_open_study_run, study, study_id, params)) or ""
-    status = RunStatus.FAILED
+    run_id, status = "", RunStatus.FAILED
     try:
+        with deferred_interrupts():  # until its id is known
+            run_id = _patiently(partial(_open_study_run, study, study_id, params)) or ""
         yield run_id
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
@@ -490,7 +498,8 @@ def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[
         raise
     finally:
         if run_id:
-            _patiently(partial(mlflow.MlflowClient().set_terminated, run_id, RunStatus.to_string(status)))
+            end = partial(mlflow.MlflowClient().set_terminated, run_id, RunStatus.to_string(status))
+            _patiently(end, at_once=True)
 
 
 def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str:

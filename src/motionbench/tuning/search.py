@@ -1,10 +1,8 @@
 """The search: trials side by side, each in a process of its own, until the study has as many as it is to have."""
 
 import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, NamedTuple, cast
@@ -15,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.errors import UserError
+from motionbench.errors import UserError, deferred_interrupts
 from motionbench.params import Params
 from motionbench.processes import this_process
 from motionbench.tuning.study import (
@@ -52,7 +50,7 @@ def search(
     Of each trial of this process, `on_event` is told that it started (with its values), each epoch (with its measures)
     and how it ended. If the search is interrupted, the trials under way are put back into the queue.
     """
-    with _deferred_interrupts() as interrupted:
+    with deferred_interrupts() as interrupted:
         under_way: dict[Connection, Running] = {}
         heartbeat = 0.0
         try:
@@ -95,23 +93,6 @@ def search(
         finally:
             for each in under_way.values():
                 each.process.kill()
-
-
-@contextmanager
-def _deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGINT or SIGTERM has come.
-
-    Raised wherever they happen to come, they would leave the storage in the middle of something, unfit for what is
-    still to be written.
-    """
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _start(trial: Trial, model_name: str, params: Params) -> tuple[Connection, Running]:

@@ -4,7 +4,6 @@ python -m benchmarks.compare_layers writes benchmarks/RESULTS.md and benchmarks/
 """
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -20,7 +19,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
-from motionbench.parallel import WORKER_ENVIRONMENT
 from motionbench.params import MODEL_NAMES, load_params
 
 HERE = Path(__file__).parent
@@ -85,11 +83,7 @@ def _runs(batch_size: int, cores: int, *, torch: bool) -> list[Run]:
 def _measure(run: Run, model: str) -> Figures:
     """Measure all processes of a run at once; an epoch's seconds are divided by their number."""
     command = [sys.executable, "-m", "benchmarks.one_side", run.side, model, str(run.batch_size), str(run.threads)]
-    environment = os.environ | (WORKER_ENVIRONMENT if run.side == "ours" else {})
-    running = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(run.processes)
-    ]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(run.processes)]
     outputs = [process.communicate() for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
         if process.returncode:
@@ -131,9 +125,7 @@ def _as_markdown(measured: dict[tuple[str, Run], Figures], flops: dict[str, floa
         f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {cores} cores ({processor()}), "
         f"{', '.join(f'{name} {version(name)}' for name in packages)}. In brackets, how many times better than stock "
         "Keras with the same batch size. Stock Keras is imported plainly, which brings in matplotlib, pandas, scipy "
-        "and scikit-learn, some 150 MB; ours does without them, passes a batch to the model as micro-batches "
-        "(`motionbench.training.compile_model`), and runs as the stages' workers do "
-        "(`motionbench.parallel.WORKER_ENVIRONMENT`). PyTorch's models are written as its users do "
+        "and scikit-learn, some 150 MB; ours does without them. PyTorch's models are written as its users do "
         "(benchmarks/torch_models.py); compiled code is cached on disk, so its first step is not that of a first run, "
         "which takes minutes. FLOPs counted are those of the networks' convolutions and matrix products, backward "
         "taken as twice forward; the machine's matrix products reach "

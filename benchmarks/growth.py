@@ -98,10 +98,11 @@ def _train(folder: Path, data: DataParams) -> dict[str, float]:
     split = read_split(folder, data)
     with importing_tensorflow():
         from motionbench.models import BUILDERS
-        from motionbench.training import compile_model, fix_threads, order_of_clips, read_batches
+        from motionbench.training import fix_threads, order_of_clips, read_batches
     fix_threads(1)
     model = BUILDERS["cnn_lstm"](params.cnn_lstm, split.clips.shape[1:], len(split.class_names))
-    size = compile_model(model, params.cnn_lstm, len(split.labels))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
+    size = params.cnn_lstm.batch_size
     seconds = []
     started = time.perf_counter()
     batches = read_batches(split, size, order_of_clips(len(split.labels), seed=0, epoch=1))

@@ -43,8 +43,7 @@ def main() -> None:
     batch_size, threads = map(int, sys.argv[3:5])
     params = load_params(Path(__file__).parents[1] / "params.yaml")
     clips, labels = draw_clips(batch_size)
-    model_params = params.model(model_name).model_copy(update={"batch_size": batch_size})
-    side = SIDES[side_name](model_name, model_params, clips.shape[1:], threads)
+    side = SIDES[side_name](model_name, params.model(model_name), clips.shape[1:], threads)
 
     def epoch() -> None:
         for first in range(0, len(clips), batch_size):
@@ -75,16 +74,9 @@ def draw_clips(batch_size: int) -> tuple[Any, Any]:
 def _ours(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
     with importing_tensorflow():
         from motionbench.models import BUILDERS
-        from motionbench.training import compile_model, fix_threads
+        from motionbench.training import fix_threads
     fix_threads(threads)
-    model = BUILDERS[model_name](params, clip_shape, len(PATTERNS))
-    at_once = compile_model(model, params, clips=params.batch_size)
-
-    def train(clips: Any, labels: Any) -> None:
-        for first in range(0, len(clips), at_once):
-            model.train_on_batch(clips[first : first + at_once], labels[first : first + at_once])
-
-    return _keras_side(model, train)
+    return _keras_side(BUILDERS[model_name](params, clip_shape, len(PATTERNS)))
 
 
 def _stock(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
@@ -93,9 +85,7 @@ def _stock(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int
     with importing_tensorflow():
         from motionbench.training import fix_threads
     fix_threads(threads)
-    model = stock_model(model_name, params, clip_shape)
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
-    return _keras_side(model, model.train_on_batch)
+    return _keras_side(stock_model(model_name, params, clip_shape))
 
 
 def stock_model(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int]) -> Any:
@@ -126,10 +116,11 @@ def stock_model(model_name: str, params: ModelParams, clip_shape: tuple[int, int
     return Sequential([Input(clip_shape, dtype="uint8"), layers.Rescaling(1 / 255), *stack, softmax], name=model_name)
 
 
-def _keras_side(model: Any, train: Callable[[Any, Any], Any]) -> Side:
+def _keras_side(model: Any) -> Side:
     import tensorflow as tf
 
-    return Side(train, tf.function(lambda batch: model(batch, training=False)), tf.constant)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
+    return Side(model.train_on_batch, tf.function(lambda batch: model(batch, training=False)), tf.constant)
 
 
 def _torch(

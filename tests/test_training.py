@@ -230,36 +230,6 @@ def report_and_sleep(report: Report) -> None:
     time.sleep(60)
 
 
-def fit_whole_and_in_micro_batches(params: Params, _report: Report) -> list[Any]:
-    with importing_tensorflow():
-        import keras
-
-        from motionbench.models import BUILDERS
-        from motionbench.training import compile_model
-    model_params = params.convlstm.model_copy(update={"batch_size": 8})
-    random = np.random.default_rng(0)
-    clips, labels = random.integers(0, 256, (16, 4, 16, 20, 1), dtype=np.uint8), random.integers(0, 4, 16)
-    outcomes = []
-    # Of 17 clips, the last one alone would not be a whole batch.
-    for number in (16, 17):
-        keras.utils.set_random_seed(0)
-        model = BUILDERS["convlstm"](model_params, clips.shape[1:], 4)
-        at_once = compile_model(model, model_params, number)
-        fitted = model.fit(clips, labels, batch_size=at_once, epochs=3, shuffle=False, verbose=0)
-        outcomes.append((at_once, int(model.optimizer.iterations), fitted.history, model.get_weights()))
-    return outcomes
-
-
-def test_micro_batches_make_the_steps_of_the_whole_batch(params_with: Load) -> None:
-    [(in_parts, whole)] = run_side_by_side([partial(fit_whole_and_in_micro_batches, params_with(TINY))], 1)
-    assert (in_parts[0], whole[0]) == (4, 8)
-    assert in_parts[1] == whole[1] == 6
-    for measure in ("loss", "accuracy"):
-        assert in_parts[2][measure] == pytest.approx(whole[2][measure], rel=1e-4)
-    for one, other in zip(in_parts[3], whole[3], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-
-
 def evaluate(folder: Path, params: Params, _report: Report) -> Any:
     with importing_tensorflow():
         from motionbench.evaluation import measure_cost, score

@@ -20,11 +20,6 @@ from joblib.externals.loky.process_executor import ShutdownExecutorError
 
 Report = Callable[[Any], None]
 IDLE_SECONDS = 20  # after which a worker without a task ends, also one whose parent was killed
-WORKER_ENVIRONMENT = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",  # It complains of a missing GPU at every start; its failures are exceptions anyway.
-    "MALLOC_ARENA_MAX": "1",  # of the GNU C library: memory freed by one thread serves the others, 6 % less in all
-}
-"""Variables that a worker starts with, unless they are set already."""
 Result = TypeVar("Result")
 
 
@@ -54,8 +49,8 @@ def importing_tensorflow() -> Iterator[None]:
 
 
 def _parallel(**options: Any) -> joblib.Parallel:
-    for name, value in WORKER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What TensorFlow keeps after a task looks like a leak to joblib, which then takes a new worker, as it should.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     # Always as many workers, for joblib keeps them, with what they imported, from one call to the next; never one, for

@@ -19,9 +19,6 @@ from motionbench.parallel import Report
 from motionbench.params import ModelParams, TrainingParams
 from motionbench.processes import peak_megabytes
 
-MICRO_BATCH_SIZE = 4
-"""Clips whose activations are held at once. Of 8, a step is 3 % faster; but a ConvLSTM takes a fifth more memory."""
-
 
 # Plain dicts, so that the process that receives them needs no TensorFlow.
 class Epoch(TypedDict):
@@ -77,25 +74,6 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
-def compile_model(model: keras.Model, model_params: ModelParams, clips: int) -> int:
-    """Make `model` ready to be trained on so many clips, and return how many of them to pass to it at a time.
-
-    A batch is passed as micro-batches, whose mean gradient makes one step: the same step as the whole batch's, in less
-    memory. Where they would not be of one size, or an epoch would end in the midst of a batch, a batch is passed whole.
-    """
-    size = model_params.batch_size
-    divides = size > MICRO_BATCH_SIZE and size % MICRO_BATCH_SIZE == 0 and clips % size == 0
-    model.compile(
-        optimizer=keras.optimizers.Adam(
-            model_params.learning_rate, gradient_accumulation_steps=size // MICRO_BATCH_SIZE if divides else None
-        ),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
-    )
-    return MICRO_BATCH_SIZE if divides else size
-
-
 def fit_epochs(
     model_name: str,
     seed: int,
@@ -114,13 +92,18 @@ def fit_epochs(
     """
     keras.utils.set_random_seed(seed)
     model = BUILDERS[model_name](model_params, train.clips.shape[1:], len(train.class_names))
-    clips_at_once = compile_model(model, model_params, len(train.labels))
-    validation_batches = read_batches(validation, clips_at_once)
+    model.compile(
+        optimizer=keras.optimizers.Adam(model_params.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
+    )
+    validation_batches = read_batches(validation, model_params.batch_size)
     finished = resume(model)
     yield from ((model, epoch) for epoch in finished)
     for epoch in range(len(finished) + 1, model_params.epochs + 1):
         fitted = model.fit(
-            read_batches(train, clips_at_once, order_of_clips(len(train.labels), seed, epoch)),
+            read_batches(train, model_params.batch_size, order_of_clips(len(train.labels), seed, epoch)),
             initial_epoch=epoch - 1,
             epochs=epoch,
             shuffle=False,  # They come shuffled.

@@ -83,7 +83,10 @@ for method in ("execute", "executemany"):
     event.listen(Engine, f"do_{method}", partial(interrupt, method))
 
 def main():
-    if kind == "study":
+    if kind == "generate":
+        from pipeline.generate import main as generate
+        generate()
+    elif kind == "study":
         with tracking.study_run("name", "id", {"space": 1}):
             pass
     else:
@@ -95,13 +98,22 @@ run_command(main)
 """
 
 
-@pytest.mark.parametrize(("kind", "table"), [("stage", "runs"), ("stage", "metrics"), ("study", "params")])
-def test_an_interruption_while_the_store_is_written_to_ends_the_runs(kind: str, table: str, workspace: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [
+        ("stage", "runs", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
+        ("stage", "metrics", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
+        ("generate", "inputs", {"generate": "FINISHED"}),  # at its end, when all else is done
+        ("study", "params", {"tune name": "KILLED"}),
+    ],
+)
+def test_an_interruption_while_the_store_is_written_to_ends_the_runs(
+    kind: str, table: str, expected: dict[str, str], workspace: Path
+) -> None:
     done = run(workspace, "python", "-c", INTERRUPTED, kind, table, PYTHONPATH="src")
     assert (done.returncode, done.stderr) == (130, "interrupted: no output is half-written\n")
     client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
     experiment = client.get_experiment_by_name("motionbench")
     assert experiment
     states = {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
-    names = ["tune name"] if kind == "study" else ["train_convlstm", "train_convlstm seed 0"]
-    assert states == dict.fromkeys(names, "KILLED")
+    assert states == expected

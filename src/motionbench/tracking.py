@@ -42,6 +42,7 @@ from motionbench.records import Record, Replicate
 
 EXPERIMENT = "motionbench"
 CHAMPION = "champion"
+COMPLETE = "record.complete"  # tag of a stage's run that has all that it is to have
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
 AWAY = (MlflowException, SQLAlchemyError, OSError, UserError)
 """What a call raises when the store is away; requests' exceptions are OSErrors."""
@@ -168,16 +169,9 @@ class StageRun:
         return {"run_id": run_id, "url": f"{pages}/#/runs/{run_id}", "commit": commit}
 
     def end(self, status: str) -> None:
-        """End the run and those below it before they are complete."""
-        if not self._runs:
-            return
-        run_ids = (*self._runs.replicates.values(), self._runs.parent)
-
-        def end() -> None:
-            for run_id in run_ids:
-                mlflow.MlflowClient().set_terminated(run_id, status)
-
-        _patiently(end, at_once=True)
+        """End the run and those below it, unless they are complete: an interrupt may come as late as that."""
+        if self._runs:
+            _patiently(partial(_end_incomplete, self._runs, status), at_once=True)
 
 
 @contextmanager
@@ -210,7 +204,8 @@ def deliver(record: Record) -> bool:
         UserError: if the store is away.
     """
     try:
-        return _deliver(record)
+        with deferred_interrupts():
+            return _deliver(record)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
             f"MLflow's store {store_name()} does not answer: {_reason(error)}; start it, and type the "
@@ -222,7 +217,7 @@ def _deliver(record: Record) -> bool:
     experiment_id = _open_store()
     with FileLock(repository_root() / "mlruns" / ".delivery"):
         found = _find_runs(experiment_id, record)
-        if any("record.complete" in run.data.tags for run in found):
+        if any(COMPLETE in run.data.tags for run in found):
             return False
         runs = _open_runs(experiment_id, record)
         client = mlflow.MlflowClient()
@@ -245,7 +240,7 @@ def _deliver(record: Record) -> bool:
         if record.champion:
             _promote(runs.parent, record.champion, record.folder)
         client.set_terminated(runs.parent)
-        client.set_tag(runs.parent, "record.complete", "true")
+        client.set_tag(runs.parent, COMPLETE, "true")
     return True
 
 
@@ -272,6 +267,14 @@ def _open_runs(experiment_id: str, record: Record) -> _Runs:
             tags = {**_shared_tags(record), "mlflow.parentRunId": parent}
             below[each.name] = client.create_run(experiment_id, record.started or None, tags, each.name).info.run_id
     return _Runs(parent, below)
+
+
+def _end_incomplete(runs: _Runs, status: str) -> None:
+    client = mlflow.MlflowClient()
+    if COMPLETE in client.get_run(runs.parent).data.tags:
+        return
+    for run_id in (*runs.replicates.values(), runs.parent):
+        client.set_terminated(run_id, status)
 
 
 def _shared_tags(record: Record) -> dict[str, str]:

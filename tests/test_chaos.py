@@ -103,7 +103,7 @@ def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_alike(
         if ran:  # else what the killed one left beside the outputs waits for the next that does
             assert [path for path in survivor.rglob(".partial*") if ".dvc" not in path.parts] == []
             assert list(survivor.glob(".resume/*/*.npz")) == []
-        told = " ".join(["ran" if ran else "had nothing to do", *(f"after: {' '.join(remedy)}" for remedy in remedies)])
+        told = "; ".join(["ran" if ran else "had nothing to do", *(" ".join(remedy) for remedy in remedies)])
         print(f"{stage}: kill {number + 1} left {len(left)} of {len(expected)} files; the next run {told}")
     assert untracked_files(survivor) == untracked
 

@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
-from motionbench.params import MODEL_NAMES, load_params
+from motionbench.models.registry import CONTENDERS
+from motionbench.params.loading import load_params
 
 HERE = Path(__file__).parent
 ROUNDS = 3
@@ -54,7 +55,7 @@ def main() -> None:
     measured: dict[tuple[str, Run], Figures] = {}
     rounds: dict[tuple[str, Run], list[Figures]] = {}
     for number in range(ROUNDS):
-        for model in MODEL_NAMES:
+        for model in CONTENDERS:
             batch_size = params.model(model).batch_size
             for run in _runs(batch_size, cores, torch=torch):
                 figures = _measure(run, model)
@@ -62,7 +63,7 @@ def main() -> None:
                 print(f"round {number + 1} of {ROUNDS}, {model}, {run}: {figures}", flush=True)
     for key, each in rounds.items():
         measured[key] = {measure: median(figures[measure] for figures in each) for measure in MEASURES}
-    flops = {model: _training_flops(model) for model in MODEL_NAMES}
+    flops = {model: _training_flops(model) for model in CONTENDERS}
     text = _as_markdown(measured, flops, _matrix_product_peak(), cores)
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
     _chart(measured).savefig(HERE / "layers.png", dpi=110)
@@ -96,9 +97,9 @@ def _measure(run: Run, model: str) -> Figures:
 def _training_flops(model: str) -> float:
     """Of a clip forward and backward, counted as three forward passes, as is usual: Kaplan et al. (2020), table 1."""
     program = (
-        "import json, sys; from benchmarks.one_side import draw_clips; from motionbench.models import BUILDERS;"
+        "import json, sys; from benchmarks.one_side import draw_clips; from motionbench.models import build_model;"
         "from motionbench.evaluation import count_flops; from motionbench.params import load_params;"
-        "name = sys.argv[1]; model = BUILDERS[name](load_params().model(name), draw_clips(1)[0].shape[1:], 4);"
+        "name = sys.argv[1]; model = build_model(name, load_params().model(name), draw_clips(1)[0].shape[1:], 4);"
         "print(count_flops(model))"
     )
     done = subprocess.run([sys.executable, "-c", program, model], capture_output=True, text=True, check=True)
@@ -131,7 +132,7 @@ def _as_markdown(measured: dict[tuple[str, Run], Figures], flops: dict[str, floa
         "taken as twice forward; the machine's matrix products reach "
         f"{peak / 1e9:.0f} GFLOP/s (NumPy, all threads).",
     ]
-    for model in MODEL_NAMES:
+    for model in CONTENDERS:
         runs = {run: figures for (of, run), figures in measured.items() if of == model}
         batch_sizes = sorted({run.batch_size for run in runs}, reverse=True)
         lines += ["", f"## {model}", "", f"{flops[model] / 1e9:.2f} GFLOP to train on a clip."]
@@ -165,7 +166,7 @@ def _share(flops: float, epoch: float, peak: float) -> float:
 
 def _chart(measured: dict[tuple[str, Run], Figures]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axis, model in zip(figure.subplots(1, len(MODEL_NAMES)), MODEL_NAMES, strict=True):
+    for axis, model in zip(figure.subplots(1, len(CONTENDERS)), CONTENDERS, strict=True):
         own_size = load_params(HERE.parent / "params.yaml").model(model).batch_size
         runs = {run: figures for (of, run), figures in measured.items() if of == model and run.batch_size == own_size}
         sides = list(dict.fromkeys(run.side for run in runs))

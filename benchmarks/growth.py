@@ -21,9 +21,11 @@ from matplotlib.figure import Figure
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
 from benchmarks.one_side import PEAK_UNIT
-from motionbench.data.splits import CLIPS_AT_ONCE, read_split, write_split
-from motionbench.parallel import importing_tensorflow
-from motionbench.params import DataParams, load_params
+from motionbench.data.params import DataParams
+from motionbench.data.sources import CLIPS_AT_ONCE, write_split
+from motionbench.data.splits import read_split
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.loading import load_params
 
 HERE = Path(__file__).parent
 CLIPS_PER_CLASS = (20, 200, 2_000, 20_000)
@@ -97,10 +99,11 @@ def _train(folder: Path, data: DataParams) -> dict[str, float]:
     params = load_params(HERE.parent / "params.yaml")
     split = read_split(folder, data)
     with importing_tensorflow():
-        from motionbench.models import BUILDERS
-        from motionbench.training import fix_threads, order_of_clips, read_batches
+        from motionbench.execution.runtime import fix_threads
+        from motionbench.models.registry import build_model
+        from motionbench.training.loop import order_of_clips, read_batches
     fix_threads(1)
-    model = BUILDERS["cnn_lstm"](params.cnn_lstm, split.clips.shape[1:], len(split.class_names))
+    model = build_model("cnn_lstm", params.cnn_lstm, split.clips.shape[1:], len(split.class_names))
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", jit_compile=False)
     size = params.cnn_lstm.batch_size
     seconds = []

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
-from motionbench.data.frames import draw_whole
-from motionbench.data.patterns import PATTERNS
-from motionbench.parallel import importing_tensorflow
-from motionbench.params import CnnLstmParams, ConvLstmParams, ModelParams, load_params
+from motionbench.data.synthetic.frames import draw_clamped
+from motionbench.data.synthetic.patterns import PATTERNS
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import CnnLstmParams, ConvLstmParams, ModelParams
+from motionbench.params.loading import load_params
 
 EPOCHS = 2
 CLIPS_PER_CLASS = 20
@@ -68,22 +69,22 @@ def draw_clips(batch_size: int) -> tuple[Any, Any]:
     trajectories = np.concatenate([pattern(data, 2 * CLIPS_PER_CLASS, random) for pattern in PATTERNS.values()])
     labels = np.repeat(np.arange(len(PATTERNS)), 2 * CLIPS_PER_CLASS)
     order = random.permutation(len(labels))[: batch_size * -(-4 * CLIPS_PER_CLASS // batch_size)]
-    return draw_whole(trajectories[order], data.height, data.width, data.point_size), labels[order]
+    return draw_clamped(trajectories[order], data.height, data.width, data.point_size), labels[order]
 
 
 def _ours(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
     with importing_tensorflow():
-        from motionbench.models import BUILDERS
-        from motionbench.training import fix_threads
+        from motionbench.execution.runtime import fix_threads
+        from motionbench.models.registry import build_model
     fix_threads(threads)
-    return _keras_side(BUILDERS[model_name](params, clip_shape, len(PATTERNS)))
+    return _keras_side(build_model(model_name, params, clip_shape, len(PATTERNS)))
 
 
 def _stock(model_name: str, params: ModelParams, clip_shape: tuple[int, int, int, int], threads: int) -> Side:
     import keras  # noqa: F401 # as its users do, and with it the packages that importing_tensorflow holds back
 
     with importing_tensorflow():
-        from motionbench.training import fix_threads
+        from motionbench.execution.runtime import fix_threads
     fix_threads(threads)
     return _keras_side(stock_model(model_name, params, clip_shape))
 

@@ -12,11 +12,12 @@ from statistics import median, median_high
 from typing import Any, NamedTuple
 
 import pandas as pd
+from motionbench.execution.parallel import Report, run_side_by_side
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from motionbench.data.splits import read_split
-from motionbench.parallel import Report, importing_tensorflow, run_side_by_side
-from motionbench.params import load_params
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.loading import load_params
 
 SEEDS = range(100, 110)
 EPOCHS = {"convlstm": 5, "cnn_lstm": 12}
@@ -66,15 +67,15 @@ def _fit(model_name: str, cell: Cell, seed: int, report: Report) -> list[dict[st
     with importing_tensorflow():
         import keras
 
-        from motionbench.models import BUILDERS
-        from motionbench.training import fix_threads
+        from motionbench.execution.runtime import fix_threads
+        from motionbench.models.registry import build_model
     params = load_params()
     train, validation = (read_split(Path("data", name), params.data) for name in ("train", "validation"))
     fix_threads(1)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     section = params.model(model_name).model_copy(update={"activation": cell.activation})
-    model = BUILDERS[model_name](section, train.clips.shape[1:], len(train.class_names))
+    model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     epochs, rate = EPOCHS[model_name], cell.learning_rate
     if cell.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(train.clips) // cell.batch_size))

@@ -20,14 +20,18 @@ import numpy as np
 import optuna
 import pandas as pd
 import psutil
+from motionbench.execution.parallel import Report, run_side_by_side
 from scipy.stats import bootstrap
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
-from motionbench.data.splits import read_split, write_split
-from motionbench.files import read_json, write_json
-from motionbench.parallel import Report, importing_tensorflow, run_side_by_side
-from motionbench.params import MODEL_NAMES, Params, load_params
+from motionbench.core.files import read_json, write_json
+from motionbench.data.sources import write_split
+from motionbench.data.splits import read_split
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import CONTENDERS
+from motionbench.params.loading import load_params
+from motionbench.params.schema import Params
 from motionbench.tuning.search import search
 from motionbench.tuning.study import claim_trial, finished, open_storage, open_study
 
@@ -166,7 +170,7 @@ def _retrained() -> dict[str, Any]:
     """Validation loss and latency of each search's best and of params.yaml, from fresh seeds, for a trial's epochs."""
     params = load_params(HERE.parent / "params.yaml")
     results: dict[str, Any] = {}
-    for name in MODEL_NAMES:
+    for name in CONTENDERS:
         best = read_json(HERE.parent / "reports/tuning" / name / "best.json")
         variants = {"params.yaml": {}, "search": best["values"]}
         tasks = [partial(_train, name, values, seed, params) for seed in FRESH_SEEDS for values in variants.values()]
@@ -208,7 +212,8 @@ def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _rep
     with importing_tensorflow():
         import keras
 
-        from motionbench.training import fit_epochs, fix_threads
+        from motionbench.execution.runtime import fix_threads
+        from motionbench.training.loop import fit_epochs
     fix_threads(1)
     keras.utils.clear_session()
     section = params.model(name)
@@ -220,14 +225,14 @@ def _train(name: str, values: Mapping[str, Any], seed: int, params: Params, _rep
 
 def _latency(name: str, values: Mapping[str, Any], params: Params, _report: Report) -> float:
     with importing_tensorflow():
-        from motionbench.evaluation import measure_latency
-        from motionbench.models import BUILDERS
-        from motionbench.training import fix_threads
+        from motionbench.execution.runtime import fix_threads
+        from motionbench.models.cost import measure_latency
+        from motionbench.models.registry import build_model
     fix_threads(1)
     train = read_split(HERE.parent / "data/train", params.data)
     section = params.model(name)
     model = type(section).model_validate({**section.model_dump(), **values})
-    built = BUILDERS[name](model, train.clips.shape[1:], len(train.class_names))
+    built = build_model(name, model, train.clips.shape[1:], len(train.class_names))
     return median(measure_latency(built, train.clips) for _ in range(5))
 
 

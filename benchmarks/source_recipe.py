@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
-from motionbench.data.splits import read_split, write_split
-from motionbench.parallel import importing_tensorflow
-from motionbench.params import load_params
+from motionbench.data.sources import write_split
+from motionbench.data.splits import read_split
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.loading import load_params
 
 EPOCHS = {"cnn_lstm": 40, "convlstm": 80}
 

@@ -6,7 +6,7 @@ Needs the dependency group `bench`.
 import torch
 from torch import Tensor, nn
 
-from motionbench.params import CnnLstmParams, ModelParams
+from motionbench.models.registry import CnnLstmParams, ModelParams
 
 
 class ConvLSTM(nn.Module):

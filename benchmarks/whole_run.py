@@ -20,8 +20,8 @@ from mlflow.entities import Run
 
 import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
 from benchmarks.compare_layers import processor
-from motionbench.files import read_json
-from motionbench.params import CONTROL_NAMES
+from motionbench.core.files import read_json
+from motionbench.models.registry import CONTROLS
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -67,7 +67,7 @@ def _account(clone: Path) -> dict[str, dict[str, float]]:
         process = _process_start(stage.data.tags["process.started"])
         begin, end = stage.info.start_time, stage.info.end_time
         if name.startswith("train_"):
-            models = CONTROL_NAMES if name == "train_controls" else [name.removeprefix("train_")]
+            models = CONTROLS if name == "train_controls" else [name.removeprefix("train_")]
             timings = [read_json(clone / f"metrics/timing/{model}.json") for model in models]
             epochs = [
                 metric.timestamp / 1000

@@ -1,38 +1,35 @@
 """Stage `generate`: draw the clips of every split, and pictures of them."""
 
-from pathlib import Path
-
 import numpy as np
 
-from motionbench.data.patterns import check_paths
-from motionbench.data.splits import SPLITS, read_split, write_split
-from motionbench.errors import run_command
-from motionbench.files import replaced_whole
-from motionbench.params import load_params, stage_params
-
-FOLDERS = [Path("data", split) for split in SPLITS]
-PICTURES = Path("reports/samples")
+from motionbench.core.errors import run_command
+from motionbench.core.files import atomic_outputs
+from motionbench.core.paths import DATA, SAMPLES
+from motionbench.data.sources import write_split
+from motionbench.data.splits import SPLITS, read_split
+from motionbench.data.synthetic.patterns import check_paths
+from motionbench.params.loading import load_params, stage_params
 
 
 def main() -> None:
     """Write data/<split>/ and reports/samples/."""
     params = load_params()
     check_paths(params.data)
-    # Late: a bad parameter is to be answered in a blink.
-    from motionbench import tracking
-    from motionbench.figures import contact_sheet, save_gif
-    from motionbench.records import describe
+    # Imported late: keeps error messages fast.
+    from motionbench.reporting.figures import contact_sheet, save_gif
+    from motionbench.tracking.record import build_record
+    from motionbench.tracking.runs import stage_run
 
     declared = stage_params(params, "generate")
-    with tracking.stage_run("generate", declared) as run:
-        with replaced_whole(*FOLDERS, PICTURES) as (*folders, pictures):
+    with stage_run("generate", declared) as run:
+        with atomic_outputs(*(DATA / name for name in SPLITS), SAMPLES) as (*folders, pictures):
             for folder, name in zip(folders, SPLITS, strict=True):
                 write_split(folder, name, params.data)
             train = read_split(folders[0], params.data)
             for label, class_name in enumerate(train.class_names):
                 save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
             contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
-        run.complete(describe("generate", declared))
+        run.complete(build_record("generate", declared))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,37 @@
-"""`make mlflow-sync`: bring MLflow's store up to what the files here say; the same again changes nothing."""
+"""`make mlflow-sync`: make MLflow's store hold what the files here say; run again, it changes nothing."""
 
 import sys
 
-from motionbench.errors import UserError, run_command
-from motionbench.lock import read_lock, restored
-from motionbench.records import stage_names, undelivered
+from motionbench.core.dvc_files import read_lock, read_stages
+from motionbench.core.errors import UserError, run_command
 
 
 def main() -> None:
-    """Deliver what stages had to keep, then the run behind each stage's outputs."""
-    from motionbench import tracking
+    """Log what stages had to spool, then the run behind each stage's outputs."""
+    from motionbench.provenance.restore import restored_record
+    from motionbench.tracking.runs import log_run
+    from motionbench.tracking.spool import pending
 
-    for record in undelivered():
-        print(f"{record.stage}, kept: {_told(tracking.deliver(record))}")
+    for record in pending():
+        print(f"{record.stage}, pending: {_result(logged=log_run(record))}")
     lock = read_lock()
-    missing = False
-    for stage in stage_names():
+    incomplete = False
+    for stage in read_stages():
         try:
             if stage not in lock:
                 raise UserError("never run; run it: dvc repro")
-            record = restored(lock[stage], "motionbench.serving")
+            record = restored_record(lock[stage])
         except UserError as error:
-            missing = True
-            print(f"{stage}: not delivered: {error}", file=sys.stderr)
+            incomplete = True
+            print(f"{stage}: not logged: {error}", file=sys.stderr)
         else:
-            print(f"{stage}: {_told(tracking.deliver(record))}")
-    if missing:
+            print(f"{stage}: {_result(logged=log_run(record))}")
+    if incomplete:
         sys.exit(1)
 
 
-def _told(delivered: bool) -> str:
-    return "delivered" if delivered else "there already"
+def _result(*, logged: bool) -> str:
+    return "logged" if logged else "there already"
 
 
 if __name__ == "__main__":

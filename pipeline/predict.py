@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from motionbench.core.errors import UserError, run_command
 from motionbench.data.clip_files import read_clip
-from motionbench.errors import UserError, run_command
-from motionbench.parallel import importing_tensorflow
-from motionbench.params import load_params
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.loading import load_params
 
 
 def main() -> None:
@@ -17,11 +17,11 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise UserError("CLIP: name a file, as in make predict CLIP=reports/samples/sine.gif")
     clip = read_clip(Path(sys.argv[1]), load_params().data)
-    # Late: a bad file is to be answered in a blink.
-    from motionbench import tracking
+    # Imported late: keeps error messages fast.
+    from motionbench.tracking.model_registry import load_champion
 
     with importing_tensorflow():
-        champion, class_names, predict = tracking.load_champion()
+        champion, class_names, predict = load_champion()
     table = Table("class", "probability", title=f"{sys.argv[1]} by {champion}")
     for probability, name in sorted(zip(predict(clip)[0].tolist(), class_names, strict=True), reverse=True):
         table.add_row(name, f"{probability:.4f}")

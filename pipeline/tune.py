@@ -1,29 +1,26 @@
-"""`make tune`: search better parameters for one model or both. Not a stage: it changes nothing that stages read."""
+"""`make tune`: search better parameters for one model or all. Not a stage: it changes nothing that stages read."""
 
 import argparse
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import joblib
 from filelock import FileLock
 
+from motionbench.core.errors import UserError, run_command
+from motionbench.core.files import atomic_outputs, folder_md5
+from motionbench.core.paths import PARAMS, TRAIN, TUNING_REPORTS, VALIDATION
 from motionbench.data.splits import read_split
-from motionbench.errors import UserError, run_command
-from motionbench.files import folder_md5, replaced_whole
-from motionbench.params import MODEL_NAMES, Params, check_search_space, load_params
-from motionbench.tuning.trial import TRAIN, VALIDATION
-
-if TYPE_CHECKING:
-    from optuna.trial import Trial
+from motionbench.models.registry import CONTENDERS
+from motionbench.params.loading import load_params
+from motionbench.params.schema import Params
+from motionbench.tuning.space import check_search_space
 
 
 def main() -> None:
     """Search, and write reports/tuning/<model>/."""
     params = load_params()
     arguments = _read_arguments(params)
-    models = [arguments.model] if arguments.model else list(MODEL_NAMES)
+    models = [arguments.model] if arguments.model else list(CONTENDERS)
     for model_name in models:
         check_search_space(params, model_name)
     for folder in (TRAIN, VALIDATION):
@@ -40,7 +37,7 @@ def main() -> None:
 
 def _read_arguments(params: Params) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pipeline.tune", exit_on_error=False)
-    parser.add_argument("--model", choices=MODEL_NAMES)
+    parser.add_argument("--model", choices=CONTENDERS)
     parser.add_argument("--trials", type=int, default=params.tuning.trials)
     parser.add_argument("--workers", type=int, default=params.tuning.workers)
     try:
@@ -55,62 +52,57 @@ def _read_arguments(params: Params) -> argparse.Namespace:
 
 
 def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
-    # Late: a bad argument is to be answered in a blink.
-    from motionbench import tracking
-    from motionbench.progress import trial_progress
-    from motionbench.tuning.outcome import ATTRIBUTES, describe, print_outcome, standing, write_outcome
-    from motionbench.tuning.search import Event, search
+    # Imported late: keeps error messages fast.
+    from motionbench.execution.progress import trial_progress
+    from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
+    from motionbench.tuning.outcome import (
+        print_outcome,
+        study_status,
+        summarise_best,
+        summarise_end,
+        trial_record,
+        write_outcome,
+    )
+    from motionbench.tuning.search import End, search
     from motionbench.tuning.study import finished, open_storage, open_study
 
     md5 = {folder.name: folder_md5(folder) for folder in (TRAIN, VALIDATION)}
     storage, place = open_storage()
     study = open_study(storage, place, model_name, params, md5)
+    name = study.study_name
     if trials < (done := len(finished(study))):
-        raise UserError(
-            f"TRIALS: {trials}: study {study.study_name} in {place} has {done} already; give {done} or more"
-        )
+        raise UserError(f"TRIALS: {trials}: study {name} in {place} has {done} already; give {done} or more")
     with (
-        tracking.study_run(study.study_name, study.user_attrs["id"], study.user_attrs["definition"]) as parent,
-        trial_progress(study.study_name, trials) as show,
+        study_run(name, study.user_attrs["id"], study.user_attrs["definition"]) as run_id,
+        trial_progress(name, trials) as show,
     ):
-        runs: dict[int, str] = {}
+        ended: list[TrialRecord] = []
 
-        def on_event(event: Event, trial: "Trial", content: Mapping[str, Any]) -> None:
-            if event == "started":
-                drawn = {**content, "seeds": trial.user_attrs["seeds"]}
-                runs[trial.number] = tracking.start_trial_run(parent, study.study_name, trial.number, drawn)
-            elif event == "epoch":
-                tracking.log_trial_epoch(runs[trial.number], content)
-            else:
-                measured = {key: value for key, value in trial.user_attrs.items() if key in ATTRIBUTES}
-                tracking.end_trial_run(runs.pop(trial.number), event, measured)
-                show(*standing(study), f"trial {trial.number} {event}{_detail(content)}")
+        def on_end(end: End, number: int) -> None:
+            ended.append(trial_record(study, number))
+            log_trials(run_id, name, ended[-1:])
+            show(*study_status(study), f"trial {number} {end}{summarise_end(ended[-1])}")
 
-        show(*standing(study), "")
+        show(*study_status(study), "")
         try:
-            search(storage, study, model_name, params, trials, workers, on_event)
+            search(storage, study, model_name, params, trials, workers, on_end)
         except KeyboardInterrupt:
             print(
-                f"{study.study_name}: {len(finished(study))} of {trials} trials are done and kept in {place}; "
+                f"{name}: {len(finished(study))} of {trials} trials are done and kept in {place}; "
                 f"go on with: make tune MODEL={model_name} TRIALS={trials}",
                 file=sys.stderr,
             )
             raise
-        folder = Path("reports/tuning", model_name)
-        outcome = describe(study)
+        log_trials(run_id, name, ended, at_end=True)
+        folder = TUNING_REPORTS / model_name
+        outcome = summarise_best(study)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Another `make tune` here may end at the same moment.
-        with FileLock(folder.with_name(f".{model_name}.lock")), replaced_whole(folder) as (new_folder,):
+        with FileLock(folder.with_name(f".{model_name}.lock")), atomic_outputs(folder) as (new_folder,):
             write_outcome(new_folder, study, outcome)
         found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
-        tracking.log_outcome(parent, found, folder)
-    print_outcome(study, outcome, Path("params.yaml").read_text(encoding="utf-8"), model_name, folder)
-
-
-def _detail(content: Mapping[str, Any]) -> str:
-    if "failure" in content:
-        return f": {content['failure']}"
-    return f", validation loss {content['validation_loss']:.3g}" if content else ""
+        log_outcome(run_id, found, folder)
+    print_outcome(study, outcome, PARAMS.read_text(encoding="utf-8"), model_name, folder)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,34 @@
 """`make tune-apply`: write the values of a search's best trial into params.yaml, and note where they came from."""
 
 import sys
-from pathlib import Path
 
-from motionbench.errors import UserError, run_command
-from motionbench.files import read_json, replaced_whole, write_json
-from motionbench.params import MODEL_NAMES, load_params, with_values
-from motionbench.results import APPLIED
-
-PARAMS = Path("params.yaml")
+from motionbench.core.errors import UserError, run_command
+from motionbench.core.files import atomic_outputs, read_json, write_json
+from motionbench.core.paths import APPLIED_SEARCHES, PARAMS, TUNING_REPORTS
+from motionbench.models.registry import CONTENDERS
+from motionbench.params.editing import update_yaml
+from motionbench.params.loading import load_params
 
 
 def main() -> None:
     """Change params.yaml and metrics/tuning/applied.json."""
-    # Late: a bad argument is to be answered in a blink.
-    if len(sys.argv) != 2 or sys.argv[1] not in MODEL_NAMES:
+    if len(sys.argv) != 2 or sys.argv[1] not in CONTENDERS:
         received = " ".join(sys.argv[1:]) or "nothing"
         raise UserError(
-            f"MODEL: {received} is not one of {', '.join(MODEL_NAMES)}; as in make tune-apply MODEL=convlstm"
+            f"MODEL: {received} is not one of {', '.join(CONTENDERS)}; as in make tune-apply MODEL=convlstm"
         )
     model_name = sys.argv[1]
+    # Imported late: keeps error messages fast.
     from motionbench.tuning.outcome import read_outcome, suggested_change
 
     load_params(PARAMS)
-    outcome = read_outcome(Path("reports/tuning", model_name), model_name)
+    outcome = read_outcome(TUNING_REPORTS / model_name, model_name)
     text = PARAMS.read_text(encoding="utf-8")
     print("\n".join(suggested_change(text, model_name, outcome)) or "params.yaml has these values already")
-    with replaced_whole(PARAMS, APPLIED) as (new_params, new_applied):
-        new_params.write_text(with_values(text, model_name, outcome["values"]), encoding="utf-8")
+    with atomic_outputs(PARAMS, APPLIED_SEARCHES) as (new_params, new_applied):
+        new_params.write_text(update_yaml(text, {model_name: outcome["values"]}), encoding="utf-8")
         section = load_params(new_params).model(model_name).model_dump(mode="json")
-        write_json(new_applied, {**read_json(APPLIED), model_name: {**outcome, "section": section}})
+        write_json(new_applied, {**read_json(APPLIED_SEARCHES), model_name: {**outcome, "section": section}})
     print("Train and compare with it: dvc repro")
 
 

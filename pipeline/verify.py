@@ -5,11 +5,11 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from motionbench.environment import describe_environment
-from motionbench.errors import run_command
-from motionbench.lock import git
-from motionbench.params import load_params
-from motionbench.verification import verify
+from motionbench.core.environment import describe_environment
+from motionbench.core.errors import run_command
+from motionbench.core.git import git
+from motionbench.params.loading import load_params
+from motionbench.provenance.verification import verify
 
 
 def main() -> None:

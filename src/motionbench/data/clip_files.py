@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 from PIL.GifImagePlugin import GifImageFile
 
-from motionbench.data.frames import Clips
-from motionbench.data.splits import read_npy_header
-from motionbench.errors import UserError
-from motionbench.params import DataParams
+from motionbench.core.errors import UserError
+from motionbench.data.params import DataParams
+from motionbench.data.splits import Clips, read_npy_header
 
 MAX_FILE_BYTES = 10_000_000  # or twice a clip's
+
+
 MAX_SCALE = 8  # of a GIF that is larger than the clip
 
 

@@ -8,7 +8,7 @@ import keras
 
 from motionbench.models.cnn_lstm import frame_layers
 from motionbench.models.layers import FoldedTimeDistributed
-from motionbench.params import ModelParams
+from motionbench.models.registry import ModelParams
 
 HIDDEN_UNITS = 32
 

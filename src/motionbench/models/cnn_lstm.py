@@ -3,7 +3,7 @@
 import keras
 
 from motionbench.models.layers import FoldedTimeDistributed, MultiPixelConv2D
-from motionbench.params import CnnLstmParams, ModelParams
+from motionbench.models.registry import CnnLstmParams, ModelParams
 
 
 def frame_layers(params: ModelParams) -> list[keras.Layer]:
@@ -27,7 +27,7 @@ def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes:
         A model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes).
     """
     cnn_layers = frame_layers(params)
-    if params.wiring == "cnn":
+    if params.time_distributed == "whole_cnn":
         cnn_layers = [keras.Sequential(cnn_layers, name="cnn")]
     return keras.Sequential(
         [

@@ -3,7 +3,7 @@
 import keras
 
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
-from motionbench.params import ConvLstmParams
+from motionbench.models.registry import ConvLstmParams
 
 
 def build(params: ConvLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:

@@ -3,7 +3,7 @@
 import keras
 
 from motionbench.models.cnn_lstm import frame_layers
-from motionbench.params import ModelParams
+from motionbench.models.registry import ModelParams
 
 
 def build(params: ModelParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:

@@ -1,1 +1,1 @@
-"""The search for better parameters: a study that any number of processes share, and its trials. Only here is Optuna."""
+"""The search for better parameters. The only room that imports Optuna."""

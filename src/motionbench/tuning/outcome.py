@@ -15,13 +15,24 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from motionbench.errors import UserError
-from motionbench.files import read_json, write_json
-from motionbench.params import with_values
-from motionbench.tuning.study import finished, model_values
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_json, write_json
+from motionbench.params.editing import update_yaml
+from motionbench.tracking.trials import TrialEnd, TrialRecord
+from motionbench.tuning.space import model_values
+from motionbench.tuning.study import finished
 
 SHOWN = 5
+STATES: dict[TrialState, TrialEnd] = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
 TABLE_WIDTH = 130  # characters, where there is no terminal
+
+
 ATTRIBUTES = (
     "validation_accuracy", "parameters", "flops", "seconds", "latency_milliseconds", "peak_megabytes", "failure",
 )  # fmt: skip
@@ -32,7 +43,7 @@ class Outcome(TypedDict):
 
     study: str
     trials: int
-    """That were done when it was the best."""
+    """Done when it was the best."""
     number: int
     values: dict[str, Any]
     """Of the model's section of params.yaml."""
@@ -56,14 +67,14 @@ def best_trial(study: Study) -> FrozenTrial:
     return min(completed, key=lambda trial: trial.values[0])
 
 
-def standing(study: Study) -> tuple[int, int, float | None]:
+def study_status(study: Study) -> tuple[int, int, float | None]:
     """Return how many trials are done, how many of them were pruned, and the lowest validation loss."""
     done = finished(study)
     losses = [trial.values[0] for trial in done if trial.state == TrialState.COMPLETE]
     return len(done), sum(trial.state == TrialState.PRUNED for trial in done), min(losses, default=None)
 
 
-def describe(study: Study) -> Outcome:
+def summarise_best(study: Study) -> Outcome:
     """Return what there is to know of the best trial."""
     best = best_trial(study)
     return Outcome(
@@ -150,6 +161,32 @@ def _as_frame(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def trial_record(study: Study, number: int) -> TrialRecord:
+    """Return a trial that has ended as MLflow is to hold it."""
+    trial = study.get_trials(deepcopy=False)[number]
+    assert trial.datetime_start
+    assert trial.datetime_complete
+    retried = trial.state == TrialState.FAIL and "failure" not in trial.user_attrs
+    return TrialRecord(
+        number=number,
+        state="retried" if retried else STATES[trial.state],
+        params={**model_values(trial.params), "seeds": trial.user_attrs.get("seeds")},
+        measures={key: value for key, value in trial.user_attrs.items() if key in ATTRIBUTES and key != "failure"},
+        validation_losses=dict(trial.intermediate_values) or dict(enumerate(trial.user_attrs.get("curve", []), 1)),
+        failure=trial.user_attrs.get("failure"),
+        started=int(trial.datetime_start.timestamp() * 1000),
+        ended=int(trial.datetime_complete.timestamp() * 1000),
+    )
+
+
+def summarise_end(trial: TrialRecord) -> str:
+    """Return what a line of progress says of a trial that has ended."""
+    if trial.failure:
+        return f": {trial.failure}"
+    losses = [loss for _, loss in sorted(trial.validation_losses.items())]
+    return f", validation loss {losses[-1]:.3g}" if losses and trial.state != "retried" else ""
+
+
 def print_outcome(study: Study, outcome: Outcome, params_text: str, model_name: str, folder: Path) -> None:
     """Print the best trials and the first, and the change to params.yaml."""
     completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -186,7 +223,7 @@ def print_outcome(study: Study, outcome: Outcome, params_text: str, model_name: 
 
 def suggested_change(params_text: str, model_name: str, outcome: Outcome) -> Sequence[str]:
     """Return the difference between params.yaml and the same with the best trial's values, line by line."""
-    changed = with_values(params_text, model_name, outcome["values"])
+    changed = update_yaml(params_text, {model_name: outcome["values"]})
     return list(
         unified_diff(params_text.splitlines(), changed.splitlines(), "params.yaml", "params.yaml", n=1, lineterm="")
     )

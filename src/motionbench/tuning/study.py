@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,15 +17,20 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from motionbench.errors import UserError, without_password
-from motionbench.params import Domain, ModelParams, Params
-from motionbench.processes import is_gone, this_process
+from motionbench.core.errors import UserError, without_password
+from motionbench.core.paths import JOURNAL
+from motionbench.core.processes import is_gone, this_process
+from motionbench.models.registry import ModelParams
+from motionbench.params.schema import Domain, Params
 from motionbench.tuning.trial import seeds_of
 
-JOURNAL = Path("optuna.journal")
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a shared database, whose owners may be on other machines
-RETRIES = 3  # of a trial whose process died without a word
-OWNERLESS_SECONDS = 30  # after which a trial that nobody has signed was lost by who claimed it
+
+
+RETRIES = 3  # of a trial whose process crashed
+
+
+OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 
 
 def open_storage() -> tuple[BaseStorage, str]:
@@ -106,7 +110,9 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
         )
     study.pruner = (
         optuna.pruners.PercentilePruner(
-            100 * tuning.keep, n_startup_trials=tuning.startup_trials, n_warmup_steps=tuning.warmup_epochs + 1
+            100 * tuning.pruner_top_fraction,
+            n_startup_trials=tuning.startup_trials,
+            n_warmup_steps=tuning.warmup_epochs + 1,
         )
         if tuning.objective == "loss"
         else optuna.pruners.NopPruner()
@@ -178,22 +184,6 @@ def _current_values(model: ModelParams, space: Mapping[str, Domain]) -> dict[str
     return values
 
 
-def model_values(drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a trial drew as values of the model's section: {"filters": [3, 5, 4], "learning_rate": 0.00312}.
-
-    Numbers that are not whole are rounded to four digits, which is how trials use them and params.yaml gets them.
-    """
-    values: dict[str, Any] = {}
-    for name, exact in drawn.items():
-        value = float(f"{exact:.4g}") if isinstance(exact, float) else exact
-        key, _, layer = name.partition(".")
-        if layer:
-            values.setdefault(key, []).append(value)
-        else:
-            values[key] = value
-    return values
-
-
 def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> Trial | None:
     """Claim the next trial for this process, its values drawn, or return None while `trials` are done or claimed."""
     if sum(map(_counts, study.get_trials(deepcopy=False))) >= trials:
@@ -256,8 +246,13 @@ def _requeue(study: Study, failed: FrozenTrial) -> None:
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, failed)
 
 
-def retry_abandoned(study: Study) -> None:
-    """Retry the trials whose process is gone: of this machine at once, of others when their heartbeat has stopped."""
+def retry_abandoned(study: Study) -> list[int]:
+    """Retry the trials whose process is gone: of this machine at once, of others when their heartbeat has stopped.
+
+    Returns:
+        The numbers of the trials of this machine.
+    """
+    abandoned = []
     for trial in running(study):
         owner = trial.user_attrs.get("owner")
         if owner is None:
@@ -267,7 +262,9 @@ def retry_abandoned(study: Study) -> None:
             lost = is_gone(owner)
         if lost:
             retry(study, trial.number)
+            abandoned.append(trial.number)
     fail_stale_trials(study)
+    return abandoned
 
 
 def send_heartbeat(storage: BaseStorage, trial: Trial) -> None:

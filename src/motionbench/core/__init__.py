@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, paths, git, DVC's files, processes."""

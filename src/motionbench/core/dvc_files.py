@@ -1,0 +1,113 @@
+"""What dvc.yaml declares of each stage, and what dvc.lock records of the last run of each."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_yaml
+from motionbench.core.paths import DATA, DVC_LOCK, DVC_YAML, MODELS, PARAMS, WALL_CLOCK
+
+
+class Stage(NamedTuple):
+    """A stage as dvc.yaml declares it."""
+
+    name: str
+    deps: list[str]
+    outs: list[str]
+    params: list[str]
+    """Whole sections of params.yaml, or keys as in "data.seed"."""
+
+    def code(self) -> list[str]:
+        """Return the files and folders of code that the stage depends on."""
+        return [dep for dep in self.deps if dep.startswith(("src/", "pipeline/"))]
+
+    def model_names(self) -> list[str]:
+        """Return the models that the stage trains."""
+        return [Path(out).name for out in self.outs if Path(out).parent == MODELS]
+
+
+class StageLock(NamedTuple):
+    """What dvc.lock records of a stage that ran."""
+
+    stage: str
+    command: str
+    deps: dict[str, str]
+    """By path, the md5 of what the stage read, and in `outs` of what it wrote."""
+    outs: dict[str, str]
+    params: dict[str, Any]
+    """Flat: {"data.seed": 0, ...}."""
+
+    def data(self) -> dict[str, str]:
+        """Return the md5s of the splits among what the stage read."""
+        return {path: md5 for path, md5 in self.deps.items() if Path(path).is_relative_to(DATA)}
+
+
+def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
+    """Return the stages of dvc.yaml by name, in their order."""
+    return {
+        name: Stage(
+            name=name,
+            deps=declared.get("deps", []),
+            outs=[out if isinstance(out, str) else next(iter(out)) for out in declared["outs"]],
+            params=declared.get("params", []),
+        )
+        for name, declared in read_yaml(path)["stages"].items()
+    }
+
+
+def training_stage(model_name: str) -> str:
+    """Return the name of the stage that trains a model, for messages."""
+    return next(
+        (stage.name for stage in read_stages().values() if model_name in stage.model_names()), f"train_{model_name}"
+    )
+
+
+def is_wall_clock(out: str) -> bool:
+    """Tell whether an output holds measured times, and so is not deterministic."""
+    return any(Path(out).is_relative_to(path) for path in WALL_CLOCK)
+
+
+def read_lock(path: Path = DVC_LOCK) -> dict[str, StageLock]:
+    """Read a dvc.lock, by stage.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: missing; make it: dvc repro")
+    return parse_lock(read_yaml(path), str(path))
+
+
+def parse_lock(content: Any, place: str) -> dict[str, StageLock]:
+    """Return the content of a dvc.lock by stage; `place` names it in messages.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        return {
+            stage: StageLock(
+                stage=stage,
+                command=entry["cmd"],
+                deps={dep["path"]: dep["md5"] for dep in entry.get("deps", [])},
+                outs={out["path"]: out["md5"] for out in entry.get("outs", [])},
+                params=flatten(entry.get("params", {}).get(str(PARAMS), {})),
+            )
+            for stage, entry in content["stages"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place}: not readable ({error!r}); make it again: dvc repro") from error
+
+
+def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested mappings as one: {"data": {"seed": 0}} becomes {"data.seed": 0}."""
+    return dict(_leaves(content))
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,57 @@
+"""Where everything is, relative to the repository's root: the only module with path literals."""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+EXPERIMENTS = Path("experiments")
+DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+DVC_CACHE = Path(".dvc/cache/files/md5")
+
+DATA = Path("data")
+TRAIN = DATA / "train"
+VALIDATION = DATA / "validation"
+TEST = DATA / "test"
+SAMPLES = Path("reports/samples")
+
+MODELS = Path("models")
+TRAINING_METRICS = Path("metrics/training")
+TRAINING_TIMING = Path("metrics/training_timing")
+
+COMPARISON_METRICS = Path("metrics/comparison")
+COMPARISON_TIMING = Path("metrics/comparison_timing.json")
+COMPARISON_REPORT = Path("reports/comparison")
+
+TUNING_REPORTS = Path("reports/tuning")
+APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
+"""By model, the search whose best trial params.yaml holds, as `tuning.outcome` writes it."""
+JOURNAL = Path("optuna.journal")
+
+CHECKPOINTS = Path(".resume")
+"""Beside the outputs: DVC removes the outputs of a stage before it runs the stage."""
+MLFLOW_DATABASE = Path("mlflow.db")
+MLFLOW_ARTIFACTS = Path("mlruns")
+
+WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
+"""Outputs that hold measured times, or where they were measured. All other outputs are the same in every run."""
+
+
+def replicate_path(folder: Path, seed: int) -> Path:
+    """Return the place in `folder` of the model that was trained from `seed`."""
+    return folder / f"seed-{seed}.keras"
+
+
+def training_paths(model_name: str) -> tuple[Path, Path, Path]:
+    """Return the outputs of a model's training: the models, their metrics, and its timing."""
+    return MODELS / model_name, TRAINING_METRICS / model_name, TRAINING_TIMING / f"{model_name}.json"
+
+
+def checkpoint_path(model_name: str, seed: int) -> Path:
+    """Return the place of a replicate's checkpoint."""
+    return CHECKPOINTS / model_name / f"seed-{seed}.npz"
+
+
+def repository_root() -> Path:
+    """Return the repository's root, also where DVC runs an experiment in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()

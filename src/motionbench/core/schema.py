@@ -1,0 +1,30 @@
+"""What all sections of params.yaml share: their base class and the types of their values."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+# Bounds far above what makes sense here and far below what takes a machine down.
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Pixels = Annotated[int, Field(gt=0, le=10_000)]
+Width = Annotated[int, Field(gt=0, le=4096)]  # of a layer
+Threads = Annotated[int, Field(gt=0, le=1024)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # as Keras and NumPy take them
+Share = Annotated[float, Field(ge=0, le=1)]
+
+# strict=False only lets a YAML list become a tuple; the items stay strict.
+Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=16)]
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=100)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown key, no converted type, no later change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def refusal(key: str, value: object, allowed: str) -> PydanticCustomError:
+    """Return the error of a check across keys; the message names key, value and what is allowed."""
+    context = {"key": key, "value": str(value), "allowed": allowed}
+    return PydanticCustomError("refused", "{key}: {value} is not allowed: must be {allowed}", context)

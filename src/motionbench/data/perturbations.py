@@ -1,0 +1,174 @@
+"""How test clips are perturbed to see what a model's answers rest on. Each perturbation is one function.
+
+A new perturbation is one decorated function here and one line in the perturbations section of params.yaml: schema,
+scores, figures, report and docs/perturbations.md follow.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from motionbench.core.schema import Pixels, Share
+from motionbench.data.splits import Clips, Split
+
+POINT_SIDE = 6  # of a distractor, pixels: the reference notebook's point
+VERTICALLY_MIRRORED = {"ascending": "descending", "descending": "ascending"}
+
+
+class Perturbation(NamedTuple):
+    """A function on clips, and what its decorator says of it."""
+
+    apply: Callable[[Clips, float, np.random.Generator], Clips]
+    level: Any
+    """The type of a level, with its bounds."""
+    unchanged: float | Literal["all frames"]
+    """The level at which clips stay as they are; "all frames" is the number of their frames."""
+    mirrors_labels: bool
+    """Whether an ascending clip becomes a descending one and the reverse."""
+    most_levels: int
+
+
+PERTURBATIONS: dict[str, Perturbation] = {}
+"""By name, in the order of their definitions, to which their random streams belong: append, never insert."""
+
+
+def perturbation(
+    level: Any,
+    *,
+    unchanged: float | Literal["all frames"] = 0.0,
+    mirrors_labels: bool = False,
+    most_levels: int = 20,
+) -> Callable[[Callable[..., Clips]], Callable[..., Clips]]:
+    """Register a function (clips, level, random) -> clips as a perturbation, under its own name."""
+
+    def register(function: Callable[..., Clips]) -> Callable[..., Clips]:
+        PERTURBATIONS[function.__name__] = Perturbation(function, level, unchanged, mirrors_labels, most_levels)
+        return function
+
+    return register
+
+
+def chosen_clips(split: Split, clips_per_class: int) -> tuple[NDArray[np.int64], Split]:
+    """Return the numbers of the first clips of each class, which are those to perturb, and the clips."""
+    numbers = np.sort(
+        np.concatenate([np.flatnonzero(split.labels == label)[:clips_per_class] for label in np.unique(split.labels)])
+    )
+    return numbers, Split(split.clips[numbers], split.labels[numbers], split.class_names)
+
+
+def perturb(split: Split, name: str, level: float, seed: int) -> Split:
+    """Return `split` perturbed; where that changes the right answers, with other labels.
+
+    The same seed gives the same clips. What is drawn for a clip at one level is drawn at the others too, as far as
+    that makes sense.
+    """
+    perturbation = PERTURBATIONS[name]
+    random = np.random.default_rng([seed, list(PERTURBATIONS).index(name)])
+    clips = perturbation.apply(np.asarray(split.clips), level, random)
+    labels = _mirrored(split.labels, split.class_names) if perturbation.mirrors_labels else split.labels
+    return Split(clips, labels, split.class_names)
+
+
+def unchanged_level(name: str, frames: int) -> float:
+    """Return the level at which a perturbation leaves clips of `frames` frames as they are."""
+    unchanged = PERTURBATIONS[name].unchanged
+    return float(frames) if unchanged == "all frames" else unchanged
+
+
+def _mirrored(labels: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.int64]:
+    names = list(class_names)
+    others = [names.index(VERTICALLY_MIRRORED.get(name, name)) for name in names]
+    return np.array(others)[labels]
+
+
+@perturbation(Annotated[float, Field(ge=0, le=100)])
+def pixel_noise(clips: Clips, level: float, random: np.random.Generator) -> Clips:
+    """Add normal noise to every pixel; level: its standard deviation as a share of full brightness."""
+    noisy = np.empty_like(clips)
+    for number, clip in enumerate(clips):  # One at a time: the noise is eight times as large as the clips.
+        noisy[number] = np.clip(clip + 255 * level * random.standard_normal(clip.shape), 0, 255)
+    return noisy
+
+
+@perturbation(Share)
+def dropped_frames(clips: Clips, level: float, random: np.random.Generator) -> Clips:
+    """Make frames black; level: their share."""
+    frames = clips.shape[1]
+    order = random.permuted(np.tile(np.arange(frames), (len(clips), 1)), axis=1)
+    black = order < round(level * frames)
+    return np.where(black[..., np.newaxis, np.newaxis, np.newaxis], np.uint8(0), clips)
+
+
+@perturbation(Share)
+def occluding_band(clips: Clips, level: float, random: np.random.Generator) -> Clips:
+    """Cover a vertical band with black, somewhere; level: its width as a share of the frame's."""
+    width = clips.shape[3]
+    covered = round(level * width)
+    first = np.floor(random.random(len(clips)) * (width - covered + 1))[:, np.newaxis]
+    columns = np.arange(width)
+    band = (columns >= first) & (columns < first + covered)
+    return np.where(band[:, np.newaxis, np.newaxis, :, np.newaxis], np.uint8(0), clips)
+
+
+@perturbation(Annotated[int, Field(ge=-10_000, le=10_000)])
+def shifted(clips: Clips, level: float, _random: np.random.Generator) -> Clips:
+    """Move everything down, what leaves the frame is lost; level: by how many pixels, up if negative."""
+    rows = round(level)
+    moved = np.roll(clips, rows, axis=2)
+    if rows > 0:
+        moved[:, :, :rows] = 0
+    elif rows < 0:
+        moved[:, :, rows:] = 0
+    return moved
+
+
+@perturbation(Annotated[float, Field(gt=0, le=100)], unchanged=1.0)
+def speed(clips: Clips, level: float, _random: np.random.Generator) -> Clips:
+    """Play at another speed, and let the last frame stay where the clip runs out; level: how many times as fast."""
+    frames = clips.shape[1]
+    shown = np.minimum(np.floor(level * np.arange(frames)), frames - 1).astype(int)
+    return clips[:, shown]
+
+
+@perturbation(Annotated[int, Field(ge=0, le=1000)])
+def distractors(clips: Clips, level: float, random: np.random.Generator) -> Clips:
+    """Add squares that stand still; level: how many."""
+    crowded = clips.copy()
+    height, width = clips.shape[2:4]
+    for clip in crowded:
+        for _ in range(round(level)):
+            row, column = random.integers(height - POINT_SIDE + 1), random.integers(width - POINT_SIDE + 1)
+            clip[:, row : row + POINT_SIDE, column : column + POINT_SIDE] = 255
+    return crowded
+
+
+@perturbation(Share)
+def shuffled(clips: Clips, level: float, random: np.random.Generator) -> Clips:
+    """Put frames into a random order; level: the share of them that take part."""
+    frames = clips.shape[1]
+    mixed = clips.copy()
+    for clip in mixed:
+        chosen = random.permutation(frames)[: round(level * frames)]
+        clip[np.sort(chosen)] = clip[chosen]
+    return mixed
+
+
+@perturbation(Pixels, unchanged="all frames")
+def first_frames(clips: Clips, level: float, _random: np.random.Generator) -> Clips:
+    """Show the first frames only, the last of them until the end; level: how many."""
+    return clips[:, np.minimum(np.arange(clips.shape[1]), round(level) - 1)]
+
+
+@perturbation(Literal[1], mirrors_labels=True, most_levels=1)
+def backwards(clips: Clips, _level: float, _random: np.random.Generator) -> Clips:
+    """Play from the last frame to the first: what ascended descends."""
+    return clips[:, ::-1]
+
+
+@perturbation(Literal[1], mirrors_labels=True, most_levels=1)
+def upside_down(clips: Clips, _level: float, _random: np.random.Generator) -> Clips:
+    """Swap top and bottom: what ascended descends."""
+    return clips[:, :, ::-1]

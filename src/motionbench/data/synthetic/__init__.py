@@ -1,0 +1,1 @@
+"""Clips of a moving point: trajectories, drawn as frames."""

@@ -1,0 +1,1 @@
+"""What fitted models are worth: scores, statistics, comparison, verdict."""

@@ -1,0 +1,108 @@
+"""The contenders compared on the test split, pair by pair, and the files that hold the result."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from motionbench.core.environment import describe_environment
+from motionbench.core.files import write_json
+from motionbench.data.perturbations import unchanged_level
+from motionbench.data.splits import Split
+from motionbench.evaluation.results import Models, median_cost, right_answers
+from motionbench.evaluation.statistics import Comparison, adjust_holm, compare
+from motionbench.models.registry import CONTENDERS
+
+
+class Pair(NamedTuple):
+    """Two contenders compared on the same clips."""
+
+    first: str
+    second: str
+    found: Comparison
+    """The first less the second; its p-value is adjusted for the number of pairs."""
+
+    @property
+    def better(self) -> str | None:
+        """Return the name of the model that is shown to be better, None if neither is."""
+        if not self.found.significant:
+            return None
+        return self.first if self.found.difference > 0 else self.second
+
+
+def compare_pairs(models: Models, labels: NDArray[np.int64]) -> list[Pair]:
+    """Compare each contender with each other on the test split, p-values adjusted by Holm's procedure."""
+    right = {name: right_answers(models[name], labels) for name in CONTENDERS}
+    names = list(combinations(CONTENDERS, 2))
+    found = [compare(right[first], right[second], tests=len(names)) for first, second in names]
+    adjusted = adjust_holm([each.p_value for each in found])
+    return [
+        Pair(*pair, each._replace(p_value=p_value)) for pair, each, p_value in zip(names, found, adjusted, strict=True)
+    ]
+
+
+def unbeaten_models(pairs: list[Pair]) -> list[str]:
+    """Return the contenders that no other one is shown to be better than."""
+    beaten = {pair.second if pair.better == pair.first else pair.first for pair in pairs if pair.better}
+    return [name for name in CONTENDERS if name not in beaten]
+
+
+def accuracies_when_perturbed(models: Models, frames: int) -> pd.DataFrame:
+    """Return the accuracy of each replicate for each perturbation, at each level and at the one that changes nothing.
+
+    Returns:
+        Rows of model, replicate, perturbation, level and accuracy.
+    """
+    rows: list[tuple[str, int, str, float, float]] = []
+    for name, model in models.items():
+        for number, replicate in enumerate(model["replicates"], start=1):
+            for perturbation in {each["perturbation"]: None for each in replicate["perturbed"]}:
+                level = unchanged_level(perturbation, frames)
+                rows.append((name, number, perturbation, level, replicate["accuracy"]))
+            for each in replicate["perturbed"]:
+                rows.append((name, number, each["perturbation"], each["level"], mean(each["right"])))
+    return pd.DataFrame(rows, columns=["model", "replicate", "perturbation", "level", "accuracy"])
+
+
+def write_comparison(folder: Path, timing: Path, models: Models, split: Split, champion: Path | None) -> None:
+    """Write summary.json, scores.json and two tables to `folder`, and what inference costs to the file `timing`.
+
+    predictions.csv has a row per clip: its label, and the class that each replicate of each model predicts.
+    perturbations.csv has a row per replicate, perturbation and level.
+    """
+    differences = {
+        f"{pair.first}_vs_{pair.second}": {
+            "better": pair.better or "no difference shown",
+            "accuracy": pair.found.difference,
+            "low": pair.found.interval[0],
+            "high": pair.found.interval[1],
+            "p_value": pair.found.p_value,
+            "detectable": pair.found.detectable,
+        }
+        for pair in compare_pairs(models, split.labels)
+    }
+    summary = {name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()}
+    write_json(folder / "summary.json", {**summary, "difference": differences})
+    scores = {
+        name: [
+            {key: value for key, value in replicate.items() if key not in ("predicted", "perturbed")}
+            for replicate in model["replicates"]
+        ]
+        for name, model in models.items()
+    }
+    write_json(folder / "scores.json", scores)
+    predictions = {
+        f"{name} {number}": replicate["predicted"]
+        for name, model in models.items()
+        for number, replicate in enumerate(model["replicates"], start=1)
+    }
+    pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
+    accuracies_when_perturbed(models, split.clips.shape[1]).to_csv(folder / "perturbations.csv", index=False)
+    measured: Mapping[str, Any] = {name: median_cost(model) for name, model in models.items()}
+    chosen = champion and champion.as_posix()
+    write_json(timing, {**measured, "champion": chosen, "environment": describe_environment()})

@@ -1,0 +1,1 @@
+"""How tasks run: processes, TensorFlow's settings, progress."""

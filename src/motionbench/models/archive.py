@@ -1,0 +1,59 @@
+"""A model's file: the same model gives the same bytes."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import keras
+
+from motionbench.core.dvc_files import training_stage
+from motionbench.core.errors import UserError
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write `model` as a Keras archive, its optimizer left out; the same model gives the same bytes."""
+    # Built anew from its configuration, the model has no optimizer, whose state Keras would save too.
+    uncompiled = type(model).from_config(model.get_config())
+    uncompiled.set_weights(model.get_weights())
+    archive = io.BytesIO()
+    uncompiled.save(unsettled := path.with_suffix(".unsettled.keras"))
+    with zipfile.ZipFile(unsettled) as source, zipfile.ZipFile(archive, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "metadata.json":
+                content = json.dumps({**json.loads(content), "date_saved": ""}).encode()
+            elif name == "config.json":
+                content = _number_shared_objects(content)
+            # A ZipInfo made from a name alone is dated 1980-01-01.
+            target.writestr(zipfile.ZipInfo(name), content)
+    unsettled.unlink()
+    path.write_bytes(archive.getvalue())
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    """Name the objects that layers share by their order; Keras names them by their addresses in memory."""
+    key, addresses = b'"shared_object_id": ', list[bytes]()
+
+    def number(match: re.Match[bytes]) -> bytes:
+        if match[1] not in addresses:
+            addresses.append(match[1])
+        return key + str(addresses.index(match[1])).encode()
+
+    return re.sub(key + rb"(\d+)", number, config)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Read a Keras archive in safe mode, which runs no code from it.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = "missing" if not path.exists() else f"not readable as a Keras archive ({type(error).__name__})"
+        raise UserError(
+            f"{path}: {reason}; train it again: dvc repro --force {training_stage(path.parent.name)}"
+        ) from error

@@ -1,0 +1,95 @@
+"""The models: of each, its section of params.yaml, its builder and its role.
+
+A new model is one entry here, one file beside this one, one section of params.yaml and one stage of dvc.yaml
+(docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported at once.
+"""
+
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import PositiveFloat
+
+from motionbench.core.schema import Count, Section, Width, Widths, refusal
+from motionbench.data.params import DataParams
+
+if TYPE_CHECKING:
+    import keras
+
+Activation = Literal["tanh", "relu"]
+ClipShape = tuple[int, int, int, int]
+"""Frames, height, width and channels of a clip."""
+
+
+class ModelParams(Section):
+    """What every model has: its stack of layers and its training settings."""
+
+    filters: Widths
+    kernel_sizes: Widths
+    epochs: Count
+    batch_size: Count
+    learning_rate: PositiveFloat
+
+    def check_frames(self, section: str, data: DataParams) -> None:
+        """Check that the stack of layers, each followed by a 2x2 pooling, fits the frames.
+
+        Raises:
+            PydanticCustomError: naming the key below `section`, its value and what is allowed.
+        """
+        if len(self.filters) != len(self.kernel_sizes):
+            allowed = f"as long as {section}.filters {list(self.filters)}"
+            raise refusal(f"{section}.kernel_sizes", list(self.kernel_sizes), allowed)
+        height, width = data.height, data.width
+        for number, kernel_size in enumerate(self.kernel_sizes, start=1):
+            if min(height, width) < 2:
+                allowed = f"at most {number - 1} layers long: pooling leaves {height}x{width} pixels to layer {number}"
+                raise refusal(f"{section}.filters", list(self.filters), allowed)
+            if kernel_size > min(height, width):
+                allowed = f"at most {min(height, width)} at layer {number}, whose frames have {height}x{width} pixels"
+                raise refusal(f"{section}.kernel_sizes", list(self.kernel_sizes), allowed)
+            height, width = height // 2, width // 2
+
+
+class CnnLstmParams(ModelParams):
+    """The CNN-LSTM."""
+
+    time_distributed: Literal["per_layer", "whole_cnn"]
+    lstm_units: Width
+    activation: Activation
+
+
+class ConvLstmParams(ModelParams):
+    """The ConvLSTM."""
+
+    activation: Activation
+
+
+class Registration(NamedTuple):
+    """An entry of the registry."""
+
+    params: type[ModelParams]
+    builder: str
+    """Module and function, imported when a model is built."""
+    role: Literal["contender", "control"]
+    """Contenders are compared with each other. Controls cannot see motion: what they reach, motion does not explain."""
+    sees: str = "all frames in their order"
+
+
+MODELS: Mapping[str, Registration] = {
+    "cnn_lstm": Registration(CnnLstmParams, "motionbench.models.cnn_lstm:build", "contender"),
+    "convlstm": Registration(ConvLstmParams, "motionbench.models.convlstm:build", "contender"),
+    "single_frame": Registration(
+        ModelParams, "motionbench.models.single_frame:build", "control", "the first frame alone"
+    ),
+    "bag_of_frames": Registration(
+        ModelParams, "motionbench.models.bag_of_frames:build", "control", "all frames in no order"
+    ),
+}
+CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
+CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
+MODEL_NAMES = (*CONTENDERS, *CONTROLS)
+
+
+def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> "keras.Model":
+    """Build a network from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
+    return resolve_name(MODELS[model_name].builder)(params, clip_shape, classes)

@@ -1,0 +1,1 @@
+"""params.yaml: schema, loading, editing."""

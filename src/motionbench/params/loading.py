@@ -1,0 +1,83 @@
+"""params.yaml read and checked, each error one line."""
+
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from motionbench.core.dvc_files import flatten, read_stages
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_yaml
+from motionbench.core.paths import PARAMS
+from motionbench.params.schema import ParamsSchema, Params
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check the parameters.
+
+    Raises:
+        UserError: naming file, key, value and what is allowed.
+    """
+    return check_params(read_yaml(path), path)
+
+
+def check_params(content: Any, path: Path) -> Params:
+    """Check the content of params.yaml; `path` names it in messages.
+
+    Raises:
+        UserError: naming file, key, value and what is allowed.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds no sections; expected {', '.join(ParamsSchema.model_fields)}")
+    try:
+        return ParamsSchema.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+
+
+def shown(value: object) -> str:
+    """Return a value as it stands in messages: never long."""
+    try:
+        text = reprlib.repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _first_line(error: ValidationError) -> str:
+    first, *others = error.errors()
+    more = f" (and {len(others)} more)" if others else ""
+    key = ".".join(str(part) for part in first["loc"])
+    match first["type"]:
+        case "refused":
+            return f"{first['msg']}{more}"
+        case "missing":
+            return f"{key}: missing; add it{more}"
+        case "extra_forbidden":
+            known = ", ".join(_known_keys(first["loc"][:-1]))
+            return f"{key}: {shown(first['input'])}: unknown key; known here: {known}{more}"
+    return f"{key}: {shown(first['input'])} is not allowed: {first['msg'].lower()}{more}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at `location`, as the JSON schema has them."""
+    schema = ParamsSchema.model_json_schema()
+    section: Any = schema
+    for part in location:
+        section = section["properties"][part] if "properties" in section else section["additionalProperties"]
+        section = next((each for each in section.get("anyOf", []) if "$ref" in each), section)
+        if "$ref" in section:
+            section = schema["$defs"][section["$ref"].rpartition("/")[2]]
+    return list(section["properties"])
+
+
+def stage_params(params: Params, stage: str) -> dict[str, Any]:
+    """Return the parameters that dvc.yaml declares for `stage`, flat: {"data.seed": 0, ...}."""
+    declared = read_stages()[stage].params
+    return {
+        key: value
+        for key, value in flatten(params.model_dump()).items()
+        if any(key == each or key.startswith(f"{each}.") for each in declared)
+    }

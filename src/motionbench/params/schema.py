@@ -1,0 +1,149 @@
+"""params.yaml as frozen, typed, checked objects. The sections of models and perturbations follow from registries."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, create_model, model_validator
+
+from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
+from motionbench.data.params import DataParams
+from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
+
+
+class TrainingParams(Section):
+    """What the training of every model shares."""
+
+    seeds: Seeds
+    target_loss: Annotated[float, Field(ge=0)]
+    patience: Count
+    min_delta: Annotated[float, Field(ge=0)]
+    threads: Threads
+
+    @model_validator(mode="after")
+    def _check_seeds(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise refusal("training.seeds", list(self.seeds), "seeds that differ, one per replicate")
+        return self
+
+
+class PerturbationsParams(Section):
+    """How `compare` perturbs test clips, and at which levels: a key for each function in `data.perturbations`."""
+
+    seed: Seed
+    clips_per_class: Count
+
+    def settings(self) -> list[tuple[str, float]]:
+        """Return name and level of all perturbations, in the order of the registry."""
+        return [(name, level) for name in PERTURBATIONS for level in getattr(self, name)]
+
+
+class GateParams(Section):
+    """What a model must reach to become champion."""
+
+    minimum_accuracy: Share
+    maximum_latency: PositiveFloat
+
+
+class Domain(Section):
+    """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
+
+    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1, max_length=100)] | None = None
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check_one_kind(self) -> Self:
+        if (self.choices is None) == (self.low is None) or (self.low is None) != (self.high is None):
+            raise ValueError("either choices, or low and high, are needed")
+        if self.low is not None and self.high is not None:
+            if type(self.low) is not type(self.high):
+                raise ValueError("low and high must both be whole numbers or both not")
+            if self.low > self.high or (self.log and self.low <= 0):
+                raise ValueError("low must not exceed high, and must be above 0 with log")
+        elif self.log or len(set(self.choices or ())) < len(self.choices or ()):
+            raise ValueError("choices must differ, and log is for a range")
+        return self
+
+    def __contains__(self, value: object) -> bool:
+        """Tell whether the search could choose `value`."""
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None
+        assert self.high is not None
+        return isinstance(value, type(self.low)) and self.low <= value <= self.high
+
+
+class SearchParams(Section):
+    """The search for one model's parameters."""
+
+    epochs: Count
+    space: Annotated[dict[str, Domain], Field(min_length=1)]
+    """By key of the model's section. In a key that holds a list, each layer gets a value of its own."""
+
+
+class TuningParams(Section):
+    """The search that `make tune` runs. Each contender may have a section of its own; `default` is for the others."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
+    objective: Literal["loss", "pareto"]
+    trials: Count
+    workers: Threads
+    replicates: Annotated[int, Field(gt=0, le=100)]
+    seed: Seed
+    startup_trials: Annotated[int, Field(ge=0, le=1_000_000)]
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
+    pruner_top_fraction: Annotated[float, Field(gt=0, le=1)]
+    default: SearchParams
+
+    def section(self, model_name: str) -> str:
+        """Return the name of the section that describes the search for a model's parameters."""
+        return model_name if getattr(self, model_name) else "default"
+
+    def model(self, model_name: str) -> SearchParams:
+        """Return the search for the parameters of the model called `model_name`."""
+        search = getattr(self, self.section(model_name))
+        assert isinstance(search, SearchParams)
+        return search
+
+
+class Params(Section):
+    """The whole of params.yaml. `ParamsSchema` adds a section for each model of the registry."""
+
+    data: DataParams
+    training: TrainingParams
+    perturbations: PerturbationsParams
+    gate: GateParams
+    tuning: TuningParams
+
+    @model_validator(mode="after")
+    def _check_layers_fit_frames(self) -> Self:
+        for name in MODEL_NAMES:
+            self.model(name).check_frames(name, self.data)
+        return self
+
+    def model(self, model_name: str) -> ModelParams:
+        """Return the section of the model called `model_name`."""
+        section = getattr(self, model_name)
+        assert isinstance(section, ModelParams)
+        return section
+
+
+_levels: dict[str, Any] = {
+    name: (Annotated[tuple[perturbation.level, ...], Field(strict=False, max_length=perturbation.most_levels)], ...)  # type: ignore[name-defined] # a type that the decorator was given
+    for name, perturbation in PERTURBATIONS.items()
+}
+_searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
+_models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
+
+# Named as they are called, so that they can be pickled on their way to other processes.
+PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
+TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
+ParamsSchema = create_model(
+    "ParamsSchema",
+    __base__=Params,
+    __module__=__name__,
+    perturbations=(PerturbationsSchema, ...),
+    tuning=(TuningSchema, ...),
+    **_models,
+)

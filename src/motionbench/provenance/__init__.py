@@ -1,0 +1,1 @@
+"""What made a file, and whether it can be made again."""

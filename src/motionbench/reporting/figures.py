@@ -1,0 +1,161 @@
+"""Pictures of clips, learning curves and confusions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from motionbench.data.splits import Clips, Split
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Of models, told apart by everyone: Okabe and Ito (2008), without the yellow."""
+MARKERS = "o^sDv"  # as many as are prime to the colours: 35 models look different
+
+
+GIF_SCALE = 3
+
+
+GIF_MILLISECONDS = 100
+
+
+def save_gif(clip: np.ndarray, path: Path) -> None:
+    """Write a clip, uint8, shape (frames, height, width, 1), as an endless animation at three times its size."""
+    enlarged = np.kron(clip[..., 0], np.ones((1, GIF_SCALE, GIF_SCALE), dtype=np.uint8))
+    first, *others = [Image.fromarray(frame) for frame in enlarged]
+    first.save(path, save_all=True, append_images=others, duration=GIF_MILLISECONDS, loop=0)
+
+
+def model_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return a colour and a marker for each model."""
+    return dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False))  # the cycles are endless
+
+
+def contact_sheet(split: Split) -> Figure:
+    """Show the first clip of each class."""
+    firsts = {name: split.clips[split.labels == label][0] for label, name in enumerate(split.class_names)}
+    return film_strips(list(firsts.items()))
+
+
+def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
+    """Show `shown` frames of each clip, and all its frames in one, early dark to late bright.
+
+    Args:
+        clips: text to stand beside a clip, and the clip, shape (frames, height, width, 1).
+    """
+    frames = clips[0][1].shape[0]
+    moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
+    figure = Figure(figsize=(2.2 * (len(moments) + 1), 1.1 * len(clips)), layout="constrained")
+    axes = figure.subplots(len(clips), len(moments) + 1, squeeze=False)
+    ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis] / frames
+    titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
+    for row, (text, clip) in enumerate(clips):
+        bright = clip[..., 0] / 255
+        for axis, picture, title in zip(
+            axes[row], [*bright[moments], (bright * ages).max(axis=0)], titles, strict=True
+        ):
+            axis.imshow(picture, vmin=0, vmax=1, cmap="magma")
+            axis.set(xticks=[], yticks=[], title=title if row == 0 else "")
+        axes[row, 0].set_ylabel(text, rotation="horizontal", ha="right", va="center", parse_math=False)
+    return figure
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw validation loss and accuracy of every replicate of every model on one chart.
+
+    Args:
+        histories: per model, rows with seed, epoch, validation_loss and validation_accuracy.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    styles = model_styles(histories)
+    for model, history in histories.items():
+        colour, _ = styles[model]
+        for number, (_, replicate) in enumerate(history.groupby("seed")):
+            for axis, column in zip(axes, ("validation_loss", "validation_accuracy"), strict=True):
+                axis.plot(
+                    replicate["epoch"], replicate[column], color=colour, marker=".", alpha=0.8,
+                    label=model if number == 0 else None,
+                )  # fmt: skip
+    axes[0].set(xlabel="epoch", ylabel="validation loss (nats)", yscale="log")
+    axes[1].set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.03))
+    axes[1].legend(title="one line per replicate", loc="lower right")
+    return figure
+
+
+def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
+    """Draw accuracy against the level of each perturbation: a line at the mean of the replicates, a band over them all.
+
+    Args:
+        accuracies: rows of model, perturbation, level and accuracy, one or more per replicate.
+        chance: accuracy of guessing.
+    """
+    names = list(accuracies["perturbation"].unique())
+    styles = model_styles(accuracies["model"].unique())
+    columns = min(5, max(1, len(names)))
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(2.2 * columns, 2.2 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for axis, name in zip(axes, names, strict=False):
+        for model, curve in accuracies[accuracies["perturbation"] == name].groupby("model", sort=False):
+            colour, _ = styles[str(model)]
+            levels = curve.groupby("level")["accuracy"].agg(["mean", "min", "max"])
+            axis.plot(levels.index, levels["mean"], color=colour, marker=".", label=model)
+            axis.fill_between(levels.index, levels["min"], levels["max"], color=colour, alpha=0.2)
+        axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
+        axis.set(title=name.replace("_", " "), ylim=(0, 1.05))
+    for axis in list(axes)[len(names) :]:
+        axis.set_axis_off()
+    for row in figure.axes[::columns]:
+        row.set_ylabel("accuracy")
+    if names:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def error_against_latency(points: Mapping[str, tuple[float, tuple[float, float], Sequence[float]]]) -> Figure:
+    """Draw each model's error against its latency, and a line through those that no other beats in both.
+
+    Args:
+        points: per model the error, its 95 % interval, and the latency's quartiles in milliseconds.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    styles = model_styles(points)
+    for model, (error, (low, high), (fast, latency, slow)) in points.items():
+        colour, marker = styles[model]
+        axis.errorbar(
+            latency, error, xerr=[[latency - fast], [slow - latency]], yerr=[[error - low], [high - error]],
+            color=colour, marker=marker, markerfacecolor="none", markersize=8, capsize=3, label=model,
+        )  # fmt: skip # hollow markers are seen where they lie on each other
+    front: list[tuple[float, float]] = []
+    for latency, error in sorted((quartiles[1], error) for error, _, quartiles in points.values()):
+        if not front or error < front[-1][1]:
+            front.append((latency, error))
+    axis.step(
+        *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
+    )
+    axis.set(xlabel="latency of one clip (ms, one process)", ylabel="error on the test split", xscale="log")
+    axis.legend()
+    return figure
+
+
+def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
+    """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together."""
+    figure = Figure(figsize=(4.2 * len(matrices), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    ticks = range(len(class_names))
+    for axis, (model, matrix) in zip(axes, matrices.items(), strict=True):
+        counts = np.asarray(matrix)
+        axis.imshow(counts, cmap="Blues", vmin=0)
+        axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
+        # Whoever gave the clips named the classes: a $ in a name is none of TeX's.
+        axis.set_xticklabels(class_names, rotation=30, ha="right", parse_math=False)
+        axis.set_yticklabels(class_names, parse_math=False)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if count > counts.max() / 2 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", color=colour)
+    return figure

@@ -1,0 +1,1 @@
+"""MLflow's view of files. The only room that imports MLflow."""

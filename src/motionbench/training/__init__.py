@@ -1,0 +1,1 @@
+"""From clips to fitted models: the loop, one replicate, checkpoints, results."""

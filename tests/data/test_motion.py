@@ -1,0 +1,147 @@
+"""What of the variant `motion` can be told without time, and what with it."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import binom, kstest
+from sklearn.ensemble import RandomForestClassifier
+
+from motionbench.data.params import DataParams
+from motionbench.data.sources import write_split
+from motionbench.data.splits import Clips, read_split
+from motionbench.data.synthetic.patterns import MOTION_PATTERNS, PATTERNS, Trajectories, point_sizes
+from motionbench.params.schema import Params
+from tests.conftest import TINY
+
+Load = Callable[[dict[str, Any]], Params]
+
+CLIPS = 1000  # of each class
+DIRECTIONS = ("ascending", "descending")
+
+
+@pytest.fixture
+def data(params_with: Load) -> DataParams:
+    return params_with({"data.variant": "motion"}).data
+
+
+def follow(data: DataParams, name: str, seed: int = 0, clips: int = CLIPS) -> tuple[Trajectories, NDArray[np.int64]]:
+    """Trajectories and sizes of clips of one class."""
+    patterns = MOTION_PATTERNS if data.variant == "motion" else PATTERNS
+    random = np.random.default_rng([seed, list(patterns).index(name)])
+    return patterns[name](data, clips, random), point_sizes(data, clips, random)[:, 0]
+
+
+def steps_of(positions: Trajectories, data: DataParams) -> Trajectories:
+    """Ways from frame to frame, the shorter way around, shape (clips, frames - 1, 2)."""
+    extent = np.array([data.height, data.width])
+    ways: Trajectories = (np.diff(positions, axis=1) + extent / 2) % extent - extent / 2
+    return ways
+
+
+def right_of(classes: Collection[str], features_of: Callable[[str, int], NDArray[np.float64]]) -> int:
+    """Of clips that a second seed makes, how many a forest assigns rightly that has learned those of a first one."""
+    labels = np.repeat(np.arange(len(classes)), CLIPS)
+    learned, judged = (np.concatenate([features_of(name, seed) for name in classes]) for seed in (0, 1))
+    forest = RandomForestClassifier(50, min_samples_leaf=5, random_state=0).fit(learned, labels)
+    return int((forest.predict(judged) == labels).sum())
+
+
+def most_by_chance(classes: int) -> float:
+    """How many right answers guessing exceeds in one of 10,000 cases."""
+    return float(binom.isf(1e-4, classes * CLIPS, 1 / classes))
+
+
+@pytest.mark.parametrize("frame", [0, 7, 19])
+def test_no_single_frame_tells_the_class(frame: int, data: DataParams) -> None:
+    def features_of(name: str, seed: int) -> NDArray[np.float64]:
+        trajectories, sizes = follow(data, name, seed)
+        return np.concatenate([trajectories[:, frame], sizes], axis=-1)
+
+    assert right_of(MOTION_PATTERNS, features_of) < most_by_chance(4)
+
+
+def test_in_the_corrected_variant_the_first_frame_does(data: DataParams) -> None:
+    corrected = data.model_copy(update={"variant": "corrected"})
+    assert right_of(PATTERNS, lambda name, seed: follow(corrected, name, seed)[0][:, 0]) / (4 * CLIPS) > 0.95
+
+
+@pytest.mark.parametrize("name", MOTION_PATTERNS)
+def test_the_point_is_anywhere_with_equal_chance(name: str, data: DataParams) -> None:
+    trajectories, sizes = follow(data, name)
+    assert sorted(set(sizes.flat)) == [4, 6, 8]
+    for frame in (0, 7, 19):
+        for axis, extent in enumerate((data.height, data.width)):
+            assert kstest(trajectories[:, frame, axis], "uniform", (0, extent)).pvalue > 1e-3
+
+
+def test_played_backward_a_clip_that_ascends_is_one_that_descends(data: DataParams) -> None:
+    steady = data.model_copy(update={"jitter": 0.0})
+    # Of the same random numbers, the two classes make the same start, speeds and sizes.
+    (ascending, sizes), (descending, same_sizes) = (
+        (MOTION_PATTERNS[name](steady, CLIPS, random := np.random.default_rng(0)), point_sizes(data, CLIPS, random))
+        for name in DIRECTIONS
+    )
+    backward = steps_of(ascending[:, ::-1], steady)
+    forward = steps_of(descending, steady)
+    np.testing.assert_allclose(backward, forward * (1, -1), atol=1e-9)
+    np.testing.assert_array_equal(sizes, same_sizes)
+    # What is left to show: the mirrored speed sideways is as likely, and the other end is as likely a start (above).
+    sideways = forward[:, 0, 1]
+    assert kstest(sideways, "uniform", (-9, 18)).pvalue > 1e-3
+
+
+def test_the_frames_in_no_order_do_not_tell_the_direction(data: DataParams) -> None:
+    def in_order(name: str, seed: int) -> NDArray[np.float64]:
+        return steps_of(follow(data, name, seed)[0], data).reshape(CLIPS, -1)
+
+    def in_no_order(name: str, seed: int) -> NDArray[np.float64]:
+        positions = follow(data, name, seed)[0]
+        # Sorted by row and by column: what all orders of the same frames have in common.
+        ways = [np.take_along_axis(positions, positions[..., [axis]].argsort(axis=1), axis=1) for axis in (0, 1)]
+        return np.concatenate([steps_of(way, data).reshape(CLIPS, -1) for way in ways], axis=1)
+
+    assert right_of(DIRECTIONS, in_no_order) < most_by_chance(2)
+    assert right_of(DIRECTIONS, in_order) / (2 * CLIPS) > 0.99
+
+
+def judge(positions: Trajectories, data: DataParams) -> NDArray[np.int64]:
+    """Tell the class by rules: a line through the row, unwrapped, must fit closely; its slope is the vertical speed."""
+    rows = np.cumsum(np.pad(steps_of(positions, data)[..., 0], [(0, 0), (1, 0)]), axis=1)
+    times = np.arange(data.frames)
+    slope, start = np.polyfit(times, rows.T, deg=1)
+    deviation = (rows - slope[:, np.newaxis] * times - start[:, np.newaxis]).std(axis=1)
+    # Pixels: jitter deviates by 1, the flattest sine, of amplitude 6, by 2.6 at least; the slowest climb is 1 a frame.
+    conditions = [deviation > 1.9, np.abs(slope) < 0.5, slope < 0]
+    return np.select(conditions, [3, 0, 1], default=2)
+
+
+def test_the_positions_in_order_tell_the_class(data: DataParams, tmp_path: Path) -> None:
+    judged = [judge(follow(data, name, clips=100)[0], data) for name in MOTION_PATTERNS]
+    assert np.array_equal(judged, np.repeat(np.arange(4), 100).reshape(4, 100))
+    # And so do those that the drawn frames show.
+    data = data.model_copy(update={"clips_per_class": 100})
+    write_split(tmp_path, "test", data)
+    split = read_split(tmp_path, data)
+    seen = np.stack([centre_along(axis, split.clips) for axis in (2, 3)], axis=-1)
+    assert np.array_equal(judge(seen, data), split.labels)
+
+
+def centre_along(axis: int, clips: Clips) -> NDArray[np.float64]:
+    """Where along an axis, whose ends are joined, the middle of the lit pixels is, shape (clips, frames)."""
+    lit = np.asarray(clips.any(axis=5 - axis))[..., 0]
+    angles = 2 * np.pi * np.arange(clips.shape[axis]) / clips.shape[axis]
+    centre: NDArray[np.float64] = np.angle(lit @ np.exp(1j * angles)) * clips.shape[axis] / (2 * np.pi)
+    return centre
+
+
+@pytest.mark.parametrize("changes", [{}, TINY, {"data.jitter": 30.0}], ids=["as is", "tiny", "jitter"])
+def test_every_frame_holds_the_whole_square(changes: dict[str, Any], params_with: Load, tmp_path: Path) -> None:
+    data = params_with(changes | {"data.variant": "motion", "data.clips_per_class": 40}).data
+    write_split(tmp_path, "train", data)
+    lit = (read_split(tmp_path, data).clips == 255).sum(axis=(2, 3, 4))
+    assert set(lit[:, 0]) == {4**2, 6**2, 8**2}
+    assert (lit == lit[:, :1]).all(), "a clip's square keeps its size"

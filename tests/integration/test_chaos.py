@@ -1,0 +1,155 @@
+"""Stages killed at random moments: what is left is whole, and the next `dvc repro` ends with the same outputs.
+
+`make chaos` kills each stage 20 times.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import clean_environment, run
+from tests.integration.test_dvc_yaml import STAGES
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "1"))
+# What DVC says of a file of its own that a kill left half-written, and the way out.
+REMEDIES = {
+    "dvc.lock": ["git", "checkout", "dvc.lock"],
+    "Unable to read RWLock-file": ["rm", ".dvc/tmp/rwlock"],
+}
+TIMED = ("metrics/timing/", "reports/comparison/")  # differ from run to run
+
+
+@pytest.fixture(scope="module")
+def survivor(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a clone in which `dvc repro` has run, the same one for all kills."""
+    clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("chaos") / "a copy", symlinks=True))
+    assert run(clone, "git", "commit", "--quiet", "--all", "--message", "recorded").returncode == 0
+    return clone
+
+
+def outputs(clone: Path, stage: str) -> dict[str, bytes]:
+    """Return the content of all files of a stage's outputs, by path."""
+    found = [clone / (out if isinstance(out, str) else next(iter(out))) for out in STAGES[stage]["outs"]]
+    files = [path for out in found for path in (out.rglob("*") if out.is_dir() else [out]) if path.is_file()]
+    return {path.relative_to(clone).as_posix(): path.read_bytes() for path in files}
+
+
+def stages_environment(clone: Path) -> dict[str, str]:
+    # The copied runs name the old paths.
+    return {"MLFLOW_TRACKING_URI": f"sqlite:///{clone}/mlflow.db.chaos"}
+
+
+def killed_in_the_middle(clone: Path, stage: str, seconds: float, *, from_a_checkpoint: bool) -> bool:
+    """Start a stage and kill it and all its processes after `seconds`, unless it ends before; tell whether it did not.
+
+    With `from_a_checkpoint` they count from when a training has saved how far it is.
+    """
+    process = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "--force", stage],
+        cwd=clone, env=clean_environment() | stages_environment(clone), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while from_a_checkpoint and not list(clone.glob(".resume/*/*.npz")) and process.poll() is None:
+        time.sleep(0.01)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_leaves_nothing_half_written_and_the_next_run_ends_alike(stage: str, survivor: Path) -> None:
+    expected = outputs(survivor, stage)
+    untracked = untracked_files(survivor)
+    environment = stages_environment(survivor)
+    started = time.monotonic()
+    assert run(survivor, "dvc", "repro", "--single-item", "--force", stage, **environment).returncode == 0
+    seconds = time.monotonic() - started  # what it takes here
+    moments = random.Random(stage)  # noqa: S311 # chaos, no cryptography
+    trains = stage.startswith("train_")
+    for number in range(KILLS):
+        late = trains and number % 2 == 0
+        limit = 2 if late else seconds
+        attempts = (
+            killed_in_the_middle(survivor, stage, moments.uniform(0, limit), from_a_checkpoint=late) for _ in range(10)
+        )
+        assert any(attempts), f"{stage} always ended before its kill"
+        left = outputs(survivor, stage)
+        check_that_each_file_is_whole(left, expected)
+        # What an earlier run left in DVC's cache would be restored instead.
+        done = run(survivor, "dvc", "repro", "--no-run-cache", stage, **environment)
+        remedies = [remedy for words, remedy in REMEDIES.items() if done.returncode and words in done.stderr]
+        for remedy in remedies:
+            assert run(survivor, *remedy).returncode == 0
+            done = run(survivor, "dvc", "repro", "--no-run-cache", stage, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = outputs(survivor, stage)
+        assert found.keys() == expected.keys()
+        assert [path for path in found if not path.startswith(TIMED) and found[path] != expected[path]] == []
+        ran = f"Running stage '{stage}'" in done.stdout
+        if ran:  # else what the killed one left beside the outputs waits for the next that does
+            assert [path for path in survivor.rglob(".partial*") if ".dvc" not in path.parts] == []
+            assert list(survivor.glob(".resume/*/*.npz")) == []
+        told = "; ".join(["ran" if ran else "had nothing to do", *(" ".join(remedy) for remedy in remedies)])
+        print(f"{stage}: kill {number + 1} left {len(left)} of {len(expected)} files; the next run {told}")
+    assert untracked_files(survivor) == untracked
+
+
+def untracked_files(clone: Path) -> list[str]:
+    return run(clone, "git", "ls-files", "--others", "--exclude-standard").stdout.splitlines()
+
+
+def check_that_each_file_is_whole(found: dict[str, bytes], expected: dict[str, Any]) -> None:
+    for path, content in found.items():
+        assert path in expected
+        if path.endswith(".json"):
+            json.loads(content)
+        if not path.startswith(TIMED):
+            assert content == expected[path], path
+        elif path.endswith(".html"):
+            assert content.endswith(b"</html>\n")
+
+
+@pytest.mark.slow
+def test_a_kill_amid_the_making_of_mlflows_tables_leaves_no_database_that_it_cannot_open(
+    reproduced: Path, tmp_path: Path
+) -> None:
+    clone = Path(shutil.copytree(reproduced, tmp_path / "a copy", symlinks=True))
+    store = clone / "other.db"
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+    for tables in (1, 30):
+        with subprocess.Popen(
+            ["python", "-m", "pipeline.generate"], cwd=clone, env=clean_environment() | environment
+        ) as process:
+            while number_of_tables(clone / ".partial.other.db") < tables:
+                assert process.poll() is None
+                time.sleep(0.01)
+            process.kill()
+        assert not store.exists()
+    done = run(clone, "python", "-m", "pipeline.generate", **environment)
+    assert done.returncode == 0, done.stderr
+    assert number_of_tables(store) > 30
+    assert not list(clone.glob(".partial*"))
+
+
+def number_of_tables(database: Path) -> int:
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+        except sqlite3.OperationalError:  # locked
+            return 0

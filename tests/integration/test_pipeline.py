@@ -1,0 +1,333 @@
+"""The whole workflow, with tiny parameters, as a user runs it: real DVC, real MLflow, real training."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run
+from ruamel.yaml import YAML
+
+from motionbench.core.files import file_md5, folder_md5, read_json
+from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.models.archive import load_model, save_model
+from motionbench.models.registry import CONTENDERS, CONTROLS
+from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
+
+STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_controls", "compare"]
+CLASSES = ["constant", "ascending", "descending", "sine"]
+
+
+def store(workspace: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace}/mlflow.db")
+
+
+def runs(workspace: Path, query: str = "") -> list[Run]:
+    client = store(workspace)
+    experiment = client.get_experiment_by_name("motionbench")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id], filter_string=query, order_by=["start_time"]))
+
+
+def stage_runs(workspace: Path) -> dict[str, Run]:
+    return {run.info.run_name: run for run in runs(workspace) if "mlflow.parentRunId" not in run.data.tags}
+
+
+def test_a_second_repro_runs_no_stage(reproduced: Path) -> None:
+    done = run(reproduced, "dvc", "repro")
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout
+    assert done.stdout.count("didn't change, skipping") == len(STAGES)
+
+
+def test_all_outputs_are_there_and_git_ignores_the_large_ones(reproduced: Path) -> None:
+    for path in (
+        "data/test/clips.npy", "reports/samples/contact_sheet.png", "reports/samples/sine.gif",
+        "models/cnn_lstm/seed-1.keras", "metrics/convlstm/history.csv", "metrics/timing/comparison.json",
+        "reports/comparison/report.html", "reports/comparison/report.md",
+    ):  # fmt: skip
+        assert (reproduced / path).stat().st_size > 0
+    untracked = run(reproduced, "git", "status", "--porcelain", "--untracked-files=all").stdout
+    assert not re.search(r"keras|npy|png|mlflow|mlruns|partial", untracked), untracked
+
+
+def test_mlflow_holds_a_run_a_stage_and_a_child_a_replicate(reproduced: Path) -> None:
+    parents = stage_runs(reproduced)
+    assert list(parents) == STAGES
+    assert {run.info.status for run in runs(reproduced)} == {"FINISHED"}
+    commit = run(reproduced, "git", "rev-parse", "HEAD").stdout.strip()
+    for stage, parent in parents.items():
+        assert parent.data.tags["mlflow.source.git.commit"] == commit
+        assert parent.data.tags["git.dirty"] == "false"
+        assert parent.data.tags["dvc.stage"] == stage
+    for model in ("cnn_lstm", "convlstm"):
+        parent = parents[f"train_{model}"]
+        children = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+        assert sorted(child.data.params["seed"] for child in children) == ["0", "1"]
+        for child in children:
+            curve = store(reproduced).get_metric_history(child.info.run_id, "validation_loss")
+            assert [point.step for point in curve] == [1, 2]
+            best = curve[int(child.data.metrics["best_epoch"]) - 1]
+            assert child.data.metrics["best_validation_loss"] == best.value
+        files = [file.path for file in store(reproduced).list_artifacts(parent.info.run_id, f"metrics/{model}")]
+        assert f"metrics/{model}/model_summary.txt" in files
+    controls = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parents['train_controls'].info.run_id}'")
+    names = [child.info.run_name for child in controls]
+    assert sorted(names) == sorted(f"train_{name} seed {seed}" for name in CONTROLS for seed in (0, 1))
+    assert {f"{name}.best_epoch" for name in CONTROLS} <= set(parents["train_controls"].data.metrics)
+
+
+def test_runs_hold_the_declared_parameters_flat(reproduced: Path) -> None:
+    stages = YAML(typ="safe").load((reproduced / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage, parent in stage_runs(reproduced).items():
+        assert set(parent.data.params) == set(stages[stage]["params"])
+        assert parent.data.params["data.height"] == "16"
+    assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
+
+
+def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
+    lock = (reproduced / "dvc.lock").read_text(encoding="utf-8")
+    parents = stage_runs(reproduced)
+    inputs = {stage: parent.inputs.dataset_inputs for stage, parent in parents.items() if parent.inputs}
+    assert [item.dataset.name for item in inputs["generate"]] == ["train", "validation", "test"]
+    assert [item.dataset.name for item in inputs["train_convlstm"]] == ["train", "validation"]
+    [test_data] = inputs["compare"]
+    assert test_data.dataset.digest == parents["compare"].data.tags["data.md5.test"]
+    assert test_data.dataset.digest == folder_md5(reproduced / "data/test")
+    assert f"md5: {test_data.dataset.digest}" in lock
+
+
+def test_logged_models_are_registered_and_load_in_a_fresh_process_elsewhere(reproduced: Path, tmp_path: Path) -> None:
+    clips = reproduced / "data/test/clips.npy"
+    program = (
+        "import sys, numpy, mlflow\n"
+        f"mlflow.set_tracking_uri('sqlite:///{reproduced}/mlflow.db')\n"
+        "for name in sys.argv[1:]:\n"
+        "    model = mlflow.pyfunc.load_model(f'models:/{name}/1')\n"
+        f"    print(model.predict(numpy.load({str(clips)!r})).shape, model.metadata.signature.inputs)\n"
+    )
+    done = run(tmp_path, "python", "-c", program, "cnn_lstm", "convlstm")
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert line.startswith("(16, 4)")
+        assert "(-1, 4, 16, 20, 1)" in line
+
+
+def test_the_winner_becomes_champion(reproduced: Path) -> None:
+    champion = store(reproduced).get_model_version_by_alias("motionbench", "champion")
+    assert champion.run_id == stage_runs(reproduced)["compare"].info.run_id
+    names = [path.parent.name for path in (reproduced / "models").glob("*/*") if champion.tags["md5"] == file_md5(path)]
+    assert names in (["cnn_lstm"], ["convlstm"])
+
+
+@pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
+def test_a_store_that_cannot_be_opened_is_named_in_one_line(uri: str, reproduced: Path) -> None:
+    before = folder_md5(reproduced / "data/train")
+    done = run(reproduced, "python", "-m", "pipeline.generate", MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: MLflow's store {uri} cannot be opened: ")
+    assert "Traceback" not in done.stderr
+    assert folder_md5(reproduced / "data/train") == before
+
+
+def test_no_artifact_holds_a_pickle(reproduced: Path) -> None:
+    files = [path for path in (reproduced / "mlruns").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".keras") for path in files)
+    assert not [path for path in files if "pickle" in path.name or path.suffix == ".pkl"]
+
+
+def test_a_change_concerns_the_stages_that_depend_on_it(copy_of_reproduced: Path) -> None:
+    def changed() -> list[str]:
+        return list(json.loads(run(copy_of_reproduced, "dvc", "status", "--json").stdout))
+
+    assert changed() == []
+    edit_params(copy_of_reproduced / "params.yaml", {"convlstm.filters": [3, 2]})
+    assert changed() == ["train_convlstm", "compare"]
+    edit_params(copy_of_reproduced / "params.yaml", {"data.jitter": 0.5})
+    assert changed() == ["generate", "train_convlstm", "compare"]
+
+
+def test_the_report_is_self_contained_and_says_what_the_scores_say(reproduced: Path) -> None:
+    page = (reproduced / "reports/comparison/report.html").read_text(encoding="utf-8")
+    assert re.findall(r'src="(?!data:)[^"]*', page) == []
+    run_id = stage_runs(reproduced)["compare"].info.run_id
+    assert set(re.findall(r'href="([^"]*)"', page)) == {f"http://127.0.0.1:5000/#/runs/{run_id}"}
+    assert page.count("data:image/png;base64,") in (5, 6), "six, if the models disagree on some clip"
+    assert "<h2>Under conditions</h2>" in page
+    text = (reproduced / "reports/comparison/report.md").read_text(encoding="utf-8")
+    scores = read_json(reproduced / "metrics/comparison/scores.json")
+    for replicates in scores.values():
+        assert ", ".join(f"{score['correct']}/16" for score in replicates) in text
+        assert all(sum(map(sum, score["confusion"])) == 16 for score in replicates)
+    for link in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert (reproduced / "reports/comparison" / link).exists()
+
+
+@pytest.mark.slow
+def test_the_champion_classifies_clips_on_the_command_line_and_as_a_server(reproduced: Path, tmp_path: Path) -> None:
+    clips = np.load(reproduced / "data/train/clips.npy")[:2]
+    np.savez(tmp_path / "clip.npz", clips[0])
+    done = run(reproduced, "python", "-m", "pipeline.predict", str(tmp_path / "clip.npz"))
+    assert done.returncode == 0, done.stderr
+    shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = subprocess.Popen(
+        ["mlflow", "models", "serve", "-m", "models:/motionbench@champion", "--env-manager", "local",
+         "--host", "127.0.0.1", "--port", port],
+        cwd=reproduced, env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": clips.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        served = json.loads(answer_of(request))["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    assert np.shape(served) == (2, 4)
+    assert served[0] == pytest.approx([shown[name] for name in CLASSES], abs=1e-4)
+
+
+def answer_of(request: urllib.request.Request) -> bytes:
+    """Ask until the server is up."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 # an address of our own making
+                content: bytes = answer.read()
+                return content
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_the_same_parameters_give_the_same_bytes_whatever_ran_side_by_side(workspace: Path, reproduced: Path) -> None:
+    # One CPU here, all there: the replicates run one after the other instead of side by side.
+    cpu = min(os.sched_getaffinity(0))
+    done = run(workspace, "taskset", "--cpu-list", str(cpu), "dvc", "repro", "train_cnn_lstm", "train_convlstm")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for folder in (
+        "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/convlstm",
+        "metrics/cnn_lstm", "metrics/convlstm",
+    ):  # fmt: skip
+        assert folder_md5(workspace / folder) == folder_md5(reproduced / folder), folder
+
+
+@pytest.mark.slow
+def test_an_experiment_in_a_temporary_copy_lands_in_the_same_store(copy_of_reproduced: Path) -> None:
+    # The copied store names the old paths.
+    (copy_of_reproduced / "mlflow.db").unlink()
+    shutil.rmtree(copy_of_reproduced / "mlruns")
+    before = folder_md5(copy_of_reproduced / "models/cnn_lstm")
+    change = ["--set-param", "cnn_lstm.filters=[3,3]"]
+    done = run(copy_of_reproduced, "dvc", "exp", "run", "--temp", "--name", "wider", *change)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parents = stage_runs(copy_of_reproduced)
+    assert list(parents) == ["train_cnn_lstm", "compare"]
+    assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"wider"}
+    assert parents["train_cnn_lstm"].data.params["cnn_lstm.filters"] == "(3, 3)"
+    assert folder_md5(copy_of_reproduced / "models/cnn_lstm") == before
+
+
+def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:
+    """Start `pipeline.train convlstm` and return once it has finished an epoch."""
+    edit_params(
+        workspace / "params.yaml", {"convlstm.epochs": epochs, "training.min_delta": 0.0, "training.target_loss": 0.0}
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", "convlstm"],
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
+    )  # fmt: skip
+    assert process.stdout
+    assert "epoch 1" in process.stdout.readline()
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_training_leaves_the_old_outputs_and_no_running_run(
+    signal_number: signal.Signals, workspace: Path
+) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    (workspace / "models/convlstm").mkdir(parents=True)
+    (workspace / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
+    process = start_training(workspace, epochs=100_000)
+    process.send_signal(signal_number)
+    _, stderr = process.communicate(timeout=60)
+    if signal_number == signal.SIGKILL:
+        edit_params(workspace / "params.yaml", {"convlstm.epochs": 1})
+        (workspace / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
+        assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    else:
+        assert process.returncode == 130
+        assert stderr.splitlines()[-1] == "interrupted: no output is half-written"
+        assert "Traceback" not in stderr
+        assert not list(workspace.rglob(".partial.*"))
+    assert (workspace / "models/convlstm/seed-0.keras").read_text(encoding="utf-8") == "the old one"
+    states = {run.info.run_name: run.info.status for run in runs(workspace) if "convlstm" in run.info.run_name}
+    assert states == {
+        "train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED", "train_convlstm seed 1": "KILLED",
+    }  # fmt: skip
+    time.sleep(1)
+    assert not [line for line in run(workspace, "ps", "-eo", "args").stdout.splitlines() if str(workspace) in line]
+
+
+@pytest.mark.slow
+def test_a_diverging_training_fails_in_one_line(workspace: Path) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    edit_params(workspace / "params.yaml", {"cnn_lstm.learning_rate": 1e30, "cnn_lstm.activation": "relu"})
+    done = run(workspace, "python", "-m", "pipeline.train", "cnn_lstm")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "cnn_lstm.learning_rate: 1e+30: the loss of seed" in done.stderr
+    assert not (workspace / "models/cnn_lstm").exists()
+    assert {run.info.status for run in runs(workspace) if "cnn" in run.info.run_name} == {"FAILED"}
+
+
+@pytest.mark.slow
+def test_the_notebook_variant_reaches_the_sources_headline_and_shuffled_weights_lose_it(tmp_path: Path) -> None:
+    # Without what else takes long: more replicates, the controls and the conditions.
+    no_conditions: dict[str, Any] = {f"conditions.{name}": [] for name in PERTURBATIONS}
+    small_controls = {key: value for key, value in TINY.items() if key.startswith(CONTROLS)}
+    changes = {"data.variant": "notebook", "training.seeds": [0], **no_conditions, **small_controls}
+    clone = clone_with(changes, tmp_path)
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = read_json(clone / "metrics/comparison/scores.json")
+    for name in CONTENDERS:
+        assert [score["correct"] for score in scores[name]] == [80]
+    for path in (clone / "models/convlstm").iterdir():
+        shuffle_weights(path)
+    done = run(clone, "python", "-m", "pipeline.compare")
+    assert done.returncode == 0, done.stderr
+    assert "cnn_lstm is better than convlstm" in done.stdout
+    difference = read_json(clone / "metrics/comparison/summary.json")["difference"]
+    assert difference["better"] == "cnn_lstm"
+    assert 0 < difference["low"] <= difference["accuracy"]
+
+
+def shuffle_weights(path: Path) -> None:
+    model, random = load_model(path), np.random.default_rng(0)
+    model.set_weights([random.permuted(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
+    save_model(model, path)

@@ -1,0 +1,151 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from motionbench.core.errors import UserError
+from motionbench.data.synthetic.patterns import check_paths
+from motionbench.models.registry import CONTENDERS, CONTROLS
+from motionbench.params.loading import load_params
+from motionbench.params.schema import Params, TuningParams
+from tests.conftest import ROOT, run
+
+Load = Callable[[dict[str, Any]], Params]
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"data.clips": 3}, "data.clips: 3: unknown key; known here: variant, seed, clips_per_class"),
+    ({"data.variant": "notebok"}, "data.variant: 'notebok' is not allowed: input should be 'corrected', 'notebook' or"),
+    ({"data.clips_per_class": 0}, "data.clips_per_class: 0 is not allowed: input should be greater than 0"),
+    ({"data.clips_per_class": 2.5}, "data.clips_per_class: 2.5 is not allowed: input should be a valid integer"),
+    ({"data.clips_per_class": True}, "data.clips_per_class: True is not allowed"),
+    ({"data.clips_per_class": "20"}, "data.clips_per_class: '20' is not allowed"),
+    ({"data.seed": -1}, "data.seed: -1 is not allowed"),
+    ({"data.jitter": float("nan")}, "data.jitter: nan is not allowed"),
+    ({"data.jitter": -1.0}, "data.jitter: -1.0 is not allowed"),
+    ({"data.point_size": 5}, "data.point_size: 5 is not allowed: must be an even number of pixels"),
+    ({"data.point_size": 50}, "data.point_size: 50 is not allowed: must be at most 48 in a frame of 50x130"),
+    ({"data.variant": "notebook", "data.frames": 10}, "data.frames: 10 is not allowed: must be 20, the source's"),
+    ({"data.variant": "motion", "data.frames": 3}, "data.frames: 3 is not allowed: must be at least 4 with data.va"),
+    ({"data.variant": "motion", "data.point_size": 2}, "data.point_size: 2 is not allowed: must be at least 4 and"),
+    ({"data.variant": "motion", "data.point_size": 48}, "data.point_size: 48 is not allowed: must be at least 4 and 3"),
+    ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
+    ({"training.seeds": []}, "training.seeds: [] is not allowed"),
+    ({"training.patience": 0}, "training.patience: 0 is not allowed"),
+    ({"training.target_loss": -1.0}, "training.target_loss: -1.0 is not allowed"),
+    ({"cnn_lstm.time_distributed": "frames"}, "cnn_lstm.time_distributed: 'frames' is not allowed: input should be 'layers' or 'cnn'"),
+    ({"cnn_lstm.filters": [5, 5]}, "cnn_lstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),
+    ({"cnn_lstm.filters": [5, -5, 5]}, "cnn_lstm.filters.1: -5 is not allowed"),
+    ({"cnn_lstm.learning_rate": 0}, "cnn_lstm.learning_rate: 0 is not allowed"),
+    ({"perturbations.dropped_frames": [0.5, 1.5]}, "perturbations.dropped_frames.1: 1.5 is not allowed"),
+    ({"perturbations.first_frames": [0]}, "perturbations.first_frames.0: 0 is not allowed"),
+    ({"perturbations.backwards": [1, 1]}, "perturbations.backwards: [1, 1] is not allowed"),
+    ({"tuning.pruner_top_fraction": 0.0}, "tuning.pruner_top_fraction: 0.0 is not allowed: input should be greater than 0"),
+    ({"tuning.objective": "accuracy"}, "tuning.objective: 'accuracy' is not allowed"),
+    ({"tuning.study": "../a"}, "tuning.study: '../a' is not allowed"),
+    ({"tuning.convlstm.space.filters": {"lo": 2}}, "space.filters.lo: 2: unknown key; known here: choices, low, high"),
+    ({"tuning.convlstm.space.filters": {"low": 2}}, "either choices, or low and high, are needed"),
+    ({"tuning.convlstm.space.filters": {"low": 3, "high": 2}}, "low must not exceed high"),
+    ({"tuning.convlstm.space.filters": {"low": 3, "high": 4.5}}, "low and high must both be whole numbers or both not"),
+    ({"tuning.convlstm.space.filters": {"choices": [3, 3]}}, "choices must differ"),
+    ({"tuning.convlstm.space": {}}, "tuning.convlstm.space: {} is not allowed"),
+    (
+        {"convlstm.kernel_sizes": [4, 8, 13]},
+        "convlstm.kernel_sizes: [4, 8, 13] is not allowed: must be at most 12 at la",
+    ),
+    (
+        {"convlstm.filters": [1] * 6, "convlstm.kernel_sizes": [1] * 6},
+        "convlstm.filters: [1, 1, 1, 1, 1, 1] is not allowed: must be at most 5 layers long",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[" ".join(changes) for changes, _ in REFUSED])
+def test_impossible_values_are_refused_in_one_line(changes: dict[str, Any], message: str, params_with: Load) -> None:
+    with pytest.raises(UserError) as refused:
+        params_with(changes)
+    line = str(refused.value)
+    assert message in line
+    assert "params.yaml: " in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {", "line 1: not readable as YAML"),
+        ("data:\n\tseed: 1", "line 2: not readable as YAML"),
+        ("data: {seed: 1, seed: 2}", "line 1: not readable as YAML: found duplicate key"),
+        ("", "holds no sections; expected data, training"),
+        ("\0", "not readable as YAML"),
+        ("data: 3", "data: 3 is not allowed"),
+    ],
+)
+def test_unreadable_files_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        load_params(path)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    kept = [
+        line for line in (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines() if "lstm_units" not in line
+    ]
+    path.write_text("\n".join(kept), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cnn_lstm\.lstm_units: missing"):
+        load_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_cannot_change_later() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValidationError, match="frozen"):
+        params.data.seed = 1  # type: ignore[misc] # the point of the test
+
+
+def test_every_model_has_a_section() -> None:
+    sections = set(Params.model_fields) - {"data", "training", "conditions", "gate", "tuning"}
+    assert sections == {*CONTENDERS, *CONTROLS}
+    assert {key for key in TuningParams.model_fields if key.endswith("lstm")} == set(CONTENDERS)
+
+
+def test_every_key_carries_a_comment() -> None:
+    for line in (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines():
+        if re.match(r" +\w+: [^{]", line):  # Of a search space, the keys are those of the model's section.
+            assert " # " in line, line
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
+        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
+        ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
+    ],
+)
+def test_patterns_that_leave_the_frame_are_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:
+    with pytest.raises(UserError) as refused:
+        check_paths(params_with(changes).data)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.compare"]])
+def test_commands_refuse_a_bad_key_at_once_and_touch_nothing(module: list[str], workspace: Path) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("jitter:", "jiter:"), encoding="utf-8")
+    before = sorted(workspace.rglob("*"))
+    done = run(workspace, "python", "-m", *module)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == ["error: params.yaml: data.jitter: missing; add it (and 1 more)"]
+    assert [path for path in sorted(workspace.rglob("*")) if "__pycache__" not in path.parts] == before

@@ -2,21 +2,21 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help repro verify whence source motion test test-all chaos bench tune tune-apply tune-ui leaderboard predict \
-  lint ui mlflow-sync lock clean
+.PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
+  lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-repro: .venv/installed ## generate the clips, train both models, compare them (dvc repro)
+repro: .venv/installed ## generate the clips, train all models, compare them (dvc repro)
 	dvc repro
 
 verify: .venv/installed ## run every stage of the last commit from nothing, and compare the outputs with its dvc.lock
 	python -m pipeline.verify
 
-whence: .venv/installed ## tell what made a file, an md5 or a run: make whence FILE=models/convlstm/seed-0.keras
-	@python -m pipeline.whence '$(FILE)'
+lineage: .venv/installed ## show what made a file, an md5 or a run: make lineage FILE=models/convlstm/seed-0.keras
+	@python -m pipeline.lineage '$(FILE)'
 
 test: .venv/installed ## run the fast tests
 	pytest -n 2 --dist loadfile
@@ -25,21 +25,14 @@ test-all: .venv/installed ## run all tests, those that train for real too
 	pytest -n 2 --dist loadfile -m "slow or not slow"
 
 chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILLS=20] (half an hour)
-	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/test_chaos.py
+	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/integration/test_chaos.py
 
-source: .venv/installed ## run the source's own settings through the same stages, as the experiment "source" (20 minutes)
-	dvc exp run --temp --force --name source --set-param data.variant=notebook --set-param training.patience=80 --set-param training.target_loss=0.0 \
-	  $(foreach model,cnn_lstm convlstm,--set-param $(model).activation=relu --set-param $(model).batch_size=32 \
-	  --set-param $(model).learning_rate=0.001)
-	dvc metrics diff HEAD source
+experiment: .venv/installed ## run all stages with the values of experiments/NAME.yaml: make experiment NAME=motion
+	python -m pipeline.experiment '$(NAME)'
 
-MOTION_SETTINGS = data.variant=motion data.seed=1 data.clips_per_class=300 data.frames=12 data.height=24 data.width=32 \
-  data.point_size=4 data.jitter=0.5 training.patience=10 $(foreach model,cnn_lstm convlstm single_frame bag_of_frames,\
-  $(model).kernel_sizes=[5,3,3]) cnn_lstm.lstm_units=32 cnn_lstm.learning_rate=0.003 convlstm.batch_size=16 \
-  convlstm.learning_rate=0.005 bag_of_frames.learning_rate=0.003 bag_of_frames.epochs=80
-motion: .venv/installed ## run data in which only motion tells the class, as the experiment "motion" (15 minutes)
-	dvc exp run --temp --force --name motion $(foreach setting,$(MOTION_SETTINGS),--set-param '$(setting)')
-	dvc metrics diff HEAD motion
+leaderboard: .venv/installed ## show all experiments of dvc exp run: what each changed, and its results
+	dvc exp show --only-changed --no-pager --drop '.*seconds.*|.*memory.*|.*latency.*|.*clips_per.*|.*\.f1|src/.*|data/.*|models.*|metrics.*|pipeline/.*' \
+	  --sort-by metrics/comparison/summary.json:convlstm.accuracy --sort-order desc
 
 bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (two hours; 21 GB of disk)
 	python -m benchmarks.compare_layers
@@ -47,15 +40,12 @@ bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*
 	python -m benchmarks.growth
 	python -m benchmarks.search workers overhead trials pruning
 
-tune: .venv/installed ## search better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
+tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
 	dvc repro --quiet generate
 	python -m pipeline.tune $(if $(MODEL),--model '$(MODEL)') $(if $(TRIALS),--trials '$(TRIALS)') $(if $(WORKERS),--workers '$(WORKERS)')
 
 tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm
 	python -m pipeline.tune_apply $(MODEL)
-
-leaderboard: .venv/installed ## show all experiments of dvc exp run, the most accurate first
-	python -m pipeline.leaderboard
 
 predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
 	python -m pipeline.predict '$(CLIP)'
@@ -63,15 +53,19 @@ predict: .venv/installed ## classify a clip with the champion: make predict CLIP
 tune-ui: .venv/installed ## show the studies in a browser at http://127.0.0.1:8080 (optuna-dashboard)
 	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port 8080
 
-lint: .venv/installed ## check style, formatting and types
+lint: .venv/installed ## check style, formatting, types and the floors of the rooms
 	ruff check .
 	ruff format --check .
 	mypy
+	PYTHONPATH=src:. lint-imports --no-logo
+
+docs: .venv/installed ## write docs/perturbations.md anew from the code
+	python -m pipeline.docs
 
 ui: .venv/installed ## show all runs in a browser at http://127.0.0.1:5000 (mlflow ui)
 	mlflow ui
 
-mlflow-sync: .venv/installed ## bring the store of all runs up to what the files say; safe to repeat
+mlflow-sync: .venv/installed ## log to MLflow what the files have and its store has not; safe to repeat
 	python -m pipeline.mlflow_sync
 
 lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml

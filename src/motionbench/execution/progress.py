@@ -1,18 +1,15 @@
-"""How far replicates and trials are: bars on a terminal, one quiet line an epoch or a trial elsewhere."""
+"""Progress of replicates and trials: bars on a terminal, one line per epoch or trial elsewhere."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:
-    from motionbench.training.results import Epoch
-
 
 @contextmanager
-def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterator[Callable[["Epoch"], None]]:
+def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that shows a finished epoch. The time left is that to the last epoch, if none stops early."""
     console = Console()
     measured = "validation loss {task.fields[loss]:.3f} accuracy {task.fields[accuracy]:.3f}"
@@ -30,7 +27,7 @@ def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterat
             for seed in seeds
         }
 
-        def show(epoch: "Epoch") -> None:
+        def show(epoch: Mapping[str, Any]) -> None:
             bar = bars[epoch["seed"]]
             progress.update(
                 bar, completed=epoch["epoch"], loss=epoch["validation_loss"], accuracy=epoch["validation_accuracy"]

@@ -11,7 +11,7 @@ from motionbench.core.dvc_files import flatten, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import PARAMS
-from motionbench.params.schema import ParamsSchema, Params
+from motionbench.params.schema import Params, ParamsSchema
 
 
 def load_params(path: Path = PARAMS) -> Params:

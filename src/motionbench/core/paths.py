@@ -9,31 +9,25 @@ PERTURBATIONS_PAGE = Path("docs/perturbations.md")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 DVC_CACHE = Path(".dvc/cache/files/md5")
-
 DATA = Path("data")
 TRAIN = DATA / "train"
 VALIDATION = DATA / "validation"
 TEST = DATA / "test"
 SAMPLES = Path("reports/samples")
-
 MODELS = Path("models")
 TRAINING_METRICS = Path("metrics/training")
 TRAINING_TIMING = Path("metrics/training_timing")
-
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
-
 TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial params.yaml holds, as `tuning.outcome` writes it."""
 JOURNAL = Path("optuna.journal")
-
 CHECKPOINTS = Path(".resume")
 """Beside the outputs: DVC removes the outputs of a stage before it runs the stage."""
 MLFLOW_DATABASE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
-
 WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
 """Outputs that hold measured times, or where they were measured. All other outputs are the same in every run."""
 

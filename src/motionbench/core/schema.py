@@ -12,7 +12,6 @@ Width = Annotated[int, Field(gt=0, le=4096)]  # of a layer
 Threads = Annotated[int, Field(gt=0, le=1024)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # as Keras and NumPy take them
 Share = Annotated[float, Field(ge=0, le=1)]
-
 # strict=False only lets a YAML list become a tuple; the items stay strict.
 Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=16)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=100)]

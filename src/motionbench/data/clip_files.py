@@ -17,8 +17,6 @@ from motionbench.data.params import DataParams
 from motionbench.data.splits import Clips, read_npy_header
 
 MAX_FILE_BYTES = 10_000_000  # or twice a clip's
-
-
 MAX_SCALE = 8  # of a GIF that is larger than the clip
 
 

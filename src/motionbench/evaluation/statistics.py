@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, false_discovery_control
 
 RESAMPLES = 4_000
-
-
 LEVEL = 0.05
 
 

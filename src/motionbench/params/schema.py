@@ -135,7 +135,6 @@ _levels: dict[str, Any] = {
 }
 _searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
 _models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
-
 # Named as they are called, so that they can be pickled on their way to other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)

@@ -14,11 +14,7 @@ from motionbench.data.splits import Clips, Split
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of models, told apart by everyone: Okabe and Ito (2008), without the yellow."""
 MARKERS = "o^sDv"  # as many as are prime to the colours: 35 models look different
-
-
 GIF_SCALE = 3
-
-
 GIF_MILLISECONDS = 100
 
 

@@ -21,8 +21,6 @@ from motionbench.tracking.store import open_store, reason, store_name
 CHAMPION = "champion"
 LOADER = "motionbench.tracking.serving"
 """The module by which MLflow loads a logged model."""
-
-
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
 
 

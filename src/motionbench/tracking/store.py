@@ -28,12 +28,8 @@ from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository
 from motionbench.core.processes import is_gone, this_process
 
 EXPERIMENT = "motionbench"
-
-
 UNAVAILABLE = (MlflowException, SQLAlchemyError, OSError, UserError)
 """What a call raises when the store is unavailable; requests' exceptions are OSErrors."""
-
-
 BOUNDS = {
     # One more try, soon: by default MLflow tries for minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -42,11 +38,7 @@ BOUNDS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Of a wait for the store, seconds; environment variables that are set already stay."""
-
-
 BATCH = 100  # as many parameters, metrics and tags as a server takes at once
-
-
 Result = TypeVar("Result")
 
 

@@ -28,11 +28,7 @@ STATES: dict[TrialState, TrialEnd] = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-
-
 TABLE_WIDTH = 130  # characters, where there is no terminal
-
-
 ATTRIBUTES = (
     "validation_accuracy", "parameters", "flops", "seconds", "latency_milliseconds", "peak_megabytes", "failure",
 )  # fmt: skip

@@ -28,7 +28,6 @@ from motionbench.tuning.study import (
 from motionbench.tuning.trial import run_trial
 
 POLL_SECONDS = 1.0
-
 End = Literal["completed", "pruned", "failed", "retried"]
 OnEnd = Callable[[End, int], None]
 

@@ -25,11 +25,7 @@ from motionbench.params.schema import Domain, Params
 from motionbench.tuning.trial import seeds_of
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a shared database, whose owners may be on other machines
-
-
 RETRIES = 3  # of a trial whose process crashed
-
-
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 
 

@@ -27,8 +27,6 @@ from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
 
 Trajectories = NDArray[np.float64]
-
-
 Pattern = Callable[[DataParams, int, np.random.Generator], Trajectories]
 
 

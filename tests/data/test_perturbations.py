@@ -1,24 +1,23 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
-from motionbench.data.perturbations import (
-    CHANGE_LABELS,
-    PERTURBATIONS,
-    Condition,
-    conditions,
-    stressed,
-    unchanged_level,
-)
+from motionbench.core.errors import UserError
+from motionbench.data.perturbations import PERTURBATIONS, chosen_clips, perturb, unchanged_level
 from motionbench.data.splits import Split
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.params.loading import load_params
-from motionbench.params.schema import PerturbationsParams
+from motionbench.params.schema import Params
 from tests.conftest import ROOT
 
+Load = Callable[[dict[str, Any]], Params]
+
 PARAMS = load_params(ROOT / "params.yaml")
+MIRRORING = [name for name, perturbation in PERTURBATIONS.items() if perturbation.mirrors_labels]
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +28,33 @@ def split() -> Split:
     return Split(clips, np.repeat(np.arange(4), 3), tuple(PATTERNS))
 
 
-def under(split: Split, name: str, level: float, seed: int = 0) -> Split:
-    return stressed(split, Condition(name, level), seed)
-
-
-@pytest.mark.parametrize("condition", conditions(PARAMS.conditions), ids=str)
-def test_each_condition_changes_the_clips_and_never_the_originals(condition: Condition, split: Split) -> None:
+@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings())
+def test_each_perturbation_changes_a_copy_of_the_clips(name: str, level: float, split: Split) -> None:
     before = split.clips.copy()
-    changed = stressed(split, condition, 0)
+    changed = perturb(split, name, level, 0)
     assert (split.clips == before).all()
     assert changed.clips.shape == split.clips.shape
     assert changed.clips.dtype == np.uint8
     assert (changed.clips != split.clips).any()
-    assert (stressed(split, condition, 0).clips == changed.clips).all()
+    assert (perturb(split, name, level, 0).clips == changed.clips).all()
 
 
-@pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in CHANGE_LABELS])
-def test_at_the_unchanged_level_nothing_changes(name: str, split: Split) -> None:
-    same = under(split, name, unchanged_level(name, split.clips.shape[1]))
+@pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in MIRRORING])
+def test_the_unchanged_level_leaves_the_clips_as_they_are(name: str, split: Split) -> None:
+    same = perturb(split, name, unchanged_level(name, split.clips.shape[1]), 0)
     assert (same.clips == split.clips).all()
     assert (same.labels == split.labels).all()
 
 
 @pytest.mark.parametrize("name", ["pixel_noise", "dropped_frames", "occluding_band", "distractors", "shuffled"])
-def test_what_is_drawn_depends_on_the_seed(name: str, split: Split) -> None:
-    level = getattr(PARAMS.conditions, name)[-1]
-    assert (under(split, name, level, seed=1).clips != under(split, name, level).clips).any()
+def test_what_is_drawn_at_random_depends_on_the_seed(name: str, split: Split) -> None:
+    level = getattr(PARAMS.perturbations, name)[-1]
+    assert (perturb(split, name, level, 1).clips != perturb(split, name, level, 0).clips).any()
 
 
-@pytest.mark.parametrize("name", CHANGE_LABELS)
-def test_what_swaps_up_and_down_swaps_the_labels(name: str, split: Split) -> None:
-    changed = under(split, name, 1)
+@pytest.mark.parametrize("name", MIRRORING)
+def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
+    changed = perturb(split, name, 1, 0)
     names = [split.class_names[label] for label in changed.labels[::3]]
     assert names == ["constant", "descending", "ascending", "sine"]
     # The centre of mass says which way the point really goes on the screen: row 0 is at the top.
@@ -71,34 +66,90 @@ def test_what_swaps_up_and_down_swaps_the_labels(name: str, split: Split) -> Non
             assert np.sign(heights[-1] - heights[0]) == expected
 
 
+def test_only_backwards_and_upside_down_mirror_labels(split: Split) -> None:
+    assert MIRRORING == ["backwards", "upside_down"]
+    for name, level in PARAMS.perturbations.settings():
+        if name not in MIRRORING:
+            assert (perturb(split, name, level, 0).labels == split.labels).all(), name
+
+
+def test_classes_without_a_mirror_image_keep_their_labels(split: Split) -> None:
+    others = split._replace(class_names=("left", "right", "up", "down"))
+    assert (perturb(others, "backwards", 1, 0).labels == split.labels).all()
+
+
 def test_levels_mean_what_they_say(split: Split) -> None:
     frames = split.clips.shape[1]
-    black = (under(split, "dropped_frames", 0.25).clips == 0).all(axis=(2, 3, 4)).sum(axis=1)
+
+    def changed(name: str, level: float, clips: Any = split.clips) -> Any:
+        return perturb(split._replace(clips=clips), name, level, 0).clips
+
+    black = (changed("dropped_frames", 0.25) == 0).all(axis=(2, 3, 4)).sum(axis=1)
     assert (black == frames // 4).all()
-    full = Split(np.full_like(split.clips, 255), split.labels, split.class_names)
-    dark = (under(full, "occluding_band", 0.3).clips == 0).all(axis=(1, 2, 4)).sum(axis=1)
+    dark = (changed("occluding_band", 0.3, np.full_like(split.clips, 255)) == 0).all(axis=(1, 2, 4)).sum(axis=1)
     assert (dark == round(0.3 * split.clips.shape[3])).all()
-    noise = under(Split(np.full_like(split.clips, 128), split.labels, split.class_names), "pixel_noise", 0.1).clips
+    noise = changed("pixel_noise", 0.1, np.full_like(split.clips, 128))
     assert noise.std() / 255 == pytest.approx(0.1, rel=0.02)
-    down = under(split, "shifted", 5).clips
+    down = changed("shifted", 5)
     assert (down[:, :, 5:] == split.clips[:, :, :-5]).all()
     assert (down[:, :, :5] == 0).all()
-    fast = under(split, "speed", 2.0).clips
+    fast = changed("speed", 2.0)
     assert (fast[:, : frames // 2] == split.clips[:, ::2]).all()
     assert (fast[:, frames // 2 :] == split.clips[:, -1:]).all()
-    first = under(split, "first_frames", 3).clips
+    first = changed("first_frames", 3)
     assert (first[:, :3] == split.clips[:, :3]).all()
     assert (first[:, 3:] == split.clips[:, 2:3]).all()
-    mixed = under(split, "shuffled", 1.0).clips
-    for clip, original in zip(mixed, split.clips, strict=True):
+    for clip, original in zip(changed("shuffled", 1.0), split.clips, strict=True):
         assert sorted(frame.tobytes() for frame in clip) == sorted(frame.tobytes() for frame in original)
-    crowded = under(Split(np.zeros_like(split.clips), split.labels, split.class_names), "distractors", 1).clips
+    crowded = changed("distractors", 1, np.zeros_like(split.clips))
     assert (crowded.sum(axis=(2, 3, 4)) == 36 * 255).all()
 
 
+def test_chosen_clips_are_the_first_of_each_class(split: Split) -> None:
+    numbers, chosen = chosen_clips(split, 2)
+    assert numbers.tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert (chosen.clips == split.clips[numbers]).all()
+    assert chosen.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert chosen_clips(split, 100)[0].tolist() == list(range(12))
+
+
+def test_params_yaml_has_a_key_for_each_perturbation() -> None:
+    content = YAML(typ="safe").load(ROOT / "params.yaml")["perturbations"]
+    assert [*content] == ["seed", "clips_per_class", *PERTURBATIONS]
+
+
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_every_key_of_the_conditions_adds_its_levels(name: str) -> None:
-    content: dict[str, Any] = PARAMS.conditions.model_dump()
-    without = PerturbationsParams.model_validate({**content, name: []})
-    assert {each.name for each in conditions(PARAMS.conditions)} - {each.name for each in conditions(without)} == {name}
-    assert set(PERTURBATIONS) == set(PerturbationsParams.model_fields) - {"seed", "clips_per_class"}
+def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> None:
+    without = params_with({f"perturbations.{name}": []}).perturbations.settings()
+    assert without == [setting for setting in PARAMS.perturbations.settings() if setting[0] != name]
+
+
+@pytest.mark.parametrize(
+    ("name", "refused", "allowed"),
+    [
+        ("pixel_noise", [-0.1, 100.1, "a"], [0.0, 100.0]),
+        ("dropped_frames", [-0.1, 1.1], [0.0, 1.0]),
+        ("occluding_band", [-0.1, 1.1], [0.0, 1.0]),
+        ("shifted", [-10_001, 10_001, 0.5], [-10_000, 10_000]),
+        ("speed", [0.0, -1.0, 100.1], [0.01, 100.0]),
+        ("distractors", [-1, 1001, 0.5], [0, 1000]),
+        ("shuffled", [-0.1, 1.1], [0.0, 1.0]),
+        ("first_frames", [0, 10_001, 1.5], [1, 10_000]),
+        ("backwards", [0, 2], [1]),
+        ("upside_down", [0, 2], [1]),
+    ],
+)
+def test_bad_levels_are_refused(name: str, refused: list[Any], allowed: list[Any], params_with: Load) -> None:
+    for level in allowed:
+        assert getattr(params_with({f"perturbations.{name}": [level]}).perturbations, name) == (level,)
+    for level in refused:
+        with pytest.raises(UserError, match=rf"perturbations\.{name}\.0: .* is not allowed"):
+            params_with({f"perturbations.{name}": [level]})
+    most = PERTURBATIONS[name].most_levels
+    with pytest.raises(UserError, match=rf"perturbations\.{name}: .* is not allowed"):
+        params_with({f"perturbations.{name}": allowed[:1] * (most + 1)})
+
+
+def test_each_perturbation_has_a_test_of_its_bounds() -> None:
+    [mark] = [mark for mark in test_bad_levels_are_refused.pytestmark if mark.name == "parametrize"]
+    assert [name for name, _, _ in mark.args[1]] == list(PERTURBATIONS)

@@ -125,20 +125,6 @@ def test_every_key_carries_a_comment() -> None:
             assert " # " in line, line
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
-        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
-        ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
-    ],
-)
-def test_patterns_that_leave_the_frame_are_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:
-    with pytest.raises(UserError) as refused:
-        check_paths(params_with(changes).data)
-    assert message in str(refused.value)
-
-
 @pytest.mark.parametrize("module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.compare"]])
 def test_commands_refuse_a_bad_key_at_once_and_touch_nothing(module: list[str], workspace: Path) -> None:
     params = workspace / "params.yaml"

@@ -1,4 +1,4 @@
-"""What of the variant `motion` can be told without time, and what with it."""
+"""The patterns. Of the variant `motion`: what can be told without time, and what with it."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from scipy.stats import binom, kstest
 from sklearn.ensemble import RandomForestClassifier
 
+from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
 from motionbench.data.sources import write_split
 from motionbench.data.splits import Clips, read_split
-from motionbench.data.synthetic.patterns import MOTION_PATTERNS, PATTERNS, Trajectories, point_sizes
+from motionbench.data.synthetic.patterns import (
+    MOTION_PATTERNS,
+    NOTEBOOK_PATTERNS,
+    PATTERNS,
+    Trajectories,
+    check_paths,
+    point_sizes,
+)
 from motionbench.params.schema import Params
-from tests.conftest import TINY
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -64,7 +71,7 @@ def test_no_single_frame_tells_the_class(frame: int, data: DataParams) -> None:
     assert right_of(MOTION_PATTERNS, features_of) < most_by_chance(4)
 
 
-def test_in_the_corrected_variant_the_first_frame_does(data: DataParams) -> None:
+def test_first_frame_tells_the_class_in_corrected_variant(data: DataParams) -> None:
     corrected = data.model_copy(update={"variant": "corrected"})
     assert right_of(PATTERNS, lambda name, seed: follow(corrected, name, seed)[0][:, 0]) / (4 * CLIPS) > 0.95
 
@@ -78,7 +85,7 @@ def test_the_point_is_anywhere_with_equal_chance(name: str, data: DataParams) ->
             assert kstest(trajectories[:, frame, axis], "uniform", (0, extent)).pvalue > 1e-3
 
 
-def test_played_backward_a_clip_that_ascends_is_one_that_descends(data: DataParams) -> None:
+def test_an_ascending_clip_played_backward_descends(data: DataParams) -> None:
     steady = data.model_copy(update={"jitter": 0.0})
     # Of the same random numbers, the two classes make the same start, speeds and sizes.
     (ascending, sizes), (descending, same_sizes) = (
@@ -94,7 +101,7 @@ def test_played_backward_a_clip_that_ascends_is_one_that_descends(data: DataPara
     assert kstest(sideways, "uniform", (-9, 18)).pvalue > 1e-3
 
 
-def test_the_frames_in_no_order_do_not_tell_the_direction(data: DataParams) -> None:
+def test_frames_in_no_order_do_not_tell_the_direction(data: DataParams) -> None:
     def in_order(name: str, seed: int) -> NDArray[np.float64]:
         return steps_of(follow(data, name, seed)[0], data).reshape(CLIPS, -1)
 
@@ -119,7 +126,7 @@ def judge(positions: Trajectories, data: DataParams) -> NDArray[np.int64]:
     return np.select(conditions, [3, 0, 1], default=2)
 
 
-def test_the_positions_in_order_tell_the_class(data: DataParams, tmp_path: Path) -> None:
+def test_positions_in_order_tell_the_class(data: DataParams, tmp_path: Path) -> None:
     judged = [judge(follow(data, name, clips=100)[0], data) for name in MOTION_PATTERNS]
     assert np.array_equal(judged, np.repeat(np.arange(4), 100).reshape(4, 100))
     # And so do those that the drawn frames show.
@@ -138,10 +145,24 @@ def centre_along(axis: int, clips: Clips) -> NDArray[np.float64]:
     return centre
 
 
-@pytest.mark.parametrize("changes", [{}, TINY, {"data.jitter": 30.0}], ids=["as is", "tiny", "jitter"])
-def test_every_frame_holds_the_whole_square(changes: dict[str, Any], params_with: Load, tmp_path: Path) -> None:
-    data = params_with(changes | {"data.variant": "motion", "data.clips_per_class": 40}).data
-    write_split(tmp_path, "train", data)
-    lit = (read_split(tmp_path, data).clips == 255).sum(axis=(2, 3, 4))
-    assert set(lit[:, 0]) == {4**2, 6**2, 8**2}
-    assert (lit == lit[:, :1]).all(), "a clip's square keeps its size"
+def test_variants_move_alike_where_the_source_has_no_flaw(params_with: Load) -> None:
+    params = params_with({"data.jitter": 1.0})
+    random = np.random.default_rng(0)
+    ours = PATTERNS["ascending"](params.data, 4000, random).mean(axis=0)
+    source = NOTEBOOK_PATTERNS["descending"](params.data, 4000, random).mean(axis=0)
+    # Ascending with up as up is the source's descending, four rows lower: it starts 4 rows from the edge too.
+    np.testing.assert_allclose(ours - source, np.tile([4, 0], (20, 1)), atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
+        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
+        ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
+    ],
+)
+def test_patterns_that_leave_the_frame_are_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:
+    with pytest.raises(UserError) as refused:
+        check_paths(params_with(changes).data)
+    assert message in str(refused.value)

@@ -1,37 +1,35 @@
-"""`make mlflow-sync`: make MLflow's store hold what the files here say; run again, it changes nothing."""
+"""`make mlflow-sync`: log to MLflow's store what it lacks of what the files here say; run again, it changes nothing."""
 
 import sys
 
 from motionbench.core.dvc_files import read_lock, read_stages
 from motionbench.core.errors import UserError, run_command
+from motionbench.provenance.lineage import commit_of
 
 
 def main() -> None:
     """Log what stages had to spool, then the run behind each stage's outputs."""
-    from motionbench.provenance.restore import restored_record
+    # Imported late: keeps error messages fast.
+    from motionbench.tracking.record import pending, restored_record
     from motionbench.tracking.runs import log_run
-    from motionbench.tracking.spool import pending
 
+    results = {True: "logged", False: "there already"}
     for record in pending():
-        print(f"{record.stage}, pending: {_result(logged=log_run(record))}")
+        print(f"{record.stage}, pending: {results[log_run(record)]}")
     lock = read_lock()
     incomplete = False
     for stage in read_stages():
         try:
             if stage not in lock:
                 raise UserError("never run; run it: dvc repro")
-            record = restored_record(lock[stage])
+            record = restored_record(lock[stage], commit_of(lock[stage]))
         except UserError as error:
             incomplete = True
             print(f"{stage}: not logged: {error}", file=sys.stderr)
         else:
-            print(f"{stage}: {_result(logged=log_run(record))}")
+            print(f"{stage}: {results[log_run(record)]}")
     if incomplete:
         sys.exit(1)
-
-
-def _result(*, logged: bool) -> str:
-    return "logged" if logged else "there already"
 
 
 if __name__ == "__main__":

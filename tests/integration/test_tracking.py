@@ -87,7 +87,7 @@ def restored(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.rmtree(copy / "mlruns")
     done = sync(copy)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": delivered") == 5
+    assert done.stdout.count(": logged") == 5
     return copy
 
 
@@ -135,7 +135,7 @@ def test_what_a_store_lacks_is_filled_in_and_nothing_comes_twice(restored: Path,
         ):
             assert store.execute(loss).rowcount > 0, loss
     assert contents(uri) != whole
-    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": delivered") == 5
+    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": logged") == 5
     assert contents(uri) == whole
 
 
@@ -154,14 +154,14 @@ def test_a_run_cache_hit_gets_the_run_that_it_did_not_make(copy_of_reproduced: P
 
 
 def test_outputs_that_dvc_lock_does_not_know_are_not_delivered(copy_of_reproduced: Path) -> None:
-    with (copy_of_reproduced / "metrics/cnn_lstm/summary.json").open("a", encoding="utf-8") as stream:
+    with (copy_of_reproduced / "metrics/training/cnn_lstm/summary.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")
     shutil.rmtree(copy_of_reproduced / "models/single_frame")
     uri = f"sqlite:///{copy_of_reproduced}/other.db"
     done = sync(copy_of_reproduced, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 1
-    assert "train_cnn_lstm: not delivered: metrics/cnn_lstm is another than dvc.lock's" in done.stderr
-    assert "train_controls: not delivered: models/single_frame is missing; bring it: dvc pull" in done.stderr
+    assert "train_cnn_lstm: not logged: metrics/training/cnn_lstm differs from dvc.lock" in done.stderr
+    assert "train_controls: not logged: models/single_frame is missing; get it: dvc pull" in done.stderr
     convlstm = {"train_convlstm", "train_convlstm seed 0", "train_convlstm seed 1"}
     assert set(contents(uri)) == {"models", "generate", "compare", *convlstm}
 
@@ -200,7 +200,7 @@ def test_what_a_store_missed_is_kept_until_one_answers(copy_of_reproduced: Path)
     assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer: ")
     store = f"sqlite:///{copy_of_reproduced}/other.db"
     assert sync(copy_of_reproduced, MLFLOW_TRACKING_URI=store).stdout.startswith(
-        "generate, kept: delivered\ngenerate: there already\ntrain_cnn_lstm: delivered"
+        "generate, pending: logged\ngenerate: there already\ntrain_cnn_lstm: logged"
     )
     assert contents(store)["generate"] == contents(f"sqlite:///{copy_of_reproduced}/mlflow.db")["generate"]
 
@@ -280,7 +280,7 @@ def test_a_server_that_dies_three_times_costs_no_epoch(
         assert len([line for line in stderr.splitlines() if "warning" in line]) == 1, stderr
         assert "Traceback" not in stderr
         server.start()
-        for told in ("train_cnn_lstm, kept: delivered", ""):
+        for told in ("train_cnn_lstm, pending: logged", ""):
             done = sync(workspace, MLFLOW_TRACKING_URI=server.uri)
             assert done.stdout.strip() == told, done.stdout + done.stderr
         check_that_nothing_is_lost_or_twice(workspace, server.uri)
@@ -291,7 +291,7 @@ def test_a_server_that_dies_three_times_costs_no_epoch(
 def check_that_nothing_is_lost_or_twice(workspace: Path, uri: str) -> None:
     held = contents(uri)
     assert set(held) == {"models", "train_cnn_lstm", "train_cnn_lstm seed 0", "train_cnn_lstm seed 1"}
-    history = pd.read_csv(workspace / "metrics/cnn_lstm/history.csv")
+    history = pd.read_csv(workspace / "metrics/training/cnn_lstm/history.csv")
     assert len(history) == 20
     for seed, epochs in history.groupby("seed"):
         replicate = held[f"train_cnn_lstm seed {seed}"]
@@ -317,7 +317,7 @@ def test_whence_tells_stage_data_parameters_and_run_of_a_file_and_the_files_of_t
     assert re.search(r"environment .*Python 3\.\d+\.\d+, keras .*; requirements.lock", told)
     [run_id] = re.findall(r"MLflow run   (\w{32}) train_convlstm, FINISHED", told)
     told = lineage(reproduced, run_id).stdout
-    assert f"file         {file} {md5}, as here" in told
+    assert f"file         {file} {md5}, same here" in told
     assert f"data         data/train {lock['generate'].outs['data/train']}" in told
 
 
@@ -331,7 +331,7 @@ def test_whence_works_without_a_store_and_knows_the_commit_and_what_was_before(c
     assert run(copy_of_reproduced, "git", "commit", "--all", "--message", "another").returncode == 0
     told = lineage(copy_of_reproduced, old.removesuffix(".dir")).stdout
     assert f"commit       {recorded}" in told
-    assert "fill one from the files: make mlflow-sync" in told
+    assert "to fill one from the files: make mlflow-sync" in told
     assert f"DIFFERS from the recorded {'0' * 32}.dir" in lineage(copy_of_reproduced, "models/cnn_lstm").stdout
     assert f"commit       {recorded}" in lineage(copy_of_reproduced, "data/train/clips.npy").stdout
     assert not (copy_of_reproduced / "mlflow.db").exists()

@@ -33,6 +33,11 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
 
 
+def one_line(error: object) -> str:
+    """Return an error's message as one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Keep SIGINT and SIGTERM from the block until it ends; yield a function that tells whether one has come.

@@ -4,99 +4,106 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from motionbench.core.dvc_files import StageLock, is_wall_clock, read_lock
+from ruamel.yaml import YAML
+
+from motionbench.core.dvc_files import StageLock, is_wall_clock, parse_lock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5s, path_md5, read_json
 from motionbench.core.git import git
-from motionbench.core.paths import DVC_CACHE
-from motionbench.provenance.history import commit_of, find_made
+from motionbench.core.paths import DVC_CACHE, DVC_LOCK
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
 Lines = Iterator[tuple[str, str]]
-"""What is told: a label, and its text."""
+"""Labels, each with its text."""
 
 
 def lineage(what: str) -> Lines:
-    """Tell what made a file or a folder, which is given by its path or its md5, or what a run of this id made.
+    """Return what made a file or folder, given by its path or md5, or what the run with this id made.
 
     Raises:
         UserError: if nothing is known of `what`.
     """
     lock = read_lock()
-    path = _relative(what)
-    if entry := _maker(lock, path):
-        return _of_file(path, entry, commit_of(entry))
-    if what and Path(what).exists():
-        raise UserError(f"FILE: {what}: no output of a stage in dvc.lock; of other files, git knows: git log -- {what}")
+    path = Path(what)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    for entry in lock.values():
+        if any(path.is_relative_to(out) for out in entry.outs):
+            return _of_file(path, entry, commit_of(entry))
+    if what and path.exists():
+        raise UserError(f"FILE: {what}: not an output of a stage in dvc.lock; for other files: git log -- {what}")
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", what):
         outs = ", ".join(out for each in lock.values() for out in each.outs)
         raise UserError(f"FILE: {what or 'nothing'}: no output, md5 or run id; outputs of the stages: {outs}")
-    return _of_digest(what, lock)
-
-
-def _relative(what: str) -> str:
-    path = Path(what)
-    root = Path.cwd()
-    return (path.relative_to(root) if path.is_absolute() and path.is_relative_to(root) else path).as_posix()
-
-
-def _maker(lock: Mapping[str, StageLock], path: str) -> StageLock | None:
-    return next((entry for entry in lock.values() if _out_of(entry, path)), None)
-
-
-def _out_of(entry: StageLock, path: str) -> str | None:
-    """Return the output of a stage that `path` is or lies in."""
-    return next((out for out in entry.outs if path == out or path.startswith(f"{out}/")), None)
-
-
-def _of_digest(digest: str, lock: Mapping[str, StageLock]) -> Lines:
-    md5s = {digest, f"{digest}.dir"}
-    for entry in lock.values():
-        for out, md5 in entry.outs.items():
-            if md5 in md5s:
-                return _of_file(out, entry, commit_of(entry))
-    for entry in lock.values():
-        for out in entry.outs:
-            for file, md5 in file_md5s(Path(out)).items() if Path(out).exists() else ():
-                if md5 == digest:
-                    return _of_file(file, entry, commit_of(entry))
-    for md5 in sorted(md5s):
-        if found := find_made(md5):
-            out, commit, entry = found
-            return _of_file(out, entry, commit)
+    if found := _find_here(what, lock) or _find_in_git(what):
+        return _of_file(*found)
     from motionbench.tracking import store  # imported late: keeps error messages fast
 
-    if run := store.find_run(digest):
-        return _of_run(run)
-    if runs := store.find_runs_with(digest):
-        return _of_run(runs[-1])
+    for run in reversed(store.find_runs({}) or []):
+        if what == run.info.run_id or what in (md5 for key, md5 in run.data.tags.items() if "md5." in key):
+            return _of_run(run)
     raise UserError(
-        f"FILE: {digest}: no md5 of an output here or in any commit's dvc.lock, and no run of the store "
-        f"{store.store_name()}; if that store is gone, its run ids are too, but the path or the md5 of a file still "
-        "tells what made it, and make mlflow-sync makes new runs"
+        f"FILE: {what}: no md5 of an output here or in any commit's dvc.lock, and no run of the store "
+        f"{store.store_name()}; if that store was deleted, its run ids are gone: give a file's path or md5 instead, or "
+        "make new runs: make mlflow-sync"
     )
 
 
-def _of_file(path: str, entry: StageLock, commit: str | None) -> Lines:
-    out = _out_of(entry, path)
-    assert out
-    recorded = entry.outs[out]
-    yield path, _state(path, out, recorded)
+def commit_of(entry: StageLock) -> str | None:
+    """Return the commit that added what dvc.lock now records of a stage; None if it is not committed."""
+    added = None
+    for commit in git("log", "--format=%H", "--", str(DVC_LOCK)).split():
+        if _lock_of(commit).get(entry.stage) != entry:
+            break
+        added = commit
+    return added
+
+
+def _lock_of(commit: str) -> dict[str, StageLock]:
+    """Return the dvc.lock of a commit, by stage; empty if the commit has none."""
+    if not git("ls-tree", commit, str(DVC_LOCK)):
+        return {}
+    return parse_lock(YAML(typ="safe").load(git("show", f"{commit}:{DVC_LOCK}")), f"{DVC_LOCK} of {commit}")
+
+
+def _find_here(md5: str, lock: Mapping[str, StageLock]) -> tuple[Path, StageLock, str | None] | None:
+    """Return the output with this md5, or the file in an output, with its stage and commit."""
+    for entry in lock.values():
+        for out, recorded in entry.outs.items():
+            files = file_md5s(Path(out)) if Path(out).exists() else {}
+            for path, each in ((out, recorded), *files.items()):
+                if each in (md5, f"{md5}.dir"):
+                    return Path(path), entry, commit_of(entry)
+    return None
+
+
+def _find_in_git(md5: str) -> tuple[Path, StageLock, str] | None:
+    """Return an output with this md5, its stage, and the first commit that recorded it, on this branch if possible."""
+    for revisions in ("HEAD", "--all"):
+        for commit in git("log", revisions, "--reverse", "--format=%H", f"-S{md5}", "--", str(DVC_LOCK)).split():
+            for entry in _lock_of(commit).values():
+                for out, recorded in entry.outs.items():
+                    if recorded in (md5, f"{md5}.dir"):
+                        return Path(out), entry, commit
+    return None
+
+
+def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
+    out, recorded = next(item for item in entry.outs.items() if path.is_relative_to(item[0]))
+    yield str(path), _state(path, out, recorded)
     yield "made by", f"stage {entry.stage}: {entry.command}"
     if commit:
         yield "commit", git("log", "-1", "--format=%H, %as: %s", commit).strip()
     else:
         yield "commit", f"none yet: this dvc.lock is not committed; HEAD is {git('rev-parse', 'HEAD').strip()}"
-    for split, md5 in entry.data().items():
-        yield "from data", f"{split} {md5}"
-    others = [dep for dep in entry.deps if not dep.startswith(("data/", "src/", "pipeline/"))]
-    yield from (("from", f"{dep} {entry.deps[dep]}") for dep in others)
+    data = entry.data()
     code = [dep for dep in entry.deps if dep.startswith(("src/", "pipeline/"))]
+    yield from (("from data", f"{split} {md5}") for split, md5 in data.items())
+    yield from (("from", f"{dep} {md5}") for dep, md5 in entry.deps.items() if dep not in (*data, *code))
     yield "from code", f"{len(code)} files and folders, by md5 in dvc.lock"
     yield "parameters", ", ".join(f"{key}={value}" for key, value in entry.params.items())
     yield "environment", _environment(entry, commit)
@@ -104,57 +111,49 @@ def _of_file(path: str, entry: StageLock, commit: str | None) -> Lines:
 
     runs = store.find_runs({f"md5.{out}": recorded})
     if runs is None:
-        yield "MLflow", f"no store answers at {store.store_name()}; fill one from the files: make mlflow-sync"
+        yield "MLflow", f"no store answers at {store.store_name()}; to fill one from the files: make mlflow-sync"
     elif not runs:
-        yield "MLflow", f"no run of it in {store.store_name()}; make one from the files: make mlflow-sync"
+        yield "MLflow", f"no run of it in {store.store_name()}; to make one from the files: make mlflow-sync"
     for run in runs or []:
-        made_by = f"commit {run.data.tags.get('mlflow.source.git.commit', 'unknown')}"
-        changed = ", with changes" if run.data.tags.get("git.dirty") == "true" else ""
-        how = ", restored from files" if "restored" in run.data.tags else ""
-        yield "MLflow run", f"{run.info.run_id} {run.info.run_name}, {run.info.status}, {made_by}{changed}{how}"
+        restored = ", restored from files" if "restored" in run.data.tags else ""
+        yield "MLflow run", f"{_described(run)}, commit {_commit_of_run(run)}{restored}"
 
 
-def _state(path: str, out: str, recorded: str) -> str:
-    """Tell whether what lies at `path` is what dvc.lock has."""
-    if not Path(path).exists():
-        return f"not here; {out} is {recorded} in the record; bring it: dvc pull"
-    ours = path_md5(Path(path))
+def _state(path: Path, out: str, recorded: str) -> str:
+    """Describe the file or folder at `path` in comparison with dvc.lock."""
+    if not path.exists():
+        return f"not here; dvc.lock records {out} as {recorded}; get it: dvc pull"
+    ours = path_md5(path)
     if path_md5(Path(out)) == recorded:
-        return f"{ours}, as recorded" if path == out else f"{ours}, in {out} {recorded}, as recorded"
-    if path == out:
-        return f"{ours}, DIFFERS from the recorded {recorded}, which the rest is about"
+        return f"{ours}, as recorded" if path == Path(out) else f"{ours}, in {out} {recorded}, as recorded"
     listing = DVC_CACHE / recorded[:2] / recorded[2:]
-    if listing.exists():
-        for file in read_json(listing):
-            if f"{out}/{file['relpath']}" == path:
-                same = (
-                    "is as recorded, other files of its folder differ"
-                    if file["md5"] == ours
-                    else (f"DIFFERS from the recorded {file['md5']}, which the rest is about")
-                )
-                return f"{ours}, {same}"
-    return f"{ours}, in {out}, which DIFFERS from the recorded {recorded}, which the rest is about"
+    files = read_json(listing) if recorded.endswith(".dir") and listing.exists() else []
+    expected = {Path(out): recorded, **{Path(out, file["relpath"]): file["md5"] for file in files}}
+    if path not in expected:
+        return f"{ours}, in {out}, which DIFFERS from the recorded {recorded}; the lines below are about that"
+    if expected[path] == ours:
+        return f"{ours}, as recorded; other files in {out} differ"
+    return f"{ours}, DIFFERS from the recorded {expected[path]}; the lines below are about that"
 
 
 def _environment(entry: StageLock, commit: str | None) -> str:
     at = f"requirements.lock of {commit[:10]}" if commit else "requirements.lock"
-    for out, md5 in entry.outs.items():
-        if is_wall_clock(out) and out.endswith(".json"):
-            here = Path(out).exists() and path_md5(Path(out)) == md5
-            try:
-                content = read_json(Path(out)) if here else json.loads(git("show", f"{commit}:{out}"))
-                return f"{', '.join(content['environment'])}; {at}"
-            except (UserError, ValueError, KeyError):
-                return f"{out} is not here as it was; {at}"
-    return at
+    timing = next((out for out in entry.outs if is_wall_clock(out) and out.endswith(".json")), None)
+    if timing is None:
+        return at
+    try:
+        here = Path(timing).exists() and path_md5(Path(timing)) == entry.outs[timing]
+        content = read_json(Path(timing)) if here else json.loads(git("show", f"{commit}:{timing}"))
+        return f"{', '.join(content['environment'])}; {at}"
+    except (UserError, ValueError, KeyError):
+        return f"{timing} is not here as recorded; {at}"
 
 
 def _of_run(run: "Run") -> Lines:
-    tags: dict[str, Any] = run.data.tags
-    yield "run", f"{run.info.run_id} {run.info.run_name}, {run.info.status}"
+    tags = run.data.tags
+    yield "run", _described(run)
     yield "made by", f"stage {tags.get('dvc.stage', 'unknown')}"
-    changed = ", with changes that were not committed" if tags.get("git.dirty") == "true" else ""
-    yield "commit", f"{tags.get('mlflow.source.git.commit', 'unknown')}{changed}"
+    yield "commit", _commit_of_run(run)
     if tags.get("dvc.experiment"):
         yield "experiment", tags["dvc.experiment"]
     for each in run.inputs.dataset_inputs if run.inputs else []:
@@ -165,5 +164,14 @@ def _of_run(run: "Run") -> Lines:
     for key, md5 in tags.items():
         if key.startswith("md5."):
             path = Path(key.removeprefix("md5."))
-            state = "not here" if not path.exists() else "as here" if path_md5(path) == md5 else "another here"
+            state = "not here" if not path.exists() else "same here" if path_md5(path) == md5 else "different here"
             yield "file", f"{path} {md5}, {state}"
+
+
+def _described(run: "Run") -> str:
+    return f"{run.info.run_id} {run.info.run_name}, {run.info.status}"
+
+
+def _commit_of_run(run: "Run") -> str:
+    changed = ", with uncommitted changes" if run.data.tags.get("git.dirty") == "true" else ""
+    return f"{run.data.tags.get('mlflow.source.git.commit', 'unknown')}{changed}"

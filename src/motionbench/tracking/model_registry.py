@@ -14,18 +14,18 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
 from motionbench.tracking.record import REGISTERED, ModelRecord
-from motionbench.tracking.store import open_store, reason, store_name
+from motionbench.tracking.store import open_store, store_name
 
 CHAMPION = "champion"
 LOADER = "motionbench.tracking.serving"
-"""The module by which MLflow loads a logged model."""
+"""The module with which MLflow loads a logged model."""
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
 
 
 def promote(run_id: str, model: ModelRecord, folder: Path) -> None:
-    """Give the alias of the champion to the registered model with this content."""
+    """Log and register a model, unless this is done, and give its version the alias `champion`."""
     client = mlflow.MlflowClient()
     log_model(run_id, model, folder)
     versions = client.search_model_versions(f"name = '{model.name}'")
@@ -34,11 +34,13 @@ def promote(run_id: str, model: ModelRecord, folder: Path) -> None:
 
 
 def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
-    """Return the champion's name, its classes' names, and the function from clips to class probabilities.
+    """Return the champion's name, its class names, and the function from clips to class probabilities.
+
+    The clips have the shape (clips, frames, height, width, channels), the probabilities (clips, classes).
 
     Raises:
-        UserError: if there is no champion, or the store is away; the function raises it for clips of a shape other
-            than those that the champion was trained on.
+        UserError: if there is no champion, or the store is unavailable; the function raises it for clips of another
+            shape than the champion was trained on.
     """
     try:
         open_store()
@@ -46,8 +48,8 @@ def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArr
         model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
-            f"no champion in MLflow's store {store_name()} ({reason(error)}); a model becomes one by passing the gate "
-            "in params.yaml: make repro; one that has is brought back by: make mlflow-sync"
+            f"no champion in MLflow's store {store_name()} ({one_line(error)}); a model becomes one when it passes "
+            "the gate in params.yaml: make repro; to log an earlier champion again: make mlflow-sync"
         ) from error
     expected = tuple(model.metadata.signature.inputs.inputs[0].shape[1:])
 
@@ -62,13 +64,13 @@ def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArr
 def log_model(run_id: str, model: ModelRecord, folder: Path) -> None:
     """Log a model, unless its run has it, so that `mlflow.pyfunc.load_model` opens it anywhere; register the best.
 
-    This package's code goes with it. Signature and requirements are given, so MLflow neither runs the model nor
-    guesses: logging takes a fraction of a second instead of half a minute.
+    This package's code is logged with it. Signature and requirements are given, so that MLflow need not run the model
+    to infer them: logging takes a fraction of a second instead of half a minute.
     """
     client = mlflow.MlflowClient()
     outputs = client.get_run(run_id).outputs
     logged = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
-    # One that was interrupted stays PENDING.
+    # A model whose logging was interrupted stays PENDING.
     ready = [each.model_id for each in logged if each.status == LoggedModelStatus.READY]
     model_id = ready[0] if ready else _log_archive(run_id, model, folder / model.path)
     versions = client.search_model_versions(f"name = '{model.name}'")

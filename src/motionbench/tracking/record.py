@@ -1,7 +1,11 @@
-"""What MLflow is to hold of a stage's run, as a function of the stage's files; and what it could not be told yet."""
+"""Records: all that MLflow's store should have of a stage's run, built from the stage's files.
+
+Records that the store missed are spooled: kept with their files until it is available.
+"""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +14,21 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from motionbench.core.dvc_files import is_wall_clock, read_stages
+from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_stages
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5s, path_md5, read_json
-from motionbench.core.paths import COMPARISON_TIMING, DATA, TRAINING_TIMING, replicate_path, training_paths
+from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
+from motionbench.core.paths import (
+    COMPARISON_TIMING,
+    DATA,
+    MLFLOW_ARTIFACTS,
+    TRAINING_TIMING,
+    replicate_path,
+    repository_root,
+    training_paths,
+)
 
 REGISTERED = "motionbench"
-"""The name under which MLflow's registry has the champions."""
+"""Name of the registered model whose versions are the champions."""
 
 
 class Part(BaseModel):
@@ -34,7 +46,7 @@ class DatasetRecord(Part):
 
 
 class ModelRecord(Part):
-    """A model's file, and what it takes and gives."""
+    """A model's file, and the shapes and classes that its signature is made of."""
 
     name: str
     path: Path
@@ -43,62 +55,71 @@ class ModelRecord(Part):
     """Frames, height, width, channels."""
     class_names: tuple[str, ...]
     best: bool
-    """Whether it is the replicate to register."""
+    """Whether to register it: the best replicate."""
 
 
 class ReplicateRecord(Part):
-    """A training of a model from one seed: a run below its stage's."""
+    """The training of a model from one seed: a child run of the stage's run."""
 
     model_name: str
     seed: int
     params: dict[str, str]
     metrics: dict[str, float] = {}
     curves: list[dict[str, float]] = []
-    """An item an epoch: its number, `epoch`, and its measures."""
+    """One item per epoch: its number, `epoch`, and its metrics."""
     logged_at: dict[int, int] = {}
-    """Of epochs that were offered to MLflow while they went by, the time in milliseconds."""
+    """By epoch: when it was logged during training, in milliseconds since 1970."""
     model: ModelRecord | None = None
 
     @property
     def name(self) -> str:
-        """Tell it from the stage's other replicates."""
-        return f"train_{self.model_name} seed {self.seed}"
+        """The run's name."""
+        return replicate_name(self.model_name, self.seed)
 
 
 class Record(Part):
-    """Everything that MLflow is to hold of a stage's run."""
+    """All that MLflow's store should have of a stage's run and its child runs."""
 
     stage: str
     params: dict[str, str]
     tags: dict[str, str] = {}
     id: str = ""
-    """Of the run of the stage, if that was seen; a record made from files that came from elsewhere has none."""
+    """Set by the process that ran the stage; empty in a record that was restored from files."""
     started: int = 0
     """Milliseconds since 1970."""
     content: str = ""
-    """md5 over stage, parameters and outputs without timings: what makes two records the same."""
+    """md5 of stage, parameters and outputs without timings: equal for two runs with the same result."""
     metrics: dict[str, float] = {}
     datasets: list[DatasetRecord] = []
     artifacts: list[Path] = []
     replicates: list[ReplicateRecord] = []
     champion: ModelRecord | None = None
     folder: Path = Field(default=Path(), exclude=True)
-    """To which `artifacts` and the models' paths are relative."""
+    """`artifacts` and the models' paths are relative to it."""
+
+    def identity(self) -> dict[str, str]:
+        """Return the tags by which the store finds the run again."""
+        return {key: value for key, value in (("record.id", self.id), ("record.content", self.content)) if value}
+
+
+def replicate_name(model_name: str, seed: int) -> str:
+    """Return the name of a replicate's run."""
+    return f"train_{model_name} seed {seed}"
 
 
 def as_text(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters as MLflow is to hold them, whether they come from params.yaml or from dvc.lock."""
+    """Return parameters as MLflow stores them, the same from params.yaml and from dvc.lock."""
     return {key: str(tuple(value) if isinstance(value, list) else value) for key, value in params.items()}
 
 
 def build_record(stage: str, params: Mapping[str, Any]) -> Record:
-    """Return the record of a stage whose outputs lie here and were made with `params`.
+    """Return the record of a stage whose outputs are here and were made with `params`.
 
     Raises:
         UserError: if a file is missing or damaged.
     """
     declared = read_stages()[stage]
-    deps, outs = declared.deps, declared.outs
+    deps, outs, trained = declared.deps, declared.outs, declared.model_names()
     flat = as_text(params)
     try:
         md5s = {out: path_md5(Path(out)) for out in outs}
@@ -112,17 +133,14 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             )
             for split in splits
         ]
+        model = {"clip_shape": datasets[0].shape[1:], "class_names": read_json(splits[0] / "class_names.json")}
         summaries = [
             Path(out) if out.endswith(".json") else Path(out, "summary.json")
             for out in outs
             if out.startswith("metrics/")
         ]
-        model = {
-            "clip_shape": datasets[0].shape[1:],
-            "class_names": read_json(splits[0] / "class_names.json"),
-        }
-        trained = declared.model_names()
-        replicates = [replicate for name in trained for replicate in _replicates(name, flat, files, model)]
+        timings = [file for file in summaries if is_wall_clock(str(file))]
+        environment = {"environment": ", ".join(read_json(timings[0])["environment"])} if timings else {}
         return Record(
             stage=stage,
             params=flat,
@@ -130,44 +148,57 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             tags={
                 **{f"data.md5.{dataset.name}": dataset.md5 for dataset in datasets},
                 **{f"md5.{path}": md5 for path, md5 in {**md5s, **files}.items()},
-                **_environment(outs),
+                **environment,
             },
             metrics={
-                key: value
+                f"{_model_of(file)}.{key}" if len(trained) > 1 else key: value
                 for file in summaries
-                for key, value in _numbers(read_json(file), f"{_model_of(file)}." if len(trained) > 1 else "")
+                for key, value in flatten(read_json(file)).items()
+                if isinstance(value, int | float) and not key.startswith("section.")  # which repeats the parameters
             },
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/"))],
-            replicates=replicates,
+            replicates=[each for name in trained for each in _replicates(name, flat, files, model)],
             champion=_champion(outs, model),
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{stage}: an output is not readable ({error}); make them again: dvc repro --force {stage}"
+            f"{stage}: an output is not readable ({error}); run the stage again: dvc repro --force {stage}"
         ) from error
 
 
+def restored_record(entry: StageLock, commit: str | None) -> Record:
+    """Return the record of the run whose outputs are here, as dvc.lock and the commit that added it describe it.
+
+    Raises:
+        UserError: if an output, or a split that the stage read, is missing or not the one in dvc.lock.
+    """
+    for path, md5 in {**entry.outs, **entry.data()}.items():
+        if not Path(path).exists():
+            raise UserError(f"{path} is missing; get it: dvc pull, or dvc repro")
+        if path_md5(Path(path)) != md5:
+            raise UserError(f"{path} differs from dvc.lock; make them agree: dvc repro, or dvc checkout")
+    record = build_record(entry.stage, entry.params)
+    tags = {"mlflow.source.git.commit": commit or "unknown", "dvc.stage": entry.stage, "restored": "from files"}
+    return record.model_copy(update={"tags": {**record.tags, **tags}})
+
+
 def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) -> str:
-    """Return the md5 over a stage, its parameters and its outputs, timings left out."""
-    # A whole number may have become a float on its way through params.yaml.
+    """Return the md5 of a stage, its parameters and its outputs without timings."""
+    # Writing params.yaml may turn a whole number into a float.
     numbers = {key: float(value) if type(value) is int else value for key, value in params.items()}
     content = [stage, numbers, {out: md5 for out, md5 in md5s.items() if not is_wall_clock(out)}]
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
 def _replicates(
-    name: str,
-    params: dict[str, str],
-    md5s: Mapping[str, str],
-    model: Mapping[str, Any],
+    name: str, params: dict[str, str], md5s: Mapping[str, str], model: Mapping[str, Any]
 ) -> Iterator[ReplicateRecord]:
     models, metrics, timing = training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
     kept = pd.read_csv(metrics / "replicates.csv")
-    seconds = read_json(timing)["replicate_seconds"]
     best = kept["validation_loss"].idxmin()
-    for index, row in kept.iterrows():
+    for (index, row), seconds in zip(kept.iterrows(), read_json(timing)["replicate_seconds"], strict=True):
         seed = int(row["seed"])
         path = replicate_path(models, seed)
         yield ReplicateRecord(
@@ -176,7 +207,7 @@ def _replicates(
             params={**params, "seed": str(seed)},
             metrics={
                 **{f"best_{key}": value for key, value in row.items() if key != "seed"},
-                "training_seconds": seconds[kept.index.get_loc(index)],
+                "training_seconds": seconds,
             },
             curves=history[history["seed"] == seed].drop(columns="seed").to_dict("records"),
             model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
@@ -192,20 +223,30 @@ def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
     chosen = read_json(COMPARISON_TIMING)["champion"] if str(COMPARISON_TIMING) in outs else None
     if chosen is None:
         return None
-    path = Path(chosen)
-    return ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, **model)
+    return ModelRecord(name=REGISTERED, path=Path(chosen), md5=path_md5(Path(chosen)), best=True, **model)
 
 
-def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in content.items():
-        if key == "section":
-            continue  # The run has its parameters already.
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{key}", value
+def spool(record: Record) -> None:
+    """Keep a record with its files until the store is available."""
+    with atomic_outputs(_spool_folder() / f"{record.stage}-{record.id}") as (folder,):
+        models = [*(each.model for each in record.replicates), record.champion]
+        for path in (*record.artifacts, *(model.path for model in models if model)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            copy = shutil.copytree if (record.folder / path).is_dir() else shutil.copyfile
+            copy(record.folder / path, folder / path)
+        (folder / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
 
 
-def _environment(outs: list[str]) -> dict[str, str]:
-    timed = [read_json(Path(out)) for out in outs if out.endswith(".json") and is_wall_clock(out)]
-    return {"environment": ", ".join(timed[0]["environment"])} if timed else {}
+def pending() -> Iterator[Record]:
+    """Yield the spooled records, oldest first; each is removed when the next is asked for."""
+    records = [
+        Record.model_validate_json(file.read_text(encoding="utf-8")).model_copy(update={"folder": file.parent})
+        for file in _spool_folder().glob("[!.]*/record.json")
+    ]
+    for record in sorted(records, key=lambda record: record.started):
+        yield record
+        shutil.rmtree(record.folder)
+
+
+def _spool_folder() -> Path:
+    return repository_root() / MLFLOW_ARTIFACTS / "pending"

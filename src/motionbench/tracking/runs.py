@@ -1,145 +1,121 @@
-"""The run of a stage in MLflow, and of each replicate below it: a view of the stage's files, never their source.
+"""The run of a stage in MLflow, with a child run per replicate. Runs are a view of the stage's files, never the source.
 
-The store may be unavailable, hang or die: that costs a stage seconds, once. What the store missed is logged at the end
-of the stage or, if it is still unavailable, spooled for `make mlflow-sync`.
+The store may be unavailable, hang or crash: that costs a stage a few seconds, once. What the store missed is logged at
+the end of the stage or, if it is still unavailable, spooled for `make mlflow-sync`.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts
+from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.paths import DATA, MLFLOW_ARTIFACTS, repository_root
+from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
-from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text
-from motionbench.tracking.spool import spool
-from motionbench.tracking.store import (
-    best_effort,
-    current_milliseconds,
-    curve_points,
-    end_abandoned_runs,
-    is_on_a_server,
-    log_batches,
-    open_store,
-    reason,
-    search_runs,
-    source_tags,
-    store_name,
-    store_uri,
-)
+from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, replicate_name, spool
 
 COMPLETE = "record.complete"  # tag of a stage's run that has everything
 
 
-class _Runs(NamedTuple):
-    """Ids of a stage's run and, by the replicate's name, of those below it."""
-
-    parent: str
-    replicates: dict[str, str]
-
-
 class StageRun:
-    """A stage's run as the stage sees it: no method waits long for the store, none raises because it is unavailable."""
+    """A stage's run as the stage sees it: no method waits long for the store or raises because it is unavailable."""
 
     def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]]) -> None:
         flat = as_text(params)
         self._record = Record(
             stage=stage,
             id=uuid4().hex,
-            started=current_milliseconds(),
+            started=store.current_milliseconds(),
             params=flat,
-            tags=source_tags(stage),
+            tags=store.source_tags(stage),
             replicates=[
                 ReplicateRecord(model_name=model_name, seed=seed, params={**flat, "seed": str(seed)})
                 for model_name, seed in replicates
             ],
         )
         self._logged_at: dict[str, dict[int, int]] = {each.name: {} for each in self._record.replicates}
-        self._runs: _Runs | None = None
+        self._ids: dict[str, str] = {}
 
     def start(self) -> None:
-        """Start the run and those below it in the store, or find them there."""
-        experiment_id = open_store()
-        end_abandoned_runs(experiment_id)
-        runs = _open_runs(experiment_id, self._record)
-        log_batches(runs.parent, params=self._record.params)
+        """Start the run and its child runs in the store."""
+        experiment_id = store.open_store()
+        store.end_abandoned_runs(experiment_id)
+        ids = _open_runs(experiment_id, self._record)
+        store.log_batches(ids[self._record.stage], params=self._record.params)
         for each in self._record.replicates:
-            log_batches(runs.replicates[each.name], params=each.params)
-        self._runs = runs
+            store.log_batches(ids[each.name], params=each.params)
+        self._ids = ids
 
     def log_epoch(self, model_name: str, epoch: Mapping[str, Any]) -> None:
-        """Log the measures of an epoch of a replicate as a step of its curves."""
-        name, now = ReplicateRecord(model_name=model_name, seed=epoch["seed"], params={}).name, current_milliseconds()
+        """Log the metrics of an epoch of a replicate as a step of its curves."""
+        name, now = replicate_name(model_name, epoch["seed"]), store.current_milliseconds()
         self._logged_at[name][int(epoch["epoch"])] = now
-        best_effort(partial(self._log_epoch, name, curve_points(epoch, now)))
-
-    def _log_epoch(self, name: str, metrics: Sequence[Metric]) -> None:
-        assert self._runs  # else the store was unavailable at the start
-        log_batches(self._runs.replicates[name], metrics=metrics)
+        if self._ids:
+            points = store.curve_points(epoch, now)
+            store.best_effort(partial(store.log_batches, self._ids[name], metrics=points))
 
     def complete(self, record: Record) -> None:
-        """Log what `record`, made from the stage's files, has and the run has not; keep the record if that fails."""
-        replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
+        """Log what `record`, made from the stage's files, has and the run lacks; spool the record if that fails."""
         ours = self._record
+        replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
+        tags = {**record.tags, **ours.tags}
         whole = record.model_copy(
-            update={
-                "id": ours.id,
-                "started": ours.started,
-                "tags": {**record.tags, **ours.tags},
-                "replicates": replicates,
-            }
+            update={"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         )
-        if best_effort(partial(_write_record, whole), at_end=True) is None:
+        if store.best_effort(partial(_write_record, whole), at_end=True) is None:
             spool(whole)
 
     def origin(self) -> dict[str, str]:
-        """Return the run's id, its url in MLflow's pages, by default those of `make ui`, and its commit."""
-        uri = store_uri()
-        pages = uri if uri.startswith("http") else "http://127.0.0.1:5000"
-        run_id = self._runs.parent if self._runs else self._record.id
+        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit."""
+        uri = store.store_uri()
+        ui = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+        run_id = self._ids.get(self._record.stage, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
-        return {"run_id": run_id, "url": f"{pages}/#/runs/{run_id}", "commit": commit}
+        return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}
 
     def end(self, status: str) -> None:
-        """End the run and those below it, unless they are complete: an interrupt may come as late as that."""
-        if self._runs:
-            best_effort(partial(_end_incomplete, self._runs, status), at_end=True)
+        """End the run and its child runs, unless they are complete already: an interrupt may come that late."""
+        if self._ids:
+            store.best_effort(partial(self._end, status), at_end=True)
+
+    def _end(self, status: str) -> None:
+        client = mlflow.MlflowClient()
+        if COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
+            for run_id in reversed(self._ids.values()):
+                client.set_terminated(run_id, status)
 
 
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]] = ()) -> Iterator[StageRun]:
-    """Run the block as a run of `stage`, with a run below it for each replicate; its last call is to be `complete`.
+    """Run the block as a run of `stage`, with a child run per replicate; the block's last call must be `complete`.
 
     The runs end as FAILED if the block raises, or as KILLED if it is interrupted.
 
     Raises:
-        UserError: if the store can never be opened.
+        UserError: if a store that is not on a server cannot be opened.
     """
-    if not is_on_a_server():
-        open_store()
+    if not store.is_on_a_server():
+        store.open_store()
     run = StageRun(stage, params, replicates)
     try:
-        best_effort(run.start)
+        store.best_effort(run.start)
         yield run
-    except KeyboardInterrupt:
-        run.end(RunStatus.to_string(RunStatus.KILLED))
-        raise
-    except BaseException:
-        run.end(RunStatus.to_string(RunStatus.FAILED))
+    except BaseException as error:
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
 
 
 def log_run(record: Record) -> bool:
-    """Make the store hold all of `record` once; return whether something was missing.
+    """Log what the store lacks of `record`; return whether something was missing.
 
     Raises:
         UserError: if the store is unavailable.
@@ -149,98 +125,79 @@ def log_run(record: Record) -> bool:
             return _write_record(record)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(
-            f"MLflow's store {store_name()} does not answer: {reason(error)}; start it and run the "
+            f"MLflow's store {store.store_name()} does not answer: {one_line(error)}; start it and run the "
             "command again: nothing is lost and nothing is logged twice"
         ) from error
 
 
 def _write_record(record: Record) -> bool:
-    experiment_id = open_store()
+    experiment_id = store.open_store()
     with FileLock(repository_root() / MLFLOW_ARTIFACTS / ".log_run.lock"):
-        found = _find_runs(experiment_id, record)
-        if any(COMPLETE in run.data.tags for run in found):
+        if any(COMPLETE in run.data.tags for run in _find_runs(experiment_id, record)):
             return False
-        runs = _open_runs(experiment_id, record)
+        ids = _open_runs(experiment_id, record)
+        parent = ids[record.stage]
         client = mlflow.MlflowClient()
-        content = {"record.content": record.content} if record.content else {}
-        _fill(runs.parent, record, {**record.tags, **content})
-        inputs = [_input(dataset) for dataset in record.datasets]
-        client.log_inputs(runs.parent, datasets=inputs)
+        _log_missing(parent, record, {**record.tags, **record.identity()})
+        client.log_inputs(parent, datasets=[_input(dataset) for dataset in record.datasets])
         for path in record.artifacts:
             if (local := record.folder / path).is_dir():
-                client.log_artifacts(runs.parent, str(local), path.as_posix())
+                client.log_artifacts(parent, str(local), path.as_posix())
             else:
-                client.log_artifact(runs.parent, str(local), path.parent.as_posix())
+                client.log_artifact(parent, str(local), path.parent.as_posix())
         for each in record.replicates:
-            run_id = runs.replicates[each.name]
             model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
-            _fill(run_id, each, {**_shared_tags(record), **model})
+            _log_missing(ids[each.name], each, {**_shared_tags(record), **model})
             if each.model:
-                log_model(run_id, each.model, record.folder)
-            client.set_terminated(run_id)
+                log_model(ids[each.name], each.model, record.folder)
+            client.set_terminated(ids[each.name])
         if record.champion:
-            promote(runs.parent, record.champion, record.folder)
-        client.set_terminated(runs.parent)
-        client.set_tag(runs.parent, COMPLETE, "true")
+            promote(parent, record.champion, record.folder)
+        client.set_terminated(parent)
+        client.set_tag(parent, COMPLETE, "true")
     return True
 
 
 def _find_runs(experiment_id: str, record: Record) -> list[Run]:
-    """Return the run that `record` was begun as, or those with the same content."""
-    begun = search_runs(experiment_id, {"record.id": record.id}) if record.id else []
-    return begun or (search_runs(experiment_id, {"record.content": record.content}) if record.content else [])
+    """Return the run that was started for `record`, or else those with the same content."""
+    found = (store.search_runs(experiment_id, {key: value}) for key, value in record.identity().items())
+    return next(filter(None, found), [])
 
 
-def _open_runs(experiment_id: str, record: Record) -> _Runs:
-    """Find the runs of a record, or start those that are not there."""
-    client = mlflow.MlflowClient()
-    own = {"record.id": record.id} if record.id else {}
-    own |= {"record.content": record.content} if record.content else {}
-    if found := _find_runs(experiment_id, record):
-        parent = found[0].info.run_id
-    else:
-        parent = client.create_run(
-            experiment_id, record.started or None, {**record.tags, **own}, record.stage
-        ).info.run_id
-    below = {run.info.run_name: run.info.run_id for run in search_runs(experiment_id, {"mlflow.parentRunId": parent})}
+def _open_runs(experiment_id: str, record: Record) -> dict[str, str]:
+    """Return the ids of a record's runs by name, the stage's run first; start those that the store lacks."""
+    start = partial(mlflow.MlflowClient().create_run, experiment_id, record.started or None)
+    found = _find_runs(experiment_id, record)
+    run = found[0] if found else start({**record.tags, **record.identity()}, record.stage)
+    below = {"mlflow.parentRunId": run.info.run_id}
+    children = store.search_runs(experiment_id, below)
+    ids = {record.stage: run.info.run_id, **{child.info.run_name: child.info.run_id for child in children}}
     for each in record.replicates:
-        if each.name not in below:
-            tags = {**_shared_tags(record), "mlflow.parentRunId": parent}
-            below[each.name] = client.create_run(experiment_id, record.started or None, tags, each.name).info.run_id
-    return _Runs(parent, below)
-
-
-def _end_incomplete(runs: _Runs, status: str) -> None:
-    client = mlflow.MlflowClient()
-    if COMPLETE in client.get_run(runs.parent).data.tags:
-        return
-    for run_id in (*runs.replicates.values(), runs.parent):
-        client.set_terminated(run_id, status)
+        if each.name not in ids:
+            ids[each.name] = start({**_shared_tags(record), **below}, each.name).info.run_id
+    return ids
 
 
 def _shared_tags(record: Record) -> dict[str, str]:
     return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
 
 
-def _fill(run_id: str, part: Record | ReplicateRecord, tags: Mapping[str, str]) -> None:
-    """Log what a run has not yet of parameters, metrics and curves."""
+def _log_missing(run_id: str, part: Record | ReplicateRecord, tags: Mapping[str, str]) -> None:
+    """Log the tags, and the parameters, metrics and points of curves that a run lacks."""
     client = mlflow.MlflowClient()
-    there = client.get_run(run_id).data
-    now = current_milliseconds()
-    metrics = [Metric(key, value, now, 0) for key, value in part.metrics.items() if key not in there.metrics]
+    logged, now = client.get_run(run_id).data, store.current_milliseconds()
+    metrics = [Metric(key, value, now, 0) for key, value in part.metrics.items() if key not in logged.metrics]
     if isinstance(part, ReplicateRecord):
         points = [
             point
             for epoch in part.curves
-            for point in curve_points(epoch, part.logged_at.get(int(epoch["epoch"]), now))
+            for point in store.curve_points(epoch, part.logged_at.get(int(epoch["epoch"]), now))
         ]
-        steps = {
-            key: {point.step for point in client.get_metric_history(run_id, key)}
-            for key in {point.key for point in points}
-        }
+        keys = {point.key for point in points}
+        steps = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in keys}
         metrics += [point for point in points if point.step not in steps[point.key]]
-    params = {key: value for key, value in part.params.items() if key not in there.params}
-    log_batches(run_id, params=params, metrics=metrics, tags=tags)
+    params = {key: value for key, value in part.params.items() if key not in logged.params}
+    store.log_batches(run_id, params=params, metrics=metrics, tags=tags)
 
 
 def _input(dataset: DatasetRecord) -> DatasetInput:

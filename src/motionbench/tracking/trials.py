@@ -8,20 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Metric, RunStatus
+from mlflow.entities import Metric
 
 from motionbench.core.errors import deferred_interrupts
 from motionbench.core.paths import MLFLOW_ARTIFACTS, repository_root
-from motionbench.tracking.store import (
-    best_effort,
-    current_milliseconds,
-    end_abandoned_runs,
-    is_on_a_server,
-    log_batches,
-    open_store,
-    search_runs,
-    source_tags,
-)
+from motionbench.tracking import store
 
 TrialEnd = Literal["completed", "pruned", "failed", "retried"]
 
@@ -41,95 +32,87 @@ class TrialRecord(NamedTuple):
     ended: int
 
 
-def log_trials(parent: str, study: str, trials: Sequence[TrialRecord], *, at_end: bool = False) -> bool:
-    """Log each trial as a run below that of its study, unless it is there; return whether the store holds them all."""
-    return bool(parent) and best_effort(partial(_log_trials, parent, study, trials), at_end=at_end) is not None
+def log_trials(parent: str, study: str, trials: Sequence[TrialRecord], *, at_end: bool = False) -> None:
+    """Log each trial that the store lacks as a child run of its study's run; skip this if the store is unavailable."""
+    if parent:
+        store.best_effort(partial(_log_trials, parent, study, trials), at_end=at_end)
 
 
-def _log_trials(parent: str, study: str, trials: Sequence[TrialRecord]) -> bool:
+def _log_trials(parent: str, study: str, trials: Sequence[TrialRecord]) -> None:
     client = mlflow.MlflowClient()
     above = client.get_run(parent)
-    there = {
-        run.data.tags["tuning.number"]: run
-        for run in search_runs(above.info.experiment_id, {"mlflow.parentRunId": parent, "tuning.role": "trial"})
-    }
+    experiment_id, role = above.info.experiment_id, {"tuning.role": "trial", "mlflow.parentRunId": parent}
+    logged = {run.data.tags["tuning.number"]: run for run in store.search_runs(experiment_id, role)}
     for trial in trials:
-        run = there.get(str(trial.number))
-        if run and "tuning.state" in run.data.tags:
+        name = {"tuning.number": str(trial.number), "mlflow.runName": f"{study} trial {trial.number}"}
+        run = logged.get(str(trial.number)) or client.create_run(
+            experiment_id, trial.started, {**above.data.tags, **role, **name}
+        )
+        if "tuning.state" in run.data.tags:
             continue
-        tags = {
-            **above.data.tags,
-            "tuning.role": "trial",
-            "tuning.number": str(trial.number),
-            "mlflow.runName": f"{study} trial {trial.number}",
-            "mlflow.parentRunId": parent,
-        }
-        created = run or client.create_run(above.info.experiment_id, trial.started, tags)
-        losses = [
-            Metric("validation_loss", loss, trial.ended, epoch) for epoch, loss in trial.validation_losses.items()
-        ]
-        log_batches(
-            created.info.run_id,
+        points = [(key, value, 0) for key, value in trial.measures.items()]
+        points += [("validation_loss", loss, epoch) for epoch, loss in trial.validation_losses.items()]
+        store.log_batches(
+            run.info.run_id,
             params={key: str(value) for key, value in trial.params.items()},
-            metrics=[*(Metric(key, value, trial.ended, 0) for key, value in trial.measures.items()), *losses],
+            metrics=[Metric(key, value, trial.ended, step) for key, value, step in points],
             tags={"tuning.failure": trial.failure} if trial.failure else {},
         )
         status = {"failed": "FAILED", "retried": "KILLED"}.get(trial.state, "FINISHED")
-        client.set_terminated(created.info.run_id, status, trial.ended)
-        client.set_tag(created.info.run_id, "tuning.state", trial.state)  # last: the run has all that it is to have
-    return True
+        client.set_terminated(run.info.run_id, status, trial.ended)
+        client.set_tag(run.info.run_id, "tuning.state", trial.state)  # last: it marks the run as complete
 
 
 @contextmanager
 def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[str]:
-    """Run the block as the run of a study, one and the same whenever the study goes on, and yield its id.
+    """Run the block as the run of a study, the same run each time the study continues, and yield the run's id.
 
-    The id is "" if the store is unavailable. The run ends as FINISHED, as FAILED if the block
-    raises, or as KILLED if it is interrupted.
+    The id is "" if the store is unavailable. The run ends as FINISHED, as FAILED if the block raises, or as KILLED if
+    it is interrupted.
 
     Raises:
-        UserError: if the store can never be opened.
+        UserError: if a store that is not on a server cannot be opened.
     """
-    if not is_on_a_server():
-        open_store()
-    run_id, status = "", RunStatus.FAILED
+    if not store.is_on_a_server():
+        store.open_store()
+    run_id, status = "", "FAILED"
     try:
-        with deferred_interrupts():  # until its id is known
-            run_id = best_effort(partial(_open_study_run, study, study_id, params)) or ""
+        with deferred_interrupts():  # until the run's id is known
+            run_id = store.best_effort(partial(_open_study_run, study, study_id, params)) or ""
         yield run_id
-        status = RunStatus.FINISHED
+        status = "FINISHED"
     except KeyboardInterrupt:
-        status = RunStatus.KILLED
+        status = "KILLED"
         raise
     finally:
         if run_id:
-            end = partial(mlflow.MlflowClient().set_terminated, run_id, RunStatus.to_string(status))
-            best_effort(end, at_end=True)
+            store.best_effort(partial(mlflow.MlflowClient().set_terminated, run_id, status), at_end=True)
 
 
 def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str:
-    experiment_id = open_store()
-    end_abandoned_runs(experiment_id)
+    experiment_id = store.open_store()
+    store.end_abandoned_runs(experiment_id)
     client = mlflow.MlflowClient()
-    tags = {**source_tags("tune"), "tuning.study": study, "tuning.id": study_id, "tuning.role": "study"}
+    identity = {"tuning.id": study_id, "tuning.role": "study"}
+    tags = {**store.source_tags("tune"), "tuning.study": study, **identity}
     with FileLock(repository_root() / MLFLOW_ARTIFACTS / ".lock"):
-        if runs := search_runs(experiment_id, {"tuning.id": study_id, "tuning.role": "study"}):
+        if runs := store.search_runs(experiment_id, identity):
             run_id = str(runs[0].info.run_id)
-            client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-            log_batches(run_id, tags=tags)
+            client.update_run(run_id, "RUNNING")
+            store.log_batches(run_id, tags=tags)
         else:
             run_id = client.create_run(experiment_id, tags=tags, run_name=f"tune {study}").info.run_id
-            log_batches(run_id, params={key: str(value) for key, value in params.items()})
+            store.log_batches(run_id, params={key: str(value) for key, value in params.items()})
     return run_id
 
 
 def log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Log what a study found to its run: numbers, and the files of a folder."""
-    if not run_id:
-        return
 
     def log() -> None:
-        log_batches(run_id, metrics=[Metric(key, value, current_milliseconds(), 0) for key, value in metrics.items()])
+        now = store.current_milliseconds()
+        store.log_batches(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
         mlflow.MlflowClient().log_artifacts(run_id, str(folder), "tuning")
 
-    best_effort(log)
+    if run_id:
+        store.best_effort(log)

@@ -10,6 +10,7 @@ import keras
 
 from motionbench.core.dvc_files import training_stage
 from motionbench.core.errors import UserError
+from motionbench.models import layers  # noqa: F401 # registers the layers that an archive may contain
 
 
 def save_model(model: keras.Model, path: Path) -> None:

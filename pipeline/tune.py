@@ -7,7 +7,7 @@ import joblib
 from filelock import FileLock
 
 from motionbench.core.errors import UserError, run_command
-from motionbench.core.files import atomic_outputs, folder_md5
+from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.paths import PARAMS, TRAIN, TUNING_REPORTS, VALIDATION
 from motionbench.data.splits import read_split
 from motionbench.models.registry import CONTENDERS
@@ -66,7 +66,7 @@ def _tune(model_name: str, params: Params, trials: int, workers: int) -> None:
     from motionbench.tuning.search import End, search
     from motionbench.tuning.study import finished, open_storage, open_study
 
-    md5 = {folder.name: folder_md5(folder) for folder in (TRAIN, VALIDATION)}
+    md5 = {folder.name: path_md5(folder) for folder in (TRAIN, VALIDATION)}
     storage, place = open_storage()
     study = open_study(storage, place, model_name, params, md5)
     name = study.study_name

@@ -15,8 +15,8 @@ from tests.conftest import ROOT
     [
         (errno.ENOSPC, "free some space on this disk"),
         (errno.EROFS, "work in a clone on a disk that can be written to"),
-        (errno.EACCES, "get the right to write there"),
-        (errno.EIO, "mend that"),
+        (errno.EACCES, "check write permission"),
+        (errno.EIO, "fix it"),
     ],
 )
 def test_system_errors_are_one_line_with_a_remedy(number: int, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:

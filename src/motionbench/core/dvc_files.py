@@ -1,6 +1,6 @@
 """What dvc.yaml declares of each stage, and what dvc.lock records of the last run of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ def training_stage(model_name: str) -> str:
 
 
 def is_wall_clock(out: str) -> bool:
-    """Tell whether an output holds measured times, and so is not deterministic."""
+    """Return whether an output holds measured times, and so is not deterministic."""
     return any(Path(out).is_relative_to(path) for path in WALL_CLOCK)
 
 
@@ -75,7 +75,7 @@ def read_lock(path: Path = DVC_LOCK) -> dict[str, StageLock]:
         UserError: if it is missing or damaged.
     """
     if not path.exists():
-        raise UserError(f"{path}: missing; make it: dvc repro")
+        raise UserError(f"{path}: missing; create it: dvc repro")
     return parse_lock(read_yaml(path), str(path))
 
 
@@ -97,17 +97,12 @@ def parse_lock(content: Any, place: str) -> dict[str, StageLock]:
             for stage, entry in content["stages"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: not readable ({error!r}); make it again: dvc repro") from error
+        raise UserError(f"{place}: not readable ({error!r}); create it again: dvc repro") from error
 
 
-def flatten(content: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one: {"data": {"seed": 0}} becomes {"data.seed": 0}."""
-    return dict(_leaves(content))
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    flat: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -12,14 +12,14 @@ REMEDIES = {
     errno.EDQUOT: "free some of your quota on this disk",
     errno.EFBIG: "allow larger files (ulimit -f)",
     errno.EROFS: "work in a clone on a disk that can be written to",
-    errno.EACCES: "get the right to write there, or work in a clone of your own",
-    errno.EPERM: "get the right to write there, or work in a clone of your own",
+    errno.EACCES: "check write permission, or work in a clone of your own",
+    errno.EPERM: "check write permission, or work in a clone of your own",
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 
 
 class UserError(Exception):
-    """Something only the user can mend. The message is one line: what, where, and the way out."""
+    """An error that only the user can fix. The message is one line: what is wrong, where, and how to fix it."""
 
     def __init__(self, message: str) -> None:
         """Keep `message`, with line ends and terminal codes, which names and values may hold, as escapes."""
@@ -40,10 +40,9 @@ def one_line(error: object) -> str:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Keep SIGINT and SIGTERM from the block until it ends; yield a function that tells whether one has come.
+    """Delay SIGINT and SIGTERM until the block ends; yield a function that returns whether one was received.
 
-    Raised wherever they happen to come, they would leave a database in the middle of something, locked against what is
-    still to be written. Blocks may be nested.
+    An interrupt in the middle of a database transaction would leave the database locked. Blocks may be nested.
     """
     received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -74,11 +73,11 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        # Not the error's own words, which a library may have made many lines of.
+        # Not the error's own message, which a library may have made several lines long.
         reason = os.strerror(error.errno) if error.errno else str(error)
         place = f"{error.filename}: " if error.filename else ""
-        remedy = REMEDIES.get(error.errno or 0, "mend that")
-        message = f"{place}{reason}; {remedy}, and type the same again: no output is half-written"
+        remedy = REMEDIES.get(error.errno or 0, "fix it")
+        message = f"{place}{reason}; {remedy}, and run the command again: no output is half-written"
         print(f"error: {UserError(message)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Outputs: replaced whole or left as they were; YAML and JSON files; and the md5 that names a content."""
+"""Atomic outputs, YAML and JSON files, and md5s as DVC computes them."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
 
 
 @contextmanager
 def atomic_outputs(*outputs: Path) -> Iterator[list[Path]]:
-    """Yield a place beside each of `outputs` to write it to; once the block succeeds, put all in their place.
+    """Yield a temporary path beside each of `outputs`; once the block succeeds, move all to their final paths.
 
-    A path without a suffix means a folder, which is there and empty. If the block raises, `outputs` stay as they were
-    and what was written is removed. A kill leaves each output whole, old or new, or for the moment between two
-    renames of a folder absent; what it leaves beside them is removed the next time.
+    A path without a suffix means a folder, which exists and is empty. If the block raises, `outputs` stay as they were
+    and the temporary files are removed. A kill leaves each output complete, old or new; only between the two renames
+    of a folder is it missing. Temporary files that a kill leaves are removed the next time.
     """
     partial = [output.with_name(f".partial.{output.name}") for output in outputs]
     aside = [output.with_name(f".partial.old.{output.name}") for output in outputs]
@@ -32,7 +32,7 @@ def atomic_outputs(*outputs: Path) -> Iterator[list[Path]]:
         yield partial
         for new, old, output in zip(partial, aside, outputs, strict=True):
             if output.is_dir():
-                output.rename(old)  # A folder cannot be renamed onto another, and to empty it takes a while.
+                output.rename(old)  # A folder cannot be renamed onto another, and deleting it takes time.
             new.replace(output)
     finally:
         for path in (*partial, *aside):
@@ -68,18 +68,14 @@ def file_md5s(path: Path) -> dict[str, str]:
     return {file.as_posix(): file_md5(file) for file in files if file.is_file() and "__pycache__" not in file.parts}
 
 
-def folder_md5(folder: Path) -> str:
-    """Return the md5 under which DVC knows the content of `folder` (as in dvc.lock, ending in .dir)."""
-    entries = [
-        {"md5": md5, "relpath": Path(file).relative_to(folder).as_posix()} for file, md5 in file_md5s(folder).items()
-    ]
+def path_md5(path: Path) -> str:
+    """Return the md5 of a file or a folder as in dvc.lock; that of a folder ends in .dir."""
+    if not path.is_dir():
+        return file_md5(path)
+    md5s = file_md5s(path).items()
+    entries = [{"md5": md5, "relpath": Path(file).relative_to(path).as_posix()} for file, md5 in md5s]
     listing = json.dumps(entries, sort_keys=True).encode()
     return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"
-
-
-def path_md5(path: Path) -> str:
-    """Return the md5 under which DVC knows a file or a folder."""
-    return folder_md5(path) if path.is_dir() else file_md5(path)
 
 
 def read_yaml(path: Path) -> Any:
@@ -94,7 +90,7 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not readable as YAML: {error.problem}") from error
-    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # Some of YAML's tags raise what Python does.
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # raised by some of YAML's tags
+        raise UserError(f"{path}: not readable as YAML: {one_line(error)}") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; run from the repository's root") from error

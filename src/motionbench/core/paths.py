@@ -1,4 +1,4 @@
-"""Where everything is, relative to the repository's root: the only module with path literals."""
+"""Paths relative to the repository's root: the only module with path literals."""
 
 import os
 from pathlib import Path
@@ -22,18 +22,18 @@ COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
 TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
-"""By model, the search whose best trial params.yaml holds, as `tuning.outcome` writes it."""
+"""By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""
 JOURNAL = Path("optuna.journal")
 CHECKPOINTS = Path(".resume")
 """Beside the outputs: DVC removes the outputs of a stage before it runs the stage."""
 MLFLOW_DATABASE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
 WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
-"""Outputs that hold measured times, or where they were measured. All other outputs are the same in every run."""
+"""Outputs that hold measured times, or where they were measured. All other outputs are deterministic."""
 
 
 def replicate_path(folder: Path, seed: int) -> Path:
-    """Return the place in `folder` of the model that was trained from `seed`."""
+    """Return the path in `folder` of the model that was trained from `seed`."""
     return folder / f"seed-{seed}.keras"
 
 

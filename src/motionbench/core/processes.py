@@ -1,36 +1,74 @@
-"""Which process something belongs to, whether that process is still there, and its memory."""
+"""Processes, the machine they run on, and git commands."""
 
 import os
+import platform
+import re
 import resource
 import socket
+import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import joblib
 import psutil
+
+from motionbench.core.errors import UserError, one_line
+
+PACKAGES = ("keras", "numpy", "tensorflow")
+"""Those whose version changes results."""
+
+
+def git(*arguments: str) -> str:
+    """Return what a git command prints.
+
+    Raises:
+        UserError: if it fails.
+    """
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = one_line(getattr(error, "stderr", "") or error)
+        raise UserError(f"git {arguments[0]}: {reason}; run inside a clone of the repository") from error
+
+
+def describe_environment() -> list[str]:
+    """Return processor, cores, system, Python and `PACKAGES` with their versions, one string each."""
+    try:
+        processors = re.findall(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        processors = []
+    return [
+        processors[0] if processors else platform.processor() or "unknown processor",
+        f"{joblib.cpu_count()} cores",
+        f"{platform.system()} {platform.machine()}",
+        f"Python {platform.python_version()}",
+        *(f"{name} {version(name)}" for name in PACKAGES),
+    ]
 
 
 def this_process() -> dict[str, str]:
-    """Return what tells this process from every other: host, id and when it started."""
+    """Return what identifies this process: host, id and start time."""
     return {"host": socket.gethostname(), "id": str(os.getpid()), "started": _started(os.getpid())}
 
 
-def peak_megabytes() -> float:
-    """Return the most memory that this process ever held."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) of either system
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def is_gone(process: dict[str, str]) -> bool:
-    """Tell whether a process of this machine has ended; of others, nothing is known."""
+    """Return whether a process of this machine has ended; False for a process of another machine."""
     return process["host"] == socket.gethostname() and _started(int(process["id"])) != process["started"]
 
 
 def _started(process_id: int) -> str:
-    """Return when a process started, by a clock that nobody sets; nothing if it is not there."""
+    """Return when a process started, independent of the system's clock; "" if there is no such process."""
     try:
-        if sys.platform == "linux":  # where psutil adds the time of the boot, which moves when the clock is set
+        if sys.platform == "linux":  # psutil adds the boot time, which changes when the clock is set
             fields = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
             return fields.split()[19]  # proc_pid_stat(5): field 22, ticks since the boot
         return str(psutil.Process(process_id).create_time())
     except (OSError, psutil.NoSuchProcess):
         return ""
+
+
+def peak_megabytes() -> float:
+    """Return the peak memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes: getrusage(2) of either system
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

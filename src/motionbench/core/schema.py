@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-# Bounds far above what makes sense here and far below what takes a machine down.
+# Bounds far above any useful value and far below what a machine cannot handle.
 Count = Annotated[int, Field(gt=0, le=1_000_000)]
 Pixels = Annotated[int, Field(gt=0, le=10_000)]
 Width = Annotated[int, Field(gt=0, le=4096)]  # of a layer
@@ -18,7 +18,7 @@ Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length
 
 
 class Section(BaseModel):
-    """A section of params.yaml: no unknown key, no converted type, no later change."""
+    """A section of params.yaml: unknown keys and converted types are refused, values cannot be changed later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

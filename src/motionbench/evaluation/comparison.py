@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from motionbench.core.environment import describe_environment
 from motionbench.core.files import write_json
+from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
 from motionbench.data.splits import Split
 from motionbench.evaluation.results import Models, median_cost, right_answers

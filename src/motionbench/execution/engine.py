@@ -1,19 +1,19 @@
-"""Tasks in processes of their own: events while they run, results at the end. One engine serves every kind of work.
+"""Run tasks in separate processes: events while they run, results at the end.
 
 Training, evaluation and tuning use the same few calls, which a cluster can offer too: start a task, wait for messages,
-kill a task. A process that ended without a result is a message as well.
+kill a task. A process that ends without a result counts as a message too.
 """
 
 import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import joblib
 
@@ -26,11 +26,11 @@ Task = Callable[[EventCallback], Result]
 
 
 class Message(NamedTuple):
-    """What a task sent, or what became of it."""
+    """An event that a task sent, or how the task ended."""
 
     kind: Literal["event", "completed", "failed", "lost"]
     content: Any
-    """An event, the result, or the exception; nothing of a task whose process was killed."""
+    """The event, the result or the exception; None if the process was killed."""
 
 
 class Worker:
@@ -38,9 +38,9 @@ class Worker:
 
     def __init__(self, *, fresh: bool = False) -> None:
         self.fresh = fresh
-        # TensorFlow complains of a missing GPU at every start; its failures are exceptions anyway.
+        # TensorFlow logs a missing GPU at every start; real failures are exceptions.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        # Fresh processes, not forks: TensorFlow does not survive a fork.
+        # Not forked: TensorFlow does not work in a forked process.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
@@ -50,20 +50,19 @@ class Worker:
     def receive(self) -> Message:
         """Return the next message; "lost" if the process ended without one."""
         try:
-            message: Message = self.connection.recv()
+            return cast("Message", self.connection.recv())
         except (EOFError, OSError):
             return Message("lost", None)
-        return message
 
     def kill(self) -> None:
-        """End the process, whatever it does."""
+        """End the process at once."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 class LocalEngine:
-    """Processes of this machine. They are kept from one task to the next, with what they imported."""
+    """Processes of this machine, kept from one task to the next with the modules they imported."""
 
     def __init__(self) -> None:
         self._idle: list[Worker] = []
@@ -71,14 +70,13 @@ class LocalEngine:
 
     def slots(self, threads: int) -> int:
         """Return how many tasks of `threads` threads each can run at once."""
-        cores: int = joblib.cpu_count()
-        return max(1, cores // threads)
+        return max(1, int(joblib.cpu_count()) // threads)
 
     def prepare(self, module: str, workers: int) -> None:
-        """Start workers that import `module`, so that it is there when the first tasks come."""
+        """Start workers that import `module` before the first tasks are ready."""
         self._idle += [Worker() for _ in range(workers - len(self._idle))]
         for worker in self._idle:
-            worker.connection.send(_Import(module))
+            worker.connection.send(module)
 
     def start(self, task: Task[Any], *, fresh: bool = False) -> Worker:
         """Start a task in a worker: in an idle one, or in a new one that ends with the task if `fresh`."""
@@ -111,14 +109,9 @@ class LocalEngine:
         self._busy, self._idle = [], []
 
 
-@contextmanager
-def local_engine() -> Iterator[LocalEngine]:
-    """Yield an engine; end its processes afterwards, also if the block raises."""
-    engine = LocalEngine()
-    try:
-        yield engine
-    finally:
-        engine.close()
+def local_engine() -> closing[LocalEngine]:
+    """Return an engine as a context manager that ends its processes."""
+    return closing(LocalEngine())
 
 
 def run_tasks(
@@ -129,8 +122,8 @@ def run_tasks(
 ) -> list[Result]:
     """Run all tasks, as many at once as there are slots, and return their results in the order of `tasks`.
 
-    `on_event` is called here, in this process, with whatever a task passes to its argument. The first task that raises
-    ends the others, and its exception is raised here.
+    `on_event` is called in this process with each event that a task sends. If a task raises, the others are ended and
+    its exception is raised here.
 
     Raises:
         UserError: if a task's process was killed.
@@ -162,13 +155,9 @@ def run_tasks(
     return [results[number] for number in range(len(tasks))]
 
 
-class _Import(NamedTuple):
-    module: str
-
-
 def _work(connection: Connection) -> None:
-    """Run tasks as they come, until the process that sends them is gone."""
-    # Ctrl-C reaches all processes of a terminal; the one that waits for this one decides what ends.
+    """Run tasks until the process that sends them has ended."""
+    # Ctrl-C reaches all processes of a terminal; the main process decides which of them end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -176,7 +165,7 @@ def _work(connection: Connection) -> None:
         try:
             connection.send(Message(kind, content))
         except BrokenPipeError:
-            os._exit(1)  # Nobody is left to take it.
+            os._exit(1)  # The main process has ended.
 
     while True:
         try:
@@ -184,12 +173,12 @@ def _work(connection: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
-            if isinstance(task, _Import):
+            if isinstance(task, str):  # a module, see `LocalEngine.prepare`
                 with importing_tensorflow():
-                    import_module(task.module)
+                    import_module(task)
                 continue
             send("completed", task(lambda event: send("event", event)))
         except UserError as error:
             send("failed", error)
-        except Exception as error:  # whatever a task raises is for the other process to see
+        except Exception as error:  # raised again in the main process
             send("failed", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))

@@ -11,8 +11,8 @@ from ruamel.yaml import YAML
 from motionbench.core.dvc_files import StageLock, is_wall_clock, parse_lock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5s, path_md5, read_json
-from motionbench.core.git import git
 from motionbench.core.paths import DVC_CACHE, DVC_LOCK
+from motionbench.core.processes import git
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

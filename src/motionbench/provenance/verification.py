@@ -13,8 +13,8 @@ from typing import NamedTuple
 from motionbench.core.dvc_files import StageLock, is_wall_clock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
-from motionbench.core.git import git
 from motionbench.core.paths import DVC_LOCK
+from motionbench.core.processes import git
 
 
 class Check(NamedTuple):

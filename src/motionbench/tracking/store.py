@@ -22,11 +22,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.environment import describe_environment
 from motionbench.core.errors import UserError, deferred_interrupts, one_line, without_password
-from motionbench.core.git import git
 from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository_root
-from motionbench.core.processes import is_gone, this_process
+from motionbench.core.processes import describe_environment, git, is_gone, this_process
 
 EXPERIMENT = "motionbench"
 UNAVAILABLE = (MlflowException, SQLAlchemyError, OSError, UserError)

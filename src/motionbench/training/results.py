@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypedDict
 import pandas as pd
 
 from motionbench.core.dvc_files import training_stage
-from motionbench.core.environment import describe_environment
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import training_paths
+from motionbench.core.processes import describe_environment
 from motionbench.models.registry import ModelParams
 
 

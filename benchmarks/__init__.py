@@ -1,1 +1,3 @@
-"""Timed comparisons, run by `make bench`. Machines differ and are noisy: what counts are ratios within one run."""
+"""Timed comparisons, run by `make bench`. Machines differ and are noisy: compare ratios within one run only."""
+
+import pipeline  # noqa: F401 # puts src/ on the path, as for the stages

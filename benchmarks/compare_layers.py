@@ -4,13 +4,11 @@ python -m benchmarks.compare_layers writes benchmarks/RESULTS.md and benchmarks/
 """
 
 import json
-import platform
 import subprocess
 import sys
-import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -18,16 +16,19 @@ import joblib
 import numpy as np
 from matplotlib.figure import Figure
 
-import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
+from benchmarks.common import HERE, default_params, machine, markdown_table, run_in_new_process, seconds_of, write_page
+from benchmarks.one_side import CLASSES, CLIPS_PER_CLASS, draw_clips
+from benchmarks.stock_models import LAYERS
+from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTENDERS
-from motionbench.params.loading import load_params
 
-HERE = Path(__file__).parent
 ROUNDS = 3
-CLIPS = 80
-SOURCE_BATCH_SIZE = 32
+CLIPS = CLASSES * CLIPS_PER_CLASS
+NOTEBOOK_BATCH_SIZE = 32
+MODELS = tuple(name for name in CONTENDERS if name in LAYERS)
+"""The contenders that can be compared: those with a counterpart of stock layers."""
 MEASURES = {
-    "epoch": "training, s an epoch of 80 clips",
+    "epoch": f"training, s per epoch of {CLIPS} clips",
     "first_call": "first training step, s",
     "inference_1": "inference of 1 clip, s",
     "inference_32": "inference of 32 clips, s",
@@ -37,7 +38,7 @@ Figures = dict[str, float]
 
 
 class Run(NamedTuple):
-    """A side, on how many clips a step, in how many processes at once, with how many threads each."""
+    """A side, its batch size, the number of processes at the same time, and the threads of each."""
 
     side: str
     batch_size: int
@@ -45,37 +46,41 @@ class Run(NamedTuple):
     threads: int
 
 
+Results = Mapping[Run, Figures]
+
+
 def main() -> None:
     """Measure all sides, round after round, and write the medians and their ratios."""
-    cores = joblib.cpu_count()
-    params = load_params(HERE.parent / "params.yaml")
-    torch = find_spec("torch") is not None
-    if not torch:
-        print("PyTorch is not installed and left out; add it: pip install --group bench")
-    measured: dict[tuple[str, Run], Figures] = {}
-    rounds: dict[tuple[str, Run], list[Figures]] = {}
+    if not (torch := find_spec("torch") is not None):
+        print("PyTorch is not installed and left out. To add it: pip install --group bench")
+    if left_out := set(CONTENDERS) - set(MODELS):
+        print(f"left out, as benchmarks/stock_models.py does not build them: {', '.join(sorted(left_out))}")
+    rounds: dict[str, dict[Run, list[Figures]]] = {model: {} for model in MODELS}
     for number in range(ROUNDS):
-        for model in CONTENDERS:
-            batch_size = params.model(model).batch_size
-            for run in _runs(batch_size, cores, torch=torch):
-                figures = _measure(run, model)
-                rounds.setdefault((model, run), []).append(figures)
-                print(f"round {number + 1} of {ROUNDS}, {model}, {run}: {figures}", flush=True)
-    for key, each in rounds.items():
-        measured[key] = {measure: median(figures[measure] for figures in each) for measure in MEASURES}
-    flops = {model: _training_flops(model) for model in CONTENDERS}
-    text = _as_markdown(measured, flops, _matrix_product_peak(), cores)
-    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
-    _chart(measured).savefig(HERE / "layers.png", dpi=110)
-    print(text)
+        for model, measured in rounds.items():
+            for run in _runs(_batch_size(model), torch=torch):
+                measured.setdefault(run, []).append(_measure(run, model))
+                print(f"round {number + 1} of {ROUNDS}, {model}, {run}: {measured[run][-1]}", flush=True)
+    results = {
+        model: {run: {key: median(each[key] for each in some) for key in MEASURES} for run, some in measured.items()}
+        for model, measured in rounds.items()
+    }
+    flops = {model: run_in_new_process(_training_flops, model) for model in MODELS}
+    write_page(HERE / "RESULTS.md", as_markdown(results, flops, _matrix_product_peak()))
+    chart(results).savefig(HERE / "layers.png", dpi=110)
 
 
-def _runs(batch_size: int, cores: int, *, torch: bool) -> list[Run]:
-    # Compiling takes PyTorch minutes for each batch size, so it does so for one alone.
+def _batch_size(model: str) -> int:
+    return default_params().model(model).batch_size
+
+
+def _runs(batch_size: int, *, torch: bool) -> list[Run]:
+    cores: int = joblib.cpu_count()
+    # PyTorch takes minutes to compile for each batch size, so it does this for one size only.
     own = ["stock", "ours", *(["torch", "torch compiled"] if torch else [])]
-    sources = ["stock", "ours", *(["torch"] if torch else [])]
+    notebook = ["stock", "ours", *(["torch"] if torch else [])]
     return [
-        *(Run(side, SOURCE_BATCH_SIZE, 1, cores) for side in sources),
+        *(Run(side, NOTEBOOK_BATCH_SIZE, 1, cores) for side in notebook),
         *(Run(side, batch_size, 1, cores) for side in own),
         *(Run(side, batch_size, cores, 1) for side in own if side != "stock"),
     ]
@@ -95,100 +100,98 @@ def _measure(run: Run, model: str) -> Figures:
 
 
 def _training_flops(model: str) -> float:
-    """Of a clip forward and backward, counted as three forward passes, as is usual: Kaplan et al. (2020), table 1."""
-    program = (
-        "import json, sys; from benchmarks.one_side import draw_clips; from motionbench.models import build_model;"
-        "from motionbench.evaluation import count_flops; from motionbench.params import load_params;"
-        "name = sys.argv[1]; model = build_model(name, load_params().model(name), draw_clips(1)[0].shape[1:], 4);"
-        "print(count_flops(model))"
-    )
-    done = subprocess.run([sys.executable, "-c", program, model], capture_output=True, text=True, check=True)
-    return 3 * float(done.stdout)
+    """Return the FLOPs of one clip, forward and backward, counted as three forward passes.
+
+    This is the usual estimate: Kaplan et al. (2020), table 1.
+    """
+    with importing_tensorflow():
+        from motionbench.models.cost import count_flops
+        from motionbench.models.registry import build_model
+    clips, _ = draw_clips(1)
+    return 3.0 * count_flops(build_model(model, default_params().model(model), clips.shape[1:], CLASSES))
 
 
 def _matrix_product_peak() -> float:
-    """Floating point operations a second of NumPy's single-precision matrix product with all threads, best of five."""
+    """Return the FLOP/s of NumPy's single-precision matrix product with all threads, best of five."""
     size = 4096
     matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / min(seconds)
+    return 2 * size**3 / min(seconds_of(lambda: matrix @ matrix) for _ in range(5))
 
 
-def _as_markdown(measured: dict[tuple[str, Run], Figures], flops: dict[str, float], peak: float, cores: int) -> str:
+def as_markdown(results: Mapping[str, Results], flops: Mapping[str, float], peak: float) -> list[str]:
+    """Return the page: for each model, a table per batch size and one of the whole machine.
+
+    Args:
+        results: by model and run, the medians.
+        flops: by model, of training on a clip.
+        peak: FLOP/s of the machine.
+    """
     packages = [name for name in ("tensorflow", "keras", "torch", "numpy") if find_spec(name)]
-    lines = [
+    paragraphs = [
         "# Our layers against stock Keras and PyTorch",
-        "",
-        f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {cores} cores ({processor()}), "
-        f"{', '.join(f'{name} {version(name)}' for name in packages)}. In brackets, how many times better than stock "
-        "Keras with the same batch size. Stock Keras is imported plainly, which brings in matplotlib, pandas, scipy "
-        "and scikit-learn, some 150 MB; ours does without them. PyTorch's models are written as its users do "
-        "(benchmarks/torch_models.py); compiled code is cached on disk, so its first step is not that of a first run, "
-        "which takes minutes. FLOPs counted are those of the networks' convolutions and matrix products, backward "
-        "taken as twice forward; the machine's matrix products reach "
-        f"{peak / 1e9:.0f} GFLOP/s (NumPy, all threads).",
+        f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {machine()}, "
+        f"{', '.join(f'{name} {version(name)}' for name in packages)}. In brackets: how many times better than stock "
+        "Keras with the same batch size. Stock Keras is imported plainly, which also imports matplotlib, pandas, scipy "
+        "and scikit-learn, about 150 MB; our side does not import them. The PyTorch models are written as its users do "
+        "(benchmarks/torch_models.py). Compiled code is cached on disk, so the first step shown is not that of a very "
+        "first run, which takes minutes. FLOPs are those of convolutions and matrix products; the backward pass counts "
+        f"as two forward passes. The machine's matrix products reach {peak / 1e9:.0f} GFLOP/s (NumPy, all threads).",
     ]
-    for model in CONTENDERS:
-        runs = {run: figures for (of, run), figures in measured.items() if of == model}
-        batch_sizes = sorted({run.batch_size for run in runs}, reverse=True)
-        lines += ["", f"## {model}", "", f"{flops[model] / 1e9:.2f} GFLOP to train on a clip."]
-        for batch_size in batch_sizes:
-            alone = {run.side: figures for run, figures in runs.items() if run[1:] == (batch_size, 1, cores)}
-            stock = alone["stock"]
-            lines += ["", f"One process with all {cores} threads, batches of {batch_size}:", ""]
-            lines += ["| |" + "".join(f" {side} |" for side in alone), "|---" * (len(alone) + 1) + "|"]
-            for measure, label in MEASURES.items():
-                cells = (f"{f[measure]:.3g} ({stock[measure] / f[measure]:.2f})" for f in alone.values())
-                lines.append(f"| {label} | {' | '.join(cells)} |")
-            shares = (f"{_share(flops[model], f['epoch'], peak):.0%}" for f in alone.values())
-            lines.append(f"| share of the machine's peak | {' | '.join(shares)} |")
-        own_size = batch_sizes[-1]
-        stocks = {size: runs[Run("stock", size, 1, cores)]["epoch"] for size in batch_sizes}
-        lines += ["", f"The whole machine: {cores} replicates side by side, a thread each, batches of {own_size}.", ""]
-        lines += ["| | s an epoch and replicate |" + "".join(f" against one stock, batches of {b} |" for b in stocks)]
-        lines[-1] += " share of the machine's peak |"
-        lines.append("|---" * (len(stocks) + 3) + "|")
-        for run, figures in runs.items():
-            if run.processes > 1:
-                ratios = " | ".join(f"{stock / figures['epoch']:.2f}" for stock in stocks.values())
-                share = _share(flops[model], figures["epoch"], peak)
-                lines.append(f"| {run.side} | {figures['epoch']:.3g} | {ratios} | {share:.0%} |")
-    return "\n".join([*lines, "", "![Clips a second](layers.png)", ""])
+    for model, runs in results.items():
+        paragraphs += [f"## {model}", f"{flops[model] / 1e9:.2f} GFLOP to train on a clip."]
+        paragraphs += _describe_model(runs, flops[model] * CLIPS / peak)
+    return [*paragraphs, "![Clips per second](layers.png)"]
 
 
-def _share(flops: float, epoch: float, peak: float) -> float:
-    return flops * CLIPS / epoch / peak
+def _describe_model(runs: Results, epoch_at_peak: float) -> list[str]:
+    """Return the tables of a model; `epoch_at_peak` is how many seconds an epoch would take at the machine's peak."""
+    paragraphs = []
+    sizes = sorted({run.batch_size for run in runs}, reverse=True)
+    for size in sizes:
+        alone = {run.side: figures for run, figures in runs.items() if run.batch_size == size and run.processes == 1}
+        rows = [
+            {"": label} | {side: f"{f[key]:.3g} ({alone['stock'][key] / f[key]:.2f})" for side, f in alone.items()}
+            for key, label in MEASURES.items()
+        ]
+        shares = {side: f"{epoch_at_peak / figures['epoch']:.0%}" for side, figures in alone.items()}
+        threads = next(run.threads for run in runs if run.processes == 1)
+        paragraphs.append(f"One process with all {threads} threads, batches of {size}:")
+        paragraphs.append(markdown_table([*rows, {"": "share of the machine's peak"} | shares]))
+    together = {run: figures for run, figures in runs.items() if run.processes > 1}
+    stock = {run.batch_size: figures["epoch"] for run, figures in runs.items() if run.side == "stock"}
+    rows = [
+        {"": run.side, "s per epoch and replicate": f"{figures['epoch']:.3g}"}
+        | {f"against one stock, batches of {size}": f"{stock[size] / figures['epoch']:.2f}" for size in sizes}
+        | {"share of the machine's peak": f"{epoch_at_peak / figures['epoch']:.0%}"}
+        for run, figures in together.items()
+    ]
+    if rows:
+        processes, size = next((run.processes, run.batch_size) for run in together)
+        paragraphs.append(
+            f"The whole machine: {processes} replicates side by side, one thread each, batches of {size}."
+        )
+        paragraphs.append(markdown_table(rows))
+    return paragraphs
 
 
-def _chart(measured: dict[tuple[str, Run], Figures]) -> Figure:
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axis, model in zip(figure.subplots(1, len(CONTENDERS)), CONTENDERS, strict=True):
-        own_size = load_params(HERE.parent / "params.yaml").model(model).batch_size
-        runs = {run: figures for (of, run), figures in measured.items() if of == model and run.batch_size == own_size}
+def chart(results: Mapping[str, Results]) -> Figure:
+    """Draw the clips per second of each side, one panel per model."""
+    figure = Figure(figsize=(4.5 * len(results), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False).flat
+    for axis, (model, measured) in zip(panels, results.items(), strict=True):
+        own_size = _batch_size(model)
+        runs = {run: figures for run, figures in measured.items() if run.batch_size == own_size}
         sides = list(dict.fromkeys(run.side for run in runs))
-        for shift, label in ((-0.2, "one process, all threads"), (0.2, "a process a core")):
+        for shift, label in ((-0.2, "one process, all threads"), (0.2, "one process per core")):
             chosen = {run.side: figures for run, figures in runs.items() if (run.processes > 1) == (shift > 0)}
             places = [sides.index(side) + shift for side in chosen]
             speeds = [CLIPS / figures["epoch"] for figures in chosen.values()]
             axis.bar_label(axis.bar(places, speeds, 0.4, label=label), fmt="%.0f")
-        axis.set(title=f"{model}, batches of {own_size}", ylabel="clips a second, training")
+        axis.set(title=f"{model}, batches of {own_size}", ylabel="clips per second, training")
         axis.set_xticks(range(len(sides)), sides)
         axis.margins(y=0.1)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -1,32 +1,30 @@
-"""What makes training steady: a factorial over the recipe, judged on validation clips only.
+"""What makes training reliable: a factorial experiment over the recipe, judged on validation clips only.
 
-python -m benchmarks.recipe writes docs/recipe.md and docs/recipe.csv; about an hour on four cores. The seeds are used
-nowhere else, and neither the test split nor the default seeds had a part in the choice.
+python -m benchmarks.recipe writes docs/results/recipe.md and docs/results/recipe.csv; about an hour on four cores. The
+seeds are used nowhere else. Neither the test split nor the default seeds were used to choose the recipe.
 """
 
 from functools import partial
 from itertools import product
 from math import inf
-from pathlib import Path
 from statistics import median, median_high
 from typing import Any, NamedTuple
 
 import pandas as pd
-from motionbench.execution.parallel import Report, run_side_by_side
 
-import pipeline  # noqa: F401 # puts src/ on the path, as for the stages
+from benchmarks.common import DOCS, ROOT, default_params, markdown_table, write_page
+from motionbench.core.paths import TRAIN, VALIDATION
 from motionbench.data.splits import read_split
+from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.params.loading import load_params
 
 SEEDS = range(100, 110)
 EPOCHS = {"convlstm": 5, "cnn_lstm": 12}
 CLIPS = 80
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 class Cell(NamedTuple):
-    """A combination of the factors' levels: the source's, or what is tried against it."""
+    """A combination of the factors' levels: the reference notebook's, or one to compare with it."""
 
     activation: str
     batch_size: int
@@ -35,42 +33,42 @@ class Cell(NamedTuple):
     schedule: str = "constant"
 
 
-# Activation, batch size and step size in all combinations; clipping and schedule at the two opposite corners.
+# Activation, batch size and learning rate in all combinations; clipping and schedule at the two opposite corners.
 CORNERS = (Cell("relu", 32, 0.001), Cell("tanh", 8, 0.003))
 CELLS = (
     *(Cell(*levels) for levels in product(("relu", "tanh"), (32, 8), (0.001, 0.003))),
     *(corner._replace(clipping="norm 1") for corner in CORNERS),
     *(corner._replace(schedule="cosine") for corner in CORNERS),
 )
-# The CNN-LSTM's loss still creeps where the ConvLSTM's has settled: larger steps for it alone.
-LARGER_STEPS = (Cell("tanh", 8, 0.005), Cell("tanh", 8, 0.01))
+# The CNN-LSTM's loss still falls slowly when the ConvLSTM's has converged: larger learning rates for it alone.
+LARGER_LEARNING_RATES = (Cell("tanh", 8, 0.005), Cell("tanh", 8, 0.01))
 
 
 def main() -> None:
-    """Train every cell from every seed, and write what each came to."""
+    """Train every cell from every seed, and write the results."""
     cells = [(model, cell) for model in EPOCHS for cell in CELLS]
-    cells += [("cnn_lstm", cell) for cell in LARGER_STEPS]
+    cells += [("cnn_lstm", cell) for cell in LARGER_LEARNING_RATES]
     tasks = [partial(_fit, model, cell, seed) for model, cell in cells for seed in SEEDS]
-    done: list[int] = []
+    finished: list[Any] = []
 
-    def count(finished: Any) -> None:
-        done.append(1)
-        print(f"{len(done)} of {len(tasks)}: {finished}", flush=True)
+    def show(event: Any) -> None:
+        finished.append(event)
+        print(f"{len(finished)} of {len(tasks)}: {event}", flush=True)
 
-    rows = [row for rows in run_side_by_side(tasks, 1, count) for row in rows]
-    epochs = pd.DataFrame(rows)
+    with local_engine() as engine:
+        epochs = pd.DataFrame([row for rows in run_tasks(engine, tasks, 1, show) for row in rows])
     epochs.to_csv(DOCS / "recipe.csv", index=False, float_format="%.4f", lineterminator="\n")
-    (DOCS / "recipe.md").write_text(as_markdown(epochs), encoding="utf-8")
+    write_page(DOCS / "recipe.md", as_markdown(epochs))
 
 
-def _fit(model_name: str, cell: Cell, seed: int, report: Report) -> list[dict[str, Any]]:
+def _fit(model_name: str, cell: Cell, seed: int, on_event: EventCallback) -> list[dict[str, Any]]:
     with importing_tensorflow():
         import keras
 
         from motionbench.execution.runtime import fix_threads
         from motionbench.models.registry import build_model
-    params = load_params()
-    train, validation = (read_split(Path("data", name), params.data) for name in ("train", "validation"))
+    params = default_params()
+    train, validation = (read_split(ROOT / folder, params.data) for folder in (TRAIN, VALIDATION))
     fix_threads(1)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -93,11 +91,11 @@ def _fit(model_name: str, cell: Cell, seed: int, report: Report) -> list[dict[st
         validation_data=(validation.clips, validation.labels),
         verbose=0,
     ).history
-    report([model_name, *cell, seed, history["val_accuracy"]])
-    about = {"model": model_name, **cell._asdict(), "seed": seed}
+    on_event([model_name, *cell, seed, history["val_accuracy"]])
+    levels = {"model": model_name, **cell._asdict(), "seed": seed}
     return [
         {
-            **about,
+            **levels,
             "epoch": epoch,
             "validation_loss": history["val_loss"][epoch - 1],
             "wrong": round(len(validation.clips) * (1 - history["val_accuracy"][epoch - 1])),
@@ -106,38 +104,46 @@ def _fit(model_name: str, cell: Cell, seed: int, report: Report) -> list[dict[st
     ]
 
 
-def as_markdown(epochs: pd.DataFrame) -> str:
-    """Return a table a model: of each cell, how many seeds came to be perfect on the validation clips, and when."""
-    lines = [
-        "# What makes training steady",
-        "",
-        "Written by `python -m benchmarks.recipe`; every epoch of every seed is in [recipe.csv](recipe.csv). "
-        f"{len(SEEDS)} seeds ({SEEDS[0]} to {SEEDS[-1]}) a row, judged on the {CLIPS} validation clips of the default "
-        "data; neither the test split nor the default seeds had a part in it. *Perfect* means every validation clip "
-        "right. *Perfect from* is the epoch from which a seed stays so to the end. *Lost again* counts seeds that "
-        "were perfect and did not stay so. Clipping is of the gradient's global norm, the schedule a cosine to zero.",
+def as_markdown(epochs: pd.DataFrame) -> list[str]:
+    """Return the page: a table per model, a row per cell.
+
+    Args:
+        epochs: a row per epoch of each seed, as in recipe.csv.
+    """
+    paragraphs = [
+        "# What makes training reliable",
+        "Written by `python -m benchmarks.recipe`; every epoch of every seed is in [recipe.csv](recipe.csv). Each row "
+        f"is of {len(SEEDS)} seeds ({SEEDS[0]} to {SEEDS[-1]}), judged on the {CLIPS} validation clips of the default "
+        "data. Neither the test split nor the default seeds were used. *Perfect* means that every validation clip is "
+        "right. *Perfect from* is the epoch from which a seed stays perfect to the end. *Lost again* counts seeds that "
+        "were perfect and did not stay so. Clipping is of the gradient's global norm; the schedule is a cosine decay "
+        "to zero.",
     ]
     for model, cells in epochs.groupby("model", sort=False):
-        lines += ["", f"## {model}, {EPOCHS[str(model)]} epochs", ""]
-        lines.append(
-            "| activation | batch | step size | clipping | schedule | perfect at the end | lost again | perfect "
-        )
-        lines[-1] += "from, median (worst) | loss at the end, median (worst) |"
-        lines.append("|---" * 9 + "|")
-        for levels, cell in cells.groupby(list(Cell._fields), sort=False):
-            seeds = [seed for _, seed in cell.groupby("seed")]
-            since = [_perfect_from(seed["wrong"].tolist()) for seed in seeds]
-            lost = sum(0 in _before(seed, epoch) for seed, epoch in zip(seeds, since, strict=True))
-            losses = [seed["validation_loss"].iloc[-1] for seed in seeds]
-            row = [
-                *map(str, levels),
-                f"{sum(seed['wrong'].iloc[-1] == 0 for seed in seeds)} of {len(seeds)}",
-                str(lost),
-                f"{_epoch(median_high(since))} ({_epoch(max(since))})",
-                f"{median(losses):.3f} ({max(losses):.3f})",
-            ]
-            lines.append(f"| {' | '.join(row)} |")
-    return "\n".join([*lines, ""])
+        rows = [
+            dict(
+                zip(
+                    ("activation", "batch size", "learning rate", "clipping", "schedule"), map(str, levels), strict=True
+                )
+            )
+            | _summarise([seed for _, seed in cell.groupby("seed")])
+            for levels, cell in cells.groupby(list(Cell._fields), sort=False)
+        ]
+        paragraphs += [f"## {model}, {EPOCHS[str(model)]} epochs", markdown_table(rows)]
+    return paragraphs
+
+
+def _summarise(seeds: list[pd.DataFrame]) -> dict[str, str]:
+    """Return the results of a cell from the epochs of each of its seeds."""
+    since = [_perfect_from(seed["wrong"].tolist()) for seed in seeds]
+    lost = sum(0 in _before(seed, epoch) for seed, epoch in zip(seeds, since, strict=True))
+    losses = [seed["validation_loss"].iloc[-1] for seed in seeds]
+    return {
+        "perfect at the end": f"{sum(seed['wrong'].iloc[-1] == 0 for seed in seeds)} of {len(seeds)}",
+        "lost again": str(lost),
+        "perfect from, median (worst)": f"{_epoch(median_high(since))} ({_epoch(max(since))})",
+        "loss at the end, median (worst)": f"{median(losses):.3f} ({max(losses):.3f})",
+    }
 
 
 def _before(seed: pd.DataFrame, epoch: float) -> list[int]:

@@ -1,12 +1,12 @@
-"""The two networks in PyTorch, as its users write them: time folded into the batch, one convolution for all four gates.
+"""The two networks in PyTorch, as its users write them. Needs the dependency group `bench`.
 
-Needs the dependency group `bench`.
+Time is folded into the batch, and one convolution computes all four gates.
 """
 
 import torch
 from torch import Tensor, nn
 
-from motionbench.models.registry import CnnLstmParams, ModelParams
+from motionbench.models.registry import CnnLstmParams, ConvLstmParams
 
 
 class ConvLSTM(nn.Module):
@@ -33,7 +33,7 @@ class ConvLSTM(nn.Module):
 class ConvLSTMClassifier(nn.Module):
     """From uint8 clips, shape (batch, time, 1, height, width), to logits."""
 
-    def __init__(self, params: ModelParams, height: int, width: int, classes: int) -> None:
+    def __init__(self, params: ConvLstmParams, height: int, width: int, classes: int) -> None:
         super().__init__()
         channels = (1, *params.filters)
         self.layers = nn.ModuleList(map(ConvLSTM, channels, params.filters, params.kernel_sizes))
@@ -72,8 +72,4 @@ class CnnLstmClassifier(nn.Module):
         return logits
 
 
-def build(params: ModelParams, height: int, width: int, classes: int) -> nn.Module:
-    """Return the network that `params` describe."""
-    if isinstance(params, CnnLstmParams):
-        return CnnLstmClassifier(params, height, width, classes)
-    return ConvLSTMClassifier(params, height, width, classes)
+MODELS = {"cnn_lstm": CnnLstmClassifier, "convlstm": ConvLSTMClassifier}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -162,7 +162,6 @@ def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(st.sampled_from(["stored.npz", "compressed.npz", "black.npz", "sample.gif", "colour.gif"]), damages)
 def test_damaged_clips_are_read_or_refused(sound_files: Any, tmp_path_factory: Any, name: str, damage: Any) -> None:
     path = tmp_path_factory.getbasetemp() / f"damaged{Path(name).suffix}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
@@ -104,7 +104,6 @@ names = st.recursive(
 )
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["clips.npy", "labels.npy", "class_names.json"]),
     damages | claims.map(header_of) | names.map(lambda content: json.dumps(content).encode()) | st.binary(max_size=200),

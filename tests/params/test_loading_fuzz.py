@@ -1,22 +1,23 @@
-"""Whatever stands in params.yaml is either taken and sound, or refused in one line."""
+"""Whatever params.yaml holds is accepted and valid, or refused in one line."""
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from motionbench.core.errors import UserError
 from motionbench.data.synthetic.patterns import check_paths
-from motionbench.models.registry import CONTENDERS
-from motionbench.params.loading import load_params
-from motionbench.params.schema import Params
+from motionbench.models.registry import CONTENDERS, MODEL_NAMES
+from motionbench.params.loading import check_params, load_params
+from motionbench.params.schema import Params, ParamsSchema
 from motionbench.tuning.space import check_search_space
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 CONTENT: dict[str, Any] = YAML(typ="safe").load(TEXT)
@@ -63,10 +64,10 @@ def changed(mutations: list[tuple[tuple[str | int, ...], str, Any]]) -> Any:
     return content
 
 
-def check(path: Path) -> Params | None:
-    """Do what a command does before it works, and return what it takes."""
+def check(load: Callable[[], Params]) -> Params | None:
+    """Do what a command does before it starts, and return the parameters that it accepts."""
     try:
-        params = load_params(path)
+        params = load()
         check_paths(params.data)
         for name in CONTENDERS:
             check_search_space(params, name)
@@ -79,29 +80,25 @@ def check(path: Path) -> Params | None:
     return None
 
 
-def check_that_it_is_sound(params: Params) -> None:
+def check_that_it_is_valid(params: Params) -> None:
     data = params.data
     assert 4 * data.clips_per_class * data.frames * data.height * data.width <= 4 * 10**11
     assert data.frames * data.height * data.width <= 10**9
     for seed in (data.seed, params.tuning.seed, *params.training.seeds):
         assert 0 <= seed < 2**32
-    for model in (params.cnn_lstm, params.convlstm):
+    for model in map(params.model, MODEL_NAMES):
         assert max(*model.filters, *model.kernel_sizes) <= 4096
         assert 1 <= model.epochs <= 10**6
         assert 1 <= model.batch_size <= 10**6
         assert 0 < model.learning_rate < math.inf
     assert params.training.threads <= 1024
-    assert Params.model_validate(params.model_dump()) == params
+    assert ParamsSchema.model_validate(params.model_dump()) == params
 
 
-@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(changes, min_size=1, max_size=3))
-def test_changed_values_are_sound_or_refused(tmp_path_factory: Any, mutations: Any) -> None:
-    path = tmp_path_factory.getbasetemp() / "params.yaml"
-    with path.open("w", encoding="utf-8", errors="surrogatepass") as file:
-        YAML(typ="safe").dump(changed(mutations), file)
-    if params := check(path):
-        check_that_it_is_sound(params)
+def test_changed_values_are_valid_or_refused(mutations: Any) -> None:
+    if params := check(lambda: check_params(changed(mutations), Path("params.yaml"))):
+        check_that_it_is_valid(params)
 
 
 SNIPPETS = [
@@ -113,7 +110,6 @@ SNIPPETS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.lists(
         st.tuples(
@@ -123,14 +119,14 @@ SNIPPETS = [
     ),
     st.none() | st.integers(0, len(TEXT)),
 )  # fmt: skip
-def test_changed_text_is_sound_or_refused(tmp_path_factory: Any, splices: Any, length: int | None) -> None:
+def test_changed_text_is_valid_or_refused(tmp_path_factory: Any, splices: Any, length: int | None) -> None:
     text = TEXT.encode()
     for start, removed, inserted in splices:
         text = text[:start] + inserted + text[start + removed :]
     path = tmp_path_factory.getbasetemp() / "params.yaml"
     path.write_bytes(text[:length])
-    if params := check(path):
-        check_that_it_is_sound(params)
+    if params := check(lambda: load_params(path)):
+        check_that_it_is_valid(params)
 
 
 def nested(depth: int) -> str:
@@ -140,26 +136,6 @@ def nested(depth: int) -> str:
 
 
 @pytest.mark.parametrize("text", ["[" * 1000, "[" * 900 + "]" * 900, nested(12), "", "\0", "3", "[]"])
-def test_documents_made_to_exhaust_are_refused(text: str, tmp_path: Path) -> None:
+def test_documents_made_to_exhaust_memory_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-    assert check(tmp_path / "params.yaml") is None
-
-
-def test_commands_refuse_what_the_check_refuses_and_touch_nothing(workspace: Path) -> None:
-    replaced = {
-        "seed: 0 #": ["seed: !!python/object/apply:os.system [touch pwned] #", "seed: 4294967296 #", "? [a]\n  : 1 #"],
-        "clips_per_class: 4 ": ["clips_per_class: 1000000000000 "],
-        "study: first": ['study: "../\\n\\e[31m"'],
-    }
-    path = workspace / "params.yaml"
-    text = path.read_text(encoding="utf-8")
-    before = sorted(workspace.rglob("*"))
-    for old, news in replaced.items():
-        for new in news:
-            path.write_text(text.replace(old, new, 1), encoding="utf-8")
-            done = run(workspace, "python", "-m", "pipeline.generate")
-            assert done.returncode == 2, new
-            [line] = done.stderr.splitlines()
-            assert line.startswith("error: params.yaml")
-            assert line.isprintable()
-    assert [file for file in sorted(workspace.rglob("*")) if "__pycache__" not in file.parts] == before
+    assert check(lambda: load_params(tmp_path / "params.yaml")) is None

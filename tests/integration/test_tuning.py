@@ -140,7 +140,7 @@ def test_a_retried_trial_keeps_its_values_and_seeds_and_at_last_fails_for_good(p
         (
             {"tuning.convlstm.space.filters": {"low": 2, "high": 9}}, DATA,
             "tuning.convlstm.space.filters: {'low': 2, 'high': 9}, but study first.convlstm in optuna.journal was "
-            "begun with {'low': 2, 'high': 8}; take the change back, or begin another study: tuning.study",
+            "started with {'low': 2, 'high': 8}; undo the change, or start another study: tuning.study",
         ),
         ({}, {"train": "1", "validation": "3"}, "data/validation md5: 3, but study"),
         ({"convlstm.batch_size": 4}, DATA, "convlstm.batch_size: 4, but study"),
@@ -386,9 +386,9 @@ def test_applying_changes_the_searched_keys_alone(copy_of_tuned: Path) -> None:
     ("arguments", "message"),
     [
         (["--model", "cnn"], "MODEL: invalid choice: 'cnn'"),
-        (["--trials", "0"], "TRIALS: 0 is not allowed: must be at least 1"),
-        (["--workers", "0"], "WORKERS: 0 is not allowed: must be at least 1"),
-        (["--trials", "many"], "TRIALS: invalid int value: 'many'"),
+        (["--trials", "0"], "TRIALS: 0 is not allowed: must be a whole number, at least 1"),
+        (["--workers", "0"], "WORKERS: 0 is not allowed: must be a whole number, at least 1"),
+        (["--trials", "many"], "TRIALS: many is not allowed: must be a whole number, at least 1"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments: list[str], message: str, tuned: Path) -> None:

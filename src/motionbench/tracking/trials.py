@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow
 from filelock import FileLock
@@ -14,14 +14,13 @@ from motionbench.core.errors import deferred_interrupts
 from motionbench.core.paths import MLFLOW_ARTIFACTS, repository_root
 from motionbench.tracking import store
 
-TrialEnd = Literal["completed", "pruned", "failed", "retried"]
-
 
 class TrialRecord(NamedTuple):
     """A trial that has ended."""
 
     number: int
-    state: TrialEnd
+    state: str
+    """How it ended: completed, pruned, failed or retried."""
     params: Mapping[str, Any]
     measures: Mapping[str, float]
     validation_losses: Mapping[int, float]

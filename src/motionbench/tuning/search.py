@@ -1,25 +1,34 @@
-"""The search: trials side by side, each in a process of its own, until the study has as many as it is to have."""
+"""The search: trials in parallel, each in a process of its own, until the study has the number asked for."""
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts
+from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.files import atomic_outputs, path_md5
+from motionbench.core.paths import TRAIN, TUNING_REPORTS, VALIDATION
 from motionbench.core.processes import this_process
 from motionbench.execution.engine import Message, Task, Worker, local_engine
+from motionbench.execution.progress import trial_progress
 from motionbench.params.schema import Params
+from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
+from motionbench.tuning.outcome import print_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import (
     HEARTBEAT_SECONDS,
     claim_trial,
     finished,
+    open_storage,
+    open_study,
     retry,
     retry_abandoned,
     running,
@@ -32,16 +41,68 @@ End = Literal["completed", "pruned", "failed", "retried"]
 OnEnd = Callable[[End, int], None]
 
 
+def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
+    """Search until the study has `trials` trials; log them to MLflow, write reports/tuning/<model>/ and print the best.
+
+    Raises:
+        UserError: if the study has more trials already or another definition, or if its storage is unavailable or lost.
+    """
+    storage, place = open_storage()
+    data = {folder.name: path_md5(folder) for folder in (TRAIN, VALIDATION)}
+    study = open_study(storage, place, model_name, params, data)
+    name = study.study_name
+    if trials < (done := len(finished(study))):
+        raise UserError(f"TRIALS: {trials}: study {name} in {place} has {done} already; give {done} or more")
+    ended: list[TrialRecord] = []
+    with (
+        study_run(name, study.user_attrs["id"], study.user_attrs["definition"]) as run_id,
+        trial_progress(name, trials) as show,
+    ):
+
+        def on_end(end: End, number: int) -> None:
+            ended.append(trial_record(study, number))
+            log_trials(run_id, name, ended[-1:])
+            show(*study_status(study), f"trial {number} {end}{_details(ended[-1])}")
+
+        show(*study_status(study), "")
+        try:
+            search(storage, study, model_name, params, trials, workers, on_end)
+        except KeyboardInterrupt:
+            print(
+                f"{name}: {len(finished(study))} of {trials} trials are done and kept in {place}; "
+                f"go on with: make tune MODEL={model_name} TRIALS={trials}",
+                file=sys.stderr,
+            )
+            raise
+        log_trials(run_id, name, ended, at_end=True)
+        outcome, folder = summarise_best(study), TUNING_REPORTS / model_name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Another `make tune` here may end at the same moment.
+        with FileLock(folder.with_name(f".{model_name}.lock")), atomic_outputs(folder) as (new_folder,):
+            write_outcome(new_folder, study, outcome)
+        found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
+        log_outcome(run_id, found, folder)
+    print_outcome(study, outcome, model_name, folder)
+
+
+def _details(trial: TrialRecord) -> str:
+    """Return what the progress line says of a trial that has ended, after how it ended."""
+    if trial.failure:
+        return f": {trial.failure}"
+    losses = trial.validation_losses
+    return f", validation loss {losses[max(losses)]:.3g}" if losses and trial.state != "retried" else ""
+
+
 def search(
     storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int, on_end: OnEnd
 ) -> None:
-    """Run trials until `trials` are done; wait for what other processes have running.
+    """Run trials until `trials` are done, and wait for those that run in other processes.
 
-    `on_end` is told the number of each trial that ended here and how. If the search is interrupted, the trials that
-    run are put back into the queue.
+    `on_end` is called with how each trial ended here and its number. If the search is interrupted, its running trials
+    are enqueued again.
 
     Raises:
-        UserError: if the storage is lost.
+        UserError: if the connection to the storage is lost.
     """
     with deferred_interrupts() as interrupted, local_engine() as engine:
         ours: dict[Worker, Trial] = {}
@@ -60,12 +121,8 @@ def search(
                     worker = engine.start(_task(claimed, model_name, params), fresh=True)
                     claimed.set_user_attr("process", worker.process.pid)
                     ours[worker] = claimed
-                if not ours and not running(study):
-                    if len(finished(study)) >= trials:
-                        return
-                    continue
-                if not ours:
-                    time.sleep(POLL_SECONDS)
+                if not ours and not running(study) and len(finished(study)) >= trials:
+                    return
                 for worker, message in engine.wait(POLL_SECONDS):
                     if end := _handle(message, ours[worker], study, params):
                         if end == "pruned":
@@ -73,10 +130,9 @@ def search(
                         on_end(end, ours.pop(worker).number)
             raise KeyboardInterrupt
         except (SQLAlchemyError, StorageInternalError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
             raise UserError(
-                f"OPTUNA_STORAGE: lost during the search ({reason}); what is done is kept: start the server and run "
-                f"the command again"
+                f"OPTUNA_STORAGE: lost during the search ({one_line(error.__cause__ or error)}); what is done is kept: "
+                "start the server and run the command again"
             ) from error
         except BaseException:
             for unfinished in running(study):
@@ -93,35 +149,31 @@ def _task(trial: Trial, model_name: str, params: Params) -> Task[dict[str, Any]]
     return partial(run_trial, model_name, model, params.data, trial.user_attrs["seeds"], params.training.threads)
 
 
-def _set_attributes(trial: Trial, attributes: Mapping[Any, Any]) -> None:
-    """Store what is known of a trial."""
-    for key, value in attributes.items():
-        trial.set_user_attr(key, value)
-
-
 def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End | None:
     """Store what a trial sent; return how the trial ended, None if it goes on."""
+    pareto = params.tuning.objective == "pareto"
     match message:
         case Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": accuracy}):
-            if params.tuning.objective == "pareto":  # Optuna prunes for one objective alone.
+            if pareto:  # Optuna prunes with one objective only.
                 return None
             trial.report(loss, epoch)
-            # The first trial, with the values of params.yaml, is what the others are compared with.
+            # The first trial, with the values of params.yaml, is never pruned: the others are compared with it.
             if trial.number == 0 or not trial.should_prune():
                 return None
             trial.set_user_attr("validation_accuracy", accuracy)
             study.tell(trial, state=TrialState.PRUNED)
             return "pruned"
         case Message("event", cost):
-            _set_attributes(trial, cost)
+            for key, value in cost.items():
+                trial.set_user_attr(key, value)
             return None
         case Message("completed", {"validation_loss": loss, **measures}):
-            _set_attributes(trial, measures)
-            pareto = params.tuning.objective == "pareto"
+            for key, value in measures.items():
+                trial.set_user_attr(str(key), value)
             study.tell(trial, [loss, *([trial.user_attrs["latency_milliseconds"]] if pareto else [])])
             return "completed"
         case Message("failed", error):
-            # Such as a network too large for the memory: the study goes on without it.
+            # Such as a network too large for the memory: the study goes on without this trial.
             trial.set_user_attr("failure", str(error).splitlines()[0][:300])
             study.tell(trial, state=TrialState.FAIL)
             return "failed"

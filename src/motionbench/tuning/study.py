@@ -1,15 +1,14 @@
-"""A study in its storage: opened by whoever comes, never with another meaning, its trials claimed one by one."""
+"""A study in its storage: created or joined, but never with another definition; its trials are claimed one by one."""
 
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend
@@ -17,28 +16,27 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from motionbench.core.errors import UserError, without_password
+from motionbench.core.errors import UserError, one_line, without_password
 from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
-from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Domain, Params
 from motionbench.tuning.trial import seeds_of
 
-HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a shared database, whose owners may be on other machines
+HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 RETRIES = 3  # of a trial whose process crashed
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 
 
 def open_storage() -> tuple[BaseStorage, str]:
-    """Return the storage, and its name: the URL in `OPTUNA_STORAGE`, or else the journal file at the root.
+    """Return the storage and its name: the URL in `OPTUNA_STORAGE`, or else the journal file in the current folder.
 
     Raises:
         UserError: if it cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Who asks here sends the heartbeats too.
+    # Study.optimize is not used: `search` sends the heartbeats.
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
-    # Heartbeats, retries and pictures have been so for years.
+    # Heartbeats, retries and figures have been experimental for years.
     warnings.filterwarnings("ignore", message=".* is experimental", category=ExperimentalWarning)
     warnings.filterwarnings("ignore", message="Argument ``heartbeat.*experimental", category=ExperimentalWarning)
     url = os.environ.get("OPTUNA_STORAGE")
@@ -47,11 +45,11 @@ def open_storage() -> tuple[BaseStorage, str]:
     try:
         return _open_database(url), without_password(url)
     except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        reason = one_line(error.__cause__ or error)
         form = " as postgresql://user:password@host/database" if isinstance(error, ArgumentError | ValueError) else ""
         raise UserError(
-            f"OPTUNA_STORAGE: {without_password(url)}: cannot be reached ({reason}); start the server, or set an "
-            f"address that can{form}, or unset it to search in {JOURNAL}"
+            f"OPTUNA_STORAGE: {without_password(url)}: cannot be reached ({reason}); start the server, set another "
+            f"address{form}, or unset OPTUNA_STORAGE to search in {JOURNAL}"
         ) from error
 
 
@@ -61,14 +59,14 @@ def _open_database(url: str) -> RDBStorage:
         try:
             return RDBStorage(
                 url,
-                # A connection that a server's restart has cut is replaced, not used.
+                # Replace a connection that was closed by a restart of the server.
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=_requeue,
             )
         except (IntegrityError, ProgrammingError):
-            # Two who come to an empty database at once both create its tables, and one of them fails.
+            # When two processes open an empty database, both create its tables, and one of them fails.
             attempts -= 1
             if not attempts:
                 raise
@@ -83,7 +81,7 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
         data: md5 of each split that the trials see.
 
     Raises:
-        UserError: if the study that is there was begun with another search space, other data or other settings.
+        UserError: if the study exists with another search space, other data or other settings.
     """
     tuning = params.tuning
     name = f"{tuning.study}.{model_name}"
@@ -94,16 +92,26 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
         study.set_metric_names(objectives)
         study.set_user_attr("id", uuid4().hex)
         study.set_user_attr("definition", definition)
-        study.enqueue_trial(_current_values(params.model(model_name), params.tuning.model(model_name).space))
+        study.enqueue_trial({key: current for key, _, current in _searched(params, model_name)})
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
-        _await_definition(study, name, place)
-    if (difference := _difference(definition, study.user_attrs["definition"])) is not None:
-        key, ours, theirs = difference
-        raise UserError(
-            f"params.yaml: {key}: {ours}, but study {name} in {place} was begun with {theirs}; take the change back, "
-            f"or begin another study: tuning.study"
-        )
+        deadline = time.monotonic() + 10
+        # The process that created the study needs a moment to define it.
+        while "definition" not in study.user_attrs or not study.get_trials(deepcopy=False):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{place}: study {name}: has no definition, perhaps because the process that created it was "
+                    "killed; start another study: tuning.study"
+                ) from None
+            time.sleep(0.1)
+    existing = study.user_attrs["definition"]
+    for key in {**definition, **existing}:
+        ours, theirs = definition.get(key, "not given"), existing.get(key, "none")
+        if ours != theirs:
+            raise UserError(
+                f"params.yaml: {key}: {ours}, but study {name} in {place} was started with {theirs}; undo the change, "
+                "or start another study: tuning.study"
+            )
     study.pruner = (
         optuna.pruners.PercentilePruner(
             100 * tuning.pruner_top_fraction,
@@ -116,98 +124,58 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
     return study
 
 
-def _await_definition(study: Study, name: str, place: str) -> None:
-    """Wait until who created the study has defined it, which takes a moment."""
-    deadline = time.monotonic() + 10
-    while "definition" not in study.user_attrs or not study.get_trials(deepcopy=False):
-        if time.monotonic() > deadline:
-            raise UserError(
-                f"{place}: study {name}: left without a definition by who created it; begin another: tuning.study"
-            )
-        time.sleep(0.1)
-
-
 def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dict[str, Any]:
     """Return what must be the same for two trials to be comparable, flat, by key of params.yaml or file."""
-    tuning, search = params.tuning, params.tuning.model(model_name)
-    shared = {f"tuning.{key}": getattr(tuning, key) for key in ("objective", "replicates", "seed")} | {
-        f"tuning.{model_name}.epochs": search.epochs
+    tuning, search, model = params.tuning, params.tuning.model(model_name), params.model(model_name)
+    fixed = {key: str(value) for key, value in model if key not in (*search.space, "epochs")}
+    space = {key: str(domain.model_dump(exclude_defaults=True)) for key, domain in search.space.items()}
+    return {
+        **{f"tuning.{key}": getattr(tuning, key) for key in ("objective", "replicates", "seed")},
+        f"tuning.{model_name}.epochs": search.epochs,
+        **{f"tuning.{model_name}.space.{key}": domain for key, domain in space.items()},
+        f"{model_name}.filters count": len(model.filters),
+        **{f"{model_name}.{key}": value for key, value in fixed.items()},
+        **{f"data/{split} md5": md5 for split, md5 in data.items()},
     }
-    space = {
-        f"tuning.{model_name}.space.{key}": str(domain.model_dump(exclude_defaults=True))
-        for key, domain in search.space.items()
-    }
-    model = params.model(model_name)
-    layers = {f"{model_name}.filters count": len(model.filters)}
-    fixed = {
-        f"{model_name}.{key}": str(value)
-        for key, value in model.model_dump().items()
-        if key not in search.space and key != "epochs"
-    }
-    return {**shared, **space, **layers, **fixed, **{f"data/{split} md5": md5 for split, md5 in data.items()}}
 
 
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    for key in [*ours, *theirs]:
-        if ours.get(key) != theirs.get(key):
-            return key, ours.get(key, "not given"), theirs.get(key, "none")
-    return None
-
-
-def _distributions(model: ModelParams, space: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
-    """Return the distributions by name: the key, with the number of the layer where the key holds a list."""
-    found: dict[str, BaseDistribution] = {}
-    for key, domain in space.items():
-        if domain.choices is not None:
-            distribution: BaseDistribution = CategoricalDistribution(domain.choices)
-        elif isinstance(domain.low, int) and isinstance(domain.high, int):
-            distribution = IntDistribution(domain.low, domain.high, log=domain.log)
+def _searched(params: Params, model_name: str) -> Iterator[tuple[str, Domain, Any]]:
+    """Yield name, domain and current value of each searched number: of a list, each layer's, as in "filters.1"."""
+    for key, domain in params.tuning.model(model_name).space.items():
+        current = getattr(params.model(model_name), key)
+        if isinstance(current, tuple):
+            yield from ((f"{key}.{layer}", domain, value) for layer, value in enumerate(current, start=1))
         else:
-            assert domain.low is not None
-            assert domain.high is not None
-            distribution = FloatDistribution(domain.low, domain.high, log=domain.log)
-        current = getattr(model, key)
-        layers = [f"{key}.{number + 1}" for number in range(len(current))] if isinstance(current, tuple) else [key]
-        found |= dict.fromkeys(layers, distribution)
-    return found
-
-
-def _current_values(model: ModelParams, space: Mapping[str, Domain]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key in space:
-        current = getattr(model, key)
-        values |= {f"{key}.{i}": v for i, v in enumerate(current, 1)} if isinstance(current, tuple) else {key: current}
-    return values
+            yield key, domain, current
 
 
 def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> Trial | None:
-    """Claim the next trial for this process, its values drawn, or return None while `trials` are done or claimed."""
+    """Claim the next trial for this process and draw its values; return None if `trials` are done or claimed."""
     if sum(map(_counts, study.get_trials(deepcopy=False))) >= trials:
         return None
     trial = study.ask()
     others = study.get_trials(deepcopy=False)
     if sum(_counts(other) for other in others if other.number < trial.number) >= trials:
-        # Another process claimed the last one in the same moment. Unlike tell(), this leaves no trace of a failure.
+        # Another process claimed the last trial at the same moment. Unlike tell(), this does not record a failure.
         study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         return None
     trial.set_user_attr("owner", this_process())
     original = RetryHeartbeatStaleTrialCallback.retried_trial_number(others[trial.number])
     number = trial.number if original is None else original
     trial.set_user_attr("seeds", seeds_of(params.tuning.seed, number, params.tuning.replicates))
-    # Made anew for each trial: what it draws depends on the trial's number, not on what this process drew before.
+    # A new sampler for each trial: values depend on the trial's number, not on what this process drew before.
     study.sampler = optuna.samplers.TPESampler(
         n_startup_trials=params.tuning.startup_trials,
         multivariate=True,
         seed=seeds_of(params.tuning.seed, number, 1)[0],
     )
-    for name, distribution in _distributions(params.model(model_name), params.tuning.model(model_name).space).items():
-        match distribution:
-            case CategoricalDistribution():
-                trial.suggest_categorical(name, distribution.choices)
-            case IntDistribution():
-                trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-            case FloatDistribution():
-                trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    for name, domain, _ in _searched(params, model_name):
+        if domain.choices is not None:
+            trial.suggest_categorical(name, domain.choices)
+        elif isinstance(domain.low, int) and isinstance(domain.high, int):
+            trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+        elif domain.low is not None and domain.high is not None:
+            trial.suggest_float(name, domain.low, domain.high, log=domain.log)
     return trial
 
 
@@ -218,32 +186,32 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 def _counts(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
-        # Failed by itself, so that trying again would fail again, or lost its process once too often.
+        # Its own failure, which would repeat itself, or the last retry of a trial whose process was killed.
         return "failure" in trial.user_attrs or len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) >= RETRIES
     return trial.state != TrialState.WAITING
 
 
 def running(study: Study) -> list[FrozenTrial]:
-    """Return the trials under way, in any process."""
+    """Return the trials that are running, in any process."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def retry(study: Study, number: int) -> None:
-    """End the trial as failed, and put its values back into the queue; after `RETRIES` times, only end it."""
+    """End the trial as failed and enqueue its values again; after `RETRIES` retries, only end it."""
     try:
         study.tell(number, state=TrialState.FAIL)
     except ValueError:
-        return  # It is finished: another process saw to it.
+        return  # Another process has already ended it.
     _requeue(study, study.get_trials()[number])
 
 
 def _requeue(study: Study, failed: FrozenTrial) -> None:
-    failed.user_attrs = {}  # Its owner was another process.
+    failed.user_attrs = {}  # The retry gets an owner of its own.
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, failed)
 
 
 def retry_abandoned(study: Study) -> list[int]:
-    """Retry the trials whose process is gone: of this machine at once, of others when their heartbeat has stopped.
+    """Retry the trials whose process has ended: on this machine at once, on others when their heartbeat has stopped.
 
     Returns:
         The numbers of the trials of this machine.
@@ -251,12 +219,9 @@ def retry_abandoned(study: Study) -> list[int]:
     abandoned = []
     for trial in running(study):
         owner = trial.user_attrs.get("owner")
-        if owner is None:
-            assert trial.datetime_start
-            lost = datetime.now() - trial.datetime_start > timedelta(seconds=OWNERLESS_SECONDS)
-        else:
-            lost = is_gone(owner)
-        if lost:
+        assert trial.datetime_start
+        age = datetime.now() - trial.datetime_start
+        if is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS):
             retry(study, trial.number)
             abandoned.append(trial.number)
     fail_stale_trials(study)
@@ -264,6 +229,6 @@ def retry_abandoned(study: Study) -> list[int]:
 
 
 def send_heartbeat(storage: BaseStorage, trial: Trial) -> None:
-    """Tell other machines that a trial is alive, where the storage is one that they may share."""
+    """Show other machines that a trial is running, if the storage is a database that they may share."""
     if isinstance(storage, RDBStorage):
         storage.record_heartbeat(trial._trial_id)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from motionbench.core.errors import run_command
-from motionbench.params.experiments import read_experiment
+from motionbench.params.editing import read_experiment
 
 
 def main() -> None:

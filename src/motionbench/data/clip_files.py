@@ -1,4 +1,4 @@
-"""Clips that others give, one a file: checked before they take memory, and nothing in them is run."""
+"""User-supplied clips, one per file: checked before memory is allocated, and no code in them is run."""
 
 import math
 import warnings
@@ -21,15 +21,15 @@ MAX_SCALE = 8  # of a GIF that is larger than the clip
 
 
 class _RefusedError(Exception):
-    """A clip that is readable, but not what is expected."""
+    """A clip that is readable, but not of the expected form."""
 
 
 def read_clip(path: Path, data: DataParams) -> Clips:
     """Return the clip in an .npz or .gif file, uint8, shape (1, frames, height, width, 1).
 
     An .npz file holds one array or one called clip or clips, uint8, shape (frames, height, width) or (frames, height,
-    width, 1). A GIF has that many frames, which are taken as grey, at the clip's size or at a whole multiple of it. It
-    may show a frame longer in place of several that are equal, as most programs save it.
+    width, 1). A GIF has that many frames, which are converted to grey, at the clip's size or a whole multiple of it. A
+    frame shown longer counts as several equal frames, since most programs save them so.
 
     Raises:
         UserError: if the file is missing, damaged, or holds anything else.
@@ -48,7 +48,7 @@ def read_clip(path: Path, data: DataParams) -> Clips:
         frames = reader(path, data)
     except _RefusedError as error:
         raise UserError(f"{path}: {error}; {expected}") from error
-    except Exception as error:  # Parsers of hostile bytes raise whatever comes of them.
+    except Exception as error:  # Damaged files can make the parsers raise anything.
         raise UserError(f"{path}: not readable as {path.suffix} ({type(error).__name__}); {expected}") from error
     return frames.reshape(1, data.frames, data.height, data.width, 1)
 
@@ -68,15 +68,15 @@ def _read_npz(path: Path, data: DataParams) -> NDArray[np.uint8]:
             found, dtype = read_npy_header(file)
             if dtype != np.uint8 or found not in (shape, (*shape, 1)):
                 raise _RefusedError(f"holds {str(dtype)[:50]} {str(found)[:100]}, not uint8 {shape}")
-            # Asked for a byte more than there should be, it notices a wrong length and checks the checksum.
+            # Reading one byte more than expected detects a wrong length and verifies the checksum.
             content = file.read(math.prod(shape) + 1)
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _read_gif(path: Path, data: DataParams) -> NDArray[np.uint8]:
     with _bounded_images(MAX_SCALE**2 * data.height * data.width), GifImageFile(path) as image:
-        size, scale = image.size, image.width // data.width
-        if size != (scale * data.width, scale * data.height) or not 1 <= scale <= MAX_SCALE:
+        scale = image.width // data.width
+        if image.size != (scale * data.width, scale * data.height) or not 1 <= scale <= MAX_SCALE:
             raise _RefusedError(f"frames have {image.height}x{image.width} pixels, not 1 to {MAX_SCALE} times as many")
         count = image.n_frames
         if count > data.frames:
@@ -85,17 +85,17 @@ def _read_gif(path: Path, data: DataParams) -> NDArray[np.uint8]:
         for frame in ImageSequence.Iterator(image):
             frames.append(np.asarray(frame.convert("L"))[::scale, ::scale])
             durations.append(frame.info.get("duration", 0))
-    if count < data.frames:
-        shown = np.array(durations) * data.frames / max(1, sum(durations))
-        if sum(durations) == 0 or (shown % 1).any():
-            raise _RefusedError(f"has {count} frames")
-        return np.repeat(frames, shown.astype(int), axis=0)
-    return np.stack(frames)
+    if count == data.frames:
+        return np.stack(frames)
+    repeats = np.array(durations) * data.frames / max(1, sum(durations))
+    if sum(durations) == 0 or (repeats % 1).any():
+        raise _RefusedError(f"has {count} frames")
+    return np.repeat(frames, repeats.astype(int), axis=0)
 
 
 @contextmanager
 def _bounded_images(pixels: int) -> Iterator[None]:
-    """Have Pillow refuse images with more pixels: a later frame of a GIF may claim any size."""
+    """Let Pillow refuse images with more pixels: any frame of a GIF may claim any size."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = pixels
     try:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from motionbench.core.schema import Count, Pixels, Section, Seed, refusal
 
 CLIP_BYTES, SPLIT_BYTES = 10**9, 10**11
+NOTEBOOK = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
 
 
 class DataParams(Section):
@@ -23,33 +24,25 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _check_geometry(self) -> Self:
-        if self.point_size % 2:
-            raise refusal("data.point_size", self.point_size, "an even number of pixels")
-        if self.point_size + 2 > min(self.height, self.width):
-            allowed = f"at most {min(self.height, self.width) - 2} in a frame of {self.height}x{self.width}"
-            raise refusal("data.point_size", self.point_size, allowed)
+        height, width, size = self.height, self.width, self.point_size
+        side = min(height, width)
+        self._require(size % 2 == 0, "point_size", "an even number of pixels")
+        self._require(size + 2 <= side, "point_size", f"at most {side - 2} in a frame of {height}x{width}")
         if self.variant == "motion":
             # The smallest square is 2 pixels smaller; the largest, 2 larger, must leave a row and a column dark.
-            if not 4 <= self.point_size <= min(self.height, self.width) - 3:
-                allowed = f"at least 4 and 3 below the sides of the frame, {self.height}x{self.width}"
-                raise refusal("data.point_size", self.point_size, f"{allowed}, with data.variant: motion")
-            if self.frames < 4:
-                raise refusal(
-                    "data.frames", self.frames, "at least 4 with data.variant: motion, so that a sine is curved"
-                )
-        clip = self.frames * self.height * self.width
-        if clip > CLIP_BYTES:
-            raise refusal(
-                "data.frames", self.frames, f"at most {CLIP_BYTES // (self.height * self.width)} with such frames"
-            )
-        if clip * self.clips_per_class > SPLIT_BYTES:
-            raise refusal(
-                "data.clips_per_class", self.clips_per_class, f"at most {SPLIT_BYTES // clip} with such clips"
-            )
-        notebook = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
-        for key, value in notebook.items():
-            if self.variant == "notebook" and getattr(self, key) != value:
-                raise refusal(
-                    f"data.{key}", getattr(self, key), f"{value}, the reference notebook's, with data.variant: notebook"
-                )
+            allowed = f"at least 4 and 3 below the sides of the frame, {height}x{width}, with data.variant: motion"
+            self._require(4 <= size <= side - 3, "point_size", allowed)
+            allowed = "at least 4 with data.variant: motion, so that a sine is curved"
+            self._require(self.frames >= 4, "frames", allowed)
+        clip = self.frames * height * width
+        self._require(clip <= CLIP_BYTES, "frames", f"at most {CLIP_BYTES // (height * width)} with such frames")
+        allowed = f"at most {SPLIT_BYTES // clip} with such clips"
+        self._require(clip * self.clips_per_class <= SPLIT_BYTES, "clips_per_class", allowed)
+        for key, value in NOTEBOOK.items() if self.variant == "notebook" else ():
+            allowed = f"{value}, the reference notebook's, with data.variant: notebook"
+            self._require(getattr(self, key) == value, key, allowed)
         return self
+
+    def _require(self, accepted: bool, key: str, allowed: str) -> None:
+        if not accepted:
+            raise refusal(f"data.{key}", getattr(self, key), allowed)

@@ -1,4 +1,4 @@
-"""How test clips are perturbed to see what a model's answers rest on. Each perturbation is one function.
+"""Perturbations of test clips, to see what a model's answers depend on. Each is one function.
 
 A new perturbation is one decorated function here and one line in the perturbations section of params.yaml: schema,
 scores, figures, report and docs/perturbations.md follow.
@@ -19,7 +19,7 @@ VERTICALLY_MIRRORED = {"ascending": "descending", "descending": "ascending"}
 
 
 class Perturbation(NamedTuple):
-    """A function on clips, and what its decorator says of it."""
+    """A function on clips, and the arguments of its decorator."""
 
     apply: Callable[[Clips, float, np.random.Generator], Clips]
     level: Any
@@ -32,7 +32,7 @@ class Perturbation(NamedTuple):
 
 
 PERTURBATIONS: dict[str, Perturbation] = {}
-"""By name, in the order of their definitions, to which their random streams belong: append, never insert."""
+"""By name, in the order of definition, which determines their random streams: append, never insert."""
 
 
 def perturbation(
@@ -60,10 +60,9 @@ def chosen_clips(split: Split, clips_per_class: int) -> tuple[NDArray[np.int64],
 
 
 def perturb(split: Split, name: str, level: float, seed: int) -> Split:
-    """Return `split` perturbed; where that changes the right answers, with other labels.
+    """Return `split` perturbed, its labels changed where the perturbation changes the right answers.
 
-    The same seed gives the same clips. What is drawn for a clip at one level is drawn at the others too, as far as
-    that makes sense.
+    The same seed gives the same clips. Where possible, the same numbers are drawn for a clip at all levels.
     """
     perturbation = PERTURBATIONS[name]
     random = np.random.default_rng([seed, list(PERTURBATIONS).index(name)])
@@ -88,7 +87,7 @@ def _mirrored(labels: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[
 def pixel_noise(clips: Clips, level: float, random: np.random.Generator) -> Clips:
     """Add normal noise to every pixel; level: its standard deviation as a share of full brightness."""
     noisy = np.empty_like(clips)
-    for number, clip in enumerate(clips):  # One at a time: the noise is eight times as large as the clips.
+    for number, clip in enumerate(clips):  # One clip at a time: noise takes eight times the memory of clips.
         noisy[number] = np.clip(clip + 255 * level * random.standard_normal(clip.shape), 0, 255)
     return noisy
 

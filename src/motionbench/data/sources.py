@@ -1,4 +1,4 @@
-"""Where clips come from: today, they are drawn."""
+"""Where clips come from: they are drawn."""
 
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from motionbench.data.splits import SPLITS
 from motionbench.data.synthetic.frames import draw_clamped, draw_sliced, draw_wrapped
 from motionbench.data.synthetic.patterns import MOTION_PATTERNS, NOTEBOOK_PATTERNS, PATTERNS, point_sizes
 
-CLIPS_AT_ONCE = 8  # 1 MB of the source's clips, which the processor's cache holds: memory stays bounded.
+CLIPS_AT_ONCE = (
+    8  # 1 MB of clips of the reference notebook's size, which fits the processor's cache: memory stays bounded
+)
 
 
 def write_split(folder: Path, name: str, data: DataParams) -> None:
@@ -25,13 +27,13 @@ def write_split(folder: Path, name: str, data: DataParams) -> None:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for label, pattern in enumerate(patterns.values()):
-            # A stream of its own for each split and class: more clips of one never change those of another.
+            # A separate stream per split and class: more clips of one do not change those of another.
             random = np.random.default_rng([data.seed, SPLITS.index(name), label])
             trajectories = pattern(data, data.clips_per_class, random)
             sizes = point_sizes(data, data.clips_per_class, random)
             for first in range(0, data.clips_per_class, CLIPS_AT_ONCE):
                 some = slice(first, first + CLIPS_AT_ONCE)
-                # Not with tofile, whose error on a full disk does not say what is wrong.
+                # Not with tofile, whose error on a full disk does not name the reason.
                 file.write(draw(trajectories[some], data.height, data.width, sizes[some]).data)
     np.save(folder / "labels.npy", np.repeat(np.arange(len(patterns)), data.clips_per_class))
     write_json(folder / "class_names.json", list(patterns))

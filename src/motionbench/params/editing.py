@@ -1,10 +1,17 @@
-"""Changes to params.yaml that keep its comments, order and style."""
+"""Other values for params.yaml: edits that keep its comments, order and style, and experiments."""
 
 from collections.abc import Mapping
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from motionbench.core.dvc_files import flatten
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_yaml
+from motionbench.core.paths import EXPERIMENTS, PARAMS
+from motionbench.params.loading import check_params
 
 
 def update_yaml(text: str, changes: Mapping[str, Any]) -> str:
@@ -17,6 +24,26 @@ def update_yaml(text: str, changes: Mapping[str, Any]) -> str:
     stream = StringIO()
     yaml.dump(content, stream)
     return stream.getvalue()
+
+
+def read_experiment(name: str, folder: Path = EXPERIMENTS) -> dict[str, Any]:
+    """Return the values that an experiment changes, flat: {"data.variant": "motion", ...}.
+
+    Raises:
+        UserError: if there is no such experiment, or if params.yaml with its values would be refused.
+    """
+    path = folder / f"{name}.yaml"
+    known = sorted(each.stem for each in folder.glob("*.yaml"))
+    if name not in known:
+        raise UserError(f"NAME: {name or 'nothing'} is not one of {', '.join(known)}; a new experiment is a new {path}")
+    overlay = read_yaml(path)
+    if not isinstance(overlay, Mapping) or not overlay:
+        raise UserError(f"{path}: holds no sections; give values to change, as in params.yaml")
+    content = read_yaml(PARAMS)
+    if isinstance(content, Mapping):
+        _update(content, overlay)
+    check_params(content, path)
+    return flatten(overlay)
 
 
 def _update(section: Any, changes: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""params.yaml read and checked, each error one line."""
+"""Read and check params.yaml; each error is one line."""
 
 import reprlib
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def check_params(content: Any, path: Path) -> Params:
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in messages: never long."""
+    """Return a value as text for messages, at most 100 characters."""
     try:
         text = reprlib.repr(value)
     except ValueError:

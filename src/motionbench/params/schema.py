@@ -11,7 +11,7 @@ from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelPa
 
 
 class TrainingParams(Section):
-    """What the training of every model shares."""
+    """The settings of training that all models share."""
 
     seeds: Seeds
     target_loss: Annotated[float, Field(ge=0)]
@@ -66,7 +66,7 @@ class Domain(Section):
         return self
 
     def __contains__(self, value: object) -> bool:
-        """Tell whether the search could choose `value`."""
+        """Return whether the search could choose `value`."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None
@@ -135,7 +135,7 @@ _levels: dict[str, Any] = {
 }
 _searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
 _models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
-# Named as they are called, so that they can be pickled on their way to other processes.
+# Each has the name of its variable, so that it can be pickled for other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
 ParamsSchema = create_model(

@@ -157,7 +157,7 @@ def test_variants_move_alike_where_the_source_has_no_flaw(params_with: Load) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel a frame"),
+        ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel per frame"),
         ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
         ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
     ],

@@ -24,7 +24,7 @@ def draw_clamped(trajectories: NDArray[np.float64], height: int, width: int, poi
 
 
 def draw_wrapped(trajectories: NDArray[np.float64], height: int, width: int, point_size: PointSize) -> Clips:
-    """Draw the point as a square of which what crosses an edge enters at the opposite one.
+    """Draw the point as a square whose part beyond an edge enters at the opposite one.
 
     Arguments and result as for `draw_clamped`.
     """
@@ -37,7 +37,7 @@ def draw_wrapped(trajectories: NDArray[np.float64], height: int, width: int, poi
 
 
 def draw_sliced(trajectories: NDArray[np.float64], height: int, width: int, point_size: PointSize) -> Clips:
-    """Draw as the source does, by `frame[row - 3:row + 3, column - 3:column + 3] = 255`.
+    """Draw as the reference notebook does, by `frame[row - 3:row + 3, column - 3:column + 3] = 255`.
 
     A slice that starts at a negative index counts from the far edge, so a square that crosses the top edge is not
     drawn; one below the bottom edge is not either. Arguments and result as for `draw_clamped`.

@@ -1,20 +1,19 @@
 """The four patterns that the point follows, as trajectories.
 
-A pattern is a function (data, clips, random) -> trajectories, shape (clips, frames, 2): row and column of
-the point's centre in pixels, rows growing downward. A fifth one is one function here and one line in
-`PATTERNS`.
+A pattern is a function (data, clips, random) -> trajectories, shape (clips, frames, 2): row and column of the point's
+centre in pixels, rows growing downward. A fifth pattern is one function here and its name in `PATTERNS`.
 
-The source (the chapter's section 5.9) moves the point 6 columns a frame, and 2 rows a frame or along
-a sine, in frames of 50x130 pixels. `PATTERNS` draws what its text says, scaled to the frame; the same numbers
-come out at the source's size. `NOTEBOOK_PATTERNS` draws what its code does.
+The reference notebook (the course chapter's section 5.9) moves the point 6 columns per frame, and 2 rows per frame or
+along a sine, in frames of 50x130 pixels. `PATTERNS` draws what its text says, scaled to the frame; at its frame size
+the numbers are the same. `NOTEBOOK_PATTERNS` draws what its code does.
 
-In both, the first frame tells the class already, by where the point is. In `MOTION_PATTERNS` only its motion does:
+In both, the point's position in the first frame already shows the class. In `MOTION_PATTERNS` only its motion does:
 start, speed, sideways direction and size vary, and opposite edges of the frame are joined, so that in every frame of
-every class the point is anywhere with equal chance. The best accuracy that can be reached there is
+every class each position is equally likely. The best possible accuracy there is
 
-- 1/4 from a single frame, whichever it is: chance;
+- 1/4 from any single frame: chance;
 - 3/4 at most from all frames in no order: played backward, an ascending clip is a descending one and as likely, so
-  only order tells these two apart. That the point stays can be seen without, a sine in most clips;
+  only order distinguishes these two. A constant clip can be recognised without order, a sine in most clips;
 - 1 from all frames in order, at the sizes and the jitter of params.yaml.
 """
 
@@ -69,20 +68,15 @@ def _margin(data: DataParams) -> int:
 
 
 def _step(data: DataParams, extent: int) -> int:
-    """Whole pixels a frame that keep frames + 1 steps within `extent`; 6 and 2 at the source's size."""
+    """Whole pixels per frame that keep frames + 1 steps within `extent`; 6 and 2 at the reference notebook's size."""
     return extent // (data.frames + 1)
 
 
-PATTERNS: Mapping[str, Pattern] = {
-    "constant": constant,
-    "ascending": ascending,
-    "descending": descending,
-    "sine": sine,
-}
+PATTERNS: Mapping[str, Pattern] = {each.__name__: each for each in (constant, ascending, descending, sine)}
 
 
 def _notebook_constant(_data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
-    # Row 65 of 50: the source swapped row and column, so all frames of this class are black.
+    # Row 65 of 50: the notebook swaps row and column, so all frames of this class are black.
     return np.array([65.0, 25.0]) + random.standard_normal((clips, 20, 2))
 
 
@@ -145,7 +139,7 @@ def _sideways(data: DataParams, random: np.random.Generator, rows: NDArray[np.fl
 
 
 def _from_anywhere(data: DataParams, random: np.random.Generator, path: Trajectories) -> Trajectories:
-    """Give each path, shape (clips, frames, 2), a start of its own; what leaves at an edge enters at the opposite."""
+    """Give each path, shape (clips, frames, 2), its own start; what leaves at one edge enters at the opposite one."""
     extent = (data.height, data.width)
     start = random.spawn(1)[0].uniform(0, extent, (len(path), 1, 2))
     jitter = data.jitter * random.standard_normal(path.shape)
@@ -154,7 +148,7 @@ def _from_anywhere(data: DataParams, random: np.random.Generator, path: Trajecto
 
 
 def _uniform(random: np.random.Generator, low: float, high: float, clips: int) -> NDArray[np.float64]:
-    """Draw a number a clip, shape (clips, 1), from a stream of its own, lest more clips change the first ones."""
+    """Draw one number per clip, shape (clips, 1), from a separate stream: more clips do not change the first ones."""
     return random.spawn(1)[0].uniform(low, high, (clips, 1))
 
 
@@ -167,7 +161,7 @@ MOTION_PATTERNS: Mapping[str, Pattern] = {
 
 
 def point_sizes(data: DataParams, clips: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return the side of each clip's square in pixels, shape (clips, 1, 1); only with variant motion they differ."""
+    """Return the side of each clip's square in pixels, shape (clips, 1, 1); they differ only with variant motion."""
     if data.variant != "motion":
         return np.full((clips, 1, 1), data.point_size)
     return data.point_size + random.spawn(1)[0].choice([-2, 0, 2], (clips, 1, 1))
@@ -184,7 +178,7 @@ def check_paths(data: DataParams) -> None:
     steady = data.model_copy(update={"jitter": 0.0})
     if _step(data, min(data.height, data.width)) < 1:
         raise UserError(
-            f"params.yaml: data.frames: {data.frames} is not allowed: a point cannot move a pixel a frame through "
+            f"params.yaml: data.frames: {data.frames} is not allowed: a point cannot move a pixel per frame through "
             f"{data.height}x{data.width} pixels; must be at most {min(data.height, data.width) - 1}"
         )
     if data.variant == "motion":

@@ -1,0 +1,67 @@
+from pkgutil import resolve_name
+from typing import Any
+
+import keras
+import pytest
+
+from motionbench.core.dvc_files import read_stages
+from motionbench.core.files import read_yaml
+from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, build_model
+from motionbench.params.schema import Params
+from tests.conftest import ROOT, TINY
+from tests.models.conftest import SMALL_SHAPE, Load
+
+
+def test_every_model_is_a_contender_or_a_control() -> None:
+    assert {"cnn_lstm", "convlstm"} <= set(CONTENDERS)
+    assert {"single_frame", "bag_of_frames"} <= set(CONTROLS)
+    assert [*CONTENDERS, *CONTROLS] == list(MODEL_NAMES)
+    assert sorted(MODEL_NAMES) == sorted(MODELS)
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_each_model_has_section_builder_and_stage(name: str) -> None:
+    section = read_yaml(ROOT / "params.yaml")[name]
+    assert set(section) == set(MODELS[name].params.model_fields)
+    assert callable(resolve_name(MODELS[name].builder))
+    training = [stage for stage in read_stages(ROOT / "dvc.yaml").values() if name in stage.model_names()]
+    assert len(training) == 1
+    assert name in training[0].params
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_each_model_maps_clips_to_probabilities(name: str, params_with: Load) -> None:
+    model = build_model(name, params_with(TINY).model(name), SMALL_SHAPE, 3)
+    assert model.name == name
+    assert model.input_shape == (None, *SMALL_SHAPE)
+    assert model.input_dtype == "uint8"
+    assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cnn_lstm.time_distributed": "whole_cnn"},
+        {"cnn_lstm.filters": [2, 3]},
+        {"cnn_lstm.kernel_sizes": [3, 2]},
+        {"cnn_lstm.lstm_units": 6},
+        {"cnn_lstm.activation": "relu"},
+        {"convlstm.filters": [2, 3]},
+        {"convlstm.kernel_sizes": [3, 2]},
+        {"convlstm.activation": "relu"},
+        {"single_frame.filters": [2, 3]},
+        {"single_frame.kernel_sizes": [3, 2]},
+        {"bag_of_frames.filters": [2, 3]},
+        {"bag_of_frames.kernel_sizes": [3, 2]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_model_parameter_changes_the_model(change: dict[str, Any], params_with: Load) -> None:
+    name = next(iter(change)).split(".")[0]
+
+    def config(params: Params) -> str:
+        keras.utils.clear_session()
+        return str(build_model(name, params.model(name), SMALL_SHAPE, 4).to_json())
+
+    assert config(params_with(TINY | change)) != config(params_with(TINY))
+    assert config(params_with(TINY)) == config(params_with(TINY))

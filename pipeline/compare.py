@@ -1,4 +1,4 @@
-"""Stage `compare`: all models on the test split, which nothing before has seen."""
+"""Stage `compare`: all models on the test split, which no earlier stage has used."""
 
 import os
 
@@ -31,13 +31,11 @@ def main() -> None:
         from motionbench.reporting.pictures import draw_pictures
         from motionbench.reporting.report import write_reports
         from motionbench.reporting.tables import print_summary
-        from motionbench.tracking.record import build_record
         from motionbench.tracking.runs import stage_run
         from motionbench.training.results import read_training
 
         trained = {name: read_training(name) for name in MODEL_NAMES}
-        declared = stage_params(params, "compare")
-        with stage_run("compare", declared) as run:
+        with stage_run("compare", stage_params(params, "compare")) as run:
             models = evaluate_models(engine, trained, params)
             champion, why = choose_champion(models, test.labels, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
@@ -52,7 +50,6 @@ def main() -> None:
                 histories = {name: training.history for name, training in trained.items()}
                 pictures = draw_pictures(report, models, histories, test, params.perturbations)
                 write_reports(report, models, test.class_names, sentences, pictures, run.origin())
-            run.complete(build_record("compare", declared))
     print_summary(models, sentences, COMPARISON_REPORT / "report.html")
 
 

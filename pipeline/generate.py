@@ -17,19 +17,18 @@ def main() -> None:
     check_paths(params.data)
     # Imported late: keeps error messages fast.
     from motionbench.reporting.figures import contact_sheet, save_gif
-    from motionbench.tracking.record import build_record
     from motionbench.tracking.runs import stage_run
 
-    declared = stage_params(params, "generate")
-    with stage_run("generate", declared) as run:
-        with atomic_outputs(*(DATA / name for name in SPLITS), SAMPLES) as (*folders, pictures):
-            for folder, name in zip(folders, SPLITS, strict=True):
-                write_split(folder, name, params.data)
-            train = read_split(folders[0], params.data)
-            for label, class_name in enumerate(train.class_names):
-                save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
-            contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
-        run.complete(build_record("generate", declared))
+    with (
+        stage_run("generate", stage_params(params, "generate")),
+        atomic_outputs(*(DATA / name for name in SPLITS), SAMPLES) as (*folders, pictures),
+    ):
+        for folder, name in zip(folders, SPLITS, strict=True):
+            write_split(folder, name, params.data)
+        train = read_split(folders[0], params.data)
+        for label, class_name in enumerate(train.class_names):
+            save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
+        contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ def main() -> None:
             "motionbench.training.replicate", min(engine.slots(params.training.threads), len(params.training.seeds))
         )
         # Imported late: keeps error messages fast.
-        from motionbench.tracking.record import build_record
         from motionbench.tracking.runs import stage_run
         from motionbench.training.checkpoints import checkpoint_key, remove_checkpoints
         from motionbench.training.replicates import train_model
@@ -36,7 +35,6 @@ def main() -> None:
         with stage_run(stage.name, declared, replicates) as run:
             for name in stage.model_names():
                 train_model(engine, name, params, key, partial(run.log_epoch, name))
-            run.complete(build_record(stage.name, declared))
     for name in stage.model_names():
         remove_checkpoints(name)
 

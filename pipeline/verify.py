@@ -1,4 +1,4 @@
-"""`make verify`: are the outputs that the last commit's dvc.lock names what its code makes from nothing?"""
+"""`make verify`: check that the last commit's code makes the outputs in its dvc.lock."""
 
 import sys
 
@@ -17,25 +17,23 @@ def main() -> None:
     if git("status", "--porcelain").strip():
         print("warning: changes that are not committed are not verified: HEAD is", file=sys.stderr)
     found = verify()
-    table = Table("stage", "output", "md5 in dvc.lock", "md5 made anew", "equal")
+    table = Table("stage", "output", "md5 in dvc.lock", "md5 now", "result")
     for check in found.checks:
-        equal = "not compared: timings" if check.timed else "equal" if check.equal else "DIFFERENT"
-        table.add_row(check.stage, check.out, check.expected, check.found, equal)
-    # As wide as it is, so that no md5 is cut.
+        table.add_row(check.stage, check.out, check.expected, check.found, check.result)
+    # Wide enough for a whole md5.
     Console(width=max(Console().width, 160)).print(table)
     print(f"commit: {git('log', '-1', '--format=%h %s').strip()}")
-    print(f"here: {', '.join(here)}; {load_params().training.threads} thread a replicate (training.threads)")
+    print(f"here: {', '.join(here)}; {load_params().training.threads} threads per replicate (training.threads)")
     for out, environment in found.recorded_on.items():
         print(f"{out}: recorded on {', '.join(environment)}")
     if found.other_inputs:
-        print(f"warning: dvc.lock was made with others of: {', '.join(found.other_inputs)}", file=sys.stderr)
-    compared = [check for check in found.checks if not check.timed]
-    different = [check.out for check in compared if not check.equal]
-    print(f"{len(compared) - len(different)} of {len(compared)} outputs are equal.")
+        print(f"warning: dvc.lock was made with other versions of: {', '.join(found.other_inputs)}", file=sys.stderr)
+    equal, different = ([each.out for each in found.checks if each.result == kind] for kind in ("equal", "DIFFERENT"))
+    print(f"{len(equal)} of {len(equal) + len(different)} outputs are equal.")
     if different:
         print(
             f"different: {', '.join(different)}. Clips are the same on every machine; trained weights, and what "
-            "follows from them, with the same kind of processor, packages and training.threads."
+            "follows from them, are the same with the same kind of processor, packages and training.threads."
         )
         sys.exit(1)
 

@@ -21,7 +21,15 @@ from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.paths import DATA, MLFLOW_ARTIFACTS, repository_root
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
-from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, replicate_name, spool
+from motionbench.tracking.record import (
+    DatasetRecord,
+    Record,
+    ReplicateRecord,
+    as_text,
+    build_record,
+    replicate_name,
+    spool,
+)
 
 COMPLETE = "record.complete"  # tag of a stage's run that has everything
 
@@ -30,6 +38,7 @@ class StageRun:
     """A stage's run as the stage sees it: no method waits long for the store or raises because it is unavailable."""
 
     def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]]) -> None:
+        self._params = params
         flat = as_text(params)
         self._record = Record(
             stage=stage,
@@ -63,16 +72,17 @@ class StageRun:
             points = store.curve_points(epoch, now)
             store.best_effort(partial(store.log_batches, self._ids[name], metrics=points))
 
-    def complete(self, record: Record) -> None:
-        """Log what `record`, made from the stage's files, has and the run lacks; spool the record if that fails."""
+    def complete(self) -> None:
+        """Log what the stage's files have and its runs lack; spool the record if the store is unavailable."""
         ours = self._record
+        record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
         tags = {**record.tags, **ours.tags}
-        whole = record.model_copy(
+        record = record.model_copy(
             update={"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         )
-        if store.best_effort(partial(_write_record, whole), at_end=True) is None:
-            spool(whole)
+        if store.best_effort(partial(_write_record, record), at_end=True) is None:
+            spool(record)
 
     def origin(self) -> dict[str, str]:
         """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit."""
@@ -96,12 +106,13 @@ class StageRun:
 
 @contextmanager
 def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]] = ()) -> Iterator[StageRun]:
-    """Run the block as a run of `stage`, with a child run per replicate; the block's last call must be `complete`.
+    """Run the block, which writes the outputs of `stage`, as a run of the stage with a child run per replicate.
 
-    The runs end as FAILED if the block raises, or as KILLED if it is interrupted.
+    After the block the runs get all that the outputs say. They end as FAILED if the block raises, or as KILLED if it is
+    interrupted.
 
     Raises:
-        UserError: if a store that is not on a server cannot be opened.
+        UserError: if a store that is not on a server cannot be opened, or if the block left an output out.
     """
     if not store.is_on_a_server():
         store.open_store()
@@ -109,6 +120,7 @@ def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[
     try:
         store.best_effort(run.start)
         yield run
+        run.complete()
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise

@@ -11,7 +11,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.paths import PARAMS
 from motionbench.core.schema import refusal
 from motionbench.params.loading import shown
-from motionbench.params.schema import Domain, Params
+from motionbench.params.schema import Params
 
 
 def check_search_space(params: Params, model_name: str, path: Path = PARAMS) -> None:
@@ -40,11 +40,8 @@ def check_search_space(params: Params, model_name: str, path: Path = PARAMS) -> 
             ) from error
         except PydanticCustomError as error:
             allowed = (error.context or {})["allowed"]
-            raise UserError(f"{path}: {location}: {_describe(domain)} is not allowed: must be {allowed}") from error
-
-
-def _describe(domain: Domain) -> str:
-    return str(domain.model_dump(exclude_defaults=True)).replace("'", "")
+            given = str(domain.model_dump(exclude_defaults=True)).replace("'", "")
+            raise UserError(f"{path}: {location}: {given} is not allowed: must be {allowed}") from error
 
 
 def model_values(drawn: Mapping[str, Any]) -> dict[str, Any]:

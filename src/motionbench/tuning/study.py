@@ -9,8 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -37,8 +38,7 @@ def open_storage() -> tuple[BaseStorage, str]:
     # Study.optimize is not used: `search` sends the heartbeats.
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
     # Heartbeats, retries and figures have been experimental for years.
-    warnings.filterwarnings("ignore", message=".* is experimental", category=ExperimentalWarning)
-    warnings.filterwarnings("ignore", message="Argument ``heartbeat.*experimental", category=ExperimentalWarning)
+    warnings.simplefilter("ignore", ExperimentalWarning)
     url = os.environ.get("OPTUNA_STORAGE")
     if not url:
         return JournalStorage(JournalFileBackend(str(JOURNAL))), str(JOURNAL)
@@ -54,23 +54,19 @@ def open_storage() -> tuple[BaseStorage, str]:
 
 
 def _open_database(url: str) -> RDBStorage:
-    attempts = 5
-    while True:
+    options: dict[str, Any] = {
+        "engine_kwargs": {"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
+        "heartbeat_interval": HEARTBEAT_SECONDS,
+        "grace_period": GRACE_SECONDS,
+        "heartbeat_stale_trial_callback": _requeue,
+    }
+    for _ in range(4):
         try:
-            return RDBStorage(
-                url,
-                # Replace a connection that was closed by a restart of the server.
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=_requeue,
-            )
+            return RDBStorage(url, **options)
         except (IntegrityError, ProgrammingError):
             # When two processes open an empty database, both create its tables, and one of them fails.
-            attempts -= 1
-            if not attempts:
-                raise
             time.sleep(1)
+    return RDBStorage(url, **options)
 
 
 def open_study(storage: BaseStorage, place: str, model_name: str, params: Params, data: Mapping[str, str]) -> Study:
@@ -112,14 +108,11 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
                 f"params.yaml: {key}: {ours}, but study {name} in {place} was started with {theirs}; undo the change, "
                 "or start another study: tuning.study"
             )
-    study.pruner = (
-        optuna.pruners.PercentilePruner(
-            100 * tuning.pruner_top_fraction,
-            n_startup_trials=tuning.startup_trials,
-            n_warmup_steps=tuning.warmup_epochs + 1,
-        )
-        if tuning.objective == "loss"
-        else optuna.pruners.NopPruner()
+    # With two objectives it is never asked.
+    study.pruner = optuna.pruners.PercentilePruner(
+        100 * tuning.pruner_top_fraction,
+        n_startup_trials=tuning.startup_trials,
+        n_warmup_steps=tuning.warmup_epochs + 1,
     )
     return study
 
@@ -196,36 +189,39 @@ def running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def retry(study: Study, number: int) -> None:
-    """End the trial as failed and enqueue its values again; after `RETRIES` retries, only end it."""
+def retry(study: Study, number: int) -> bool:
+    """End the trial as failed and enqueue its values again; after `RETRIES` retries, only end it.
+
+    Returns:
+        False if another process has already ended it.
+    """
     try:
         study.tell(number, state=TrialState.FAIL)
-    except ValueError:
-        return  # Another process has already ended it.
-    _requeue(study, study.get_trials()[number])
-
-
-def _requeue(study: Study, failed: FrozenTrial) -> None:
+    except (ValueError, UpdateFinishedTrialError):
+        return False
+    failed = study.get_trials()[number]
     failed.user_attrs = {}  # The retry gets an owner of its own.
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, failed)
+    return True
 
 
 def retry_abandoned(study: Study) -> list[int]:
     """Retry the trials whose process has ended: on this machine at once, on others when their heartbeat has stopped.
 
     Returns:
-        The numbers of the trials of this machine.
+        The numbers of the trials that were retried here.
     """
-    abandoned = []
+    storage = study._storage
+    stale = storage._get_stale_trial_ids(study._study_id) if isinstance(storage, BaseHeartbeat) else []
+    retried = []
     for trial in running(study):
         owner = trial.user_attrs.get("owner")
         assert trial.datetime_start
         age = datetime.now() - trial.datetime_start
-        if is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS):
-            retry(study, trial.number)
-            abandoned.append(trial.number)
-    fail_stale_trials(study)
-    return abandoned
+        ended = is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS)
+        if (ended or trial._trial_id in stale) and retry(study, trial.number):
+            retried.append(trial.number)
+    return retried
 
 
 def send_heartbeat(storage: BaseStorage, trial: Trial) -> None:

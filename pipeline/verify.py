@@ -13,7 +13,6 @@ from motionbench.provenance.verification import verify
 
 def main() -> None:
     """Run all stages in a temporary clone, print each output's md5 beside dvc.lock's, exit with 1 if one differs."""
-    here = describe_environment()
     if git("status", "--porcelain").strip():
         print("warning: changes that are not committed are not verified: HEAD is", file=sys.stderr)
     found = verify()
@@ -23,7 +22,7 @@ def main() -> None:
     # Wide enough for a whole md5.
     Console(width=max(Console().width, 160)).print(table)
     print(f"commit: {git('log', '-1', '--format=%h %s').strip()}")
-    print(f"here: {', '.join(here)}; {load_params().training.threads} threads per replicate (training.threads)")
+    print(f"here: {', '.join(describe_environment())}; training.threads: {load_params().training.threads}")
     for out, environment in found.recorded_on.items():
         print(f"{out}: recorded on {', '.join(environment)}")
     if found.other_inputs:

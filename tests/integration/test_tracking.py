@@ -359,6 +359,6 @@ def test_verify_finds_equal_what_is_equal_and_a_changed_seed_in_one_stage(copy_o
     }  # fmt: skip
     assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {"metrics/convlstm", "models/convlstm"}
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)
-    assert "1 threads per replicate" in done.stdout
+    assert "training.threads: 1" in done.stdout
     assert "warning: dvc.lock was made with other versions of: src/motionbench, src/motionbench/training.py" in done.stderr
     assert not list(copy_of_reproduced.parent.glob("motionbench-verify-*"))

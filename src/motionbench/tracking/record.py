@@ -14,18 +14,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
-from motionbench.core.paths import (
-    COMPARISON_TIMING,
-    DATA,
-    MLFLOW_ARTIFACTS,
-    TRAINING_TIMING,
-    replicate_path,
-    repository_root,
-    training_paths,
-)
 
 REGISTERED = "motionbench"
 """Name of the registered model whose versions are the champions."""
@@ -34,7 +26,7 @@ REGISTERED = "motionbench"
 class Part(BaseModel):
     """A piece of a record."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
 
 class DatasetRecord(Part):
@@ -63,7 +55,6 @@ class ReplicateRecord(Part):
 
     model_name: str
     seed: int
-    params: dict[str, str]
     metrics: dict[str, float] = {}
     curves: list[dict[str, float]] = []
     """One item per epoch: its number, `epoch`, and its metrics."""
@@ -74,7 +65,7 @@ class ReplicateRecord(Part):
     @property
     def name(self) -> str:
         """The run's name."""
-        return replicate_name(self.model_name, self.seed)
+        return f"train_{self.model_name} seed {self.seed}"
 
 
 class Record(Part):
@@ -102,11 +93,6 @@ class Record(Part):
         return {key: value for key, value in (("record.id", self.id), ("record.content", self.content)) if value}
 
 
-def replicate_name(model_name: str, seed: int) -> str:
-    """Return the name of a replicate's run."""
-    return f"train_{model_name} seed {seed}"
-
-
 def as_text(params: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as MLflow stores them, the same from params.yaml and from dvc.lock."""
     return {key: str(tuple(value) if isinstance(value, list) else value) for key, value in params.items()}
@@ -120,11 +106,10 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
     """
     declared = read_stages()[stage]
     deps, outs, trained = declared.deps, declared.outs, declared.model_names()
-    flat = as_text(params)
     try:
         md5s = {out: path_md5(Path(out)) for out in outs}
         files = {file: md5 for out in outs for file, md5 in file_md5s(Path(out)).items()}
-        splits = [Path(path) for path in (*deps, *outs) if Path(path).is_relative_to(DATA)]
+        splits = [Path(path) for path in (*deps, *outs) if Path(path).is_relative_to(paths.DATA)]
         datasets = [
             DatasetRecord(
                 name=split.name,
@@ -134,16 +119,12 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             for split in splits
         ]
         model = {"clip_shape": datasets[0].shape[1:], "class_names": read_json(splits[0] / "class_names.json")}
-        summaries = [
-            Path(out) if out.endswith(".json") else Path(out, "summary.json")
-            for out in outs
-            if out.startswith("metrics/")
-        ]
-        timings = [file for file in summaries if is_wall_clock(str(file))]
+        timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]
+        summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
         environment = {"environment": ", ".join(read_json(timings[0])["environment"])} if timings else {}
         return Record(
             stage=stage,
-            params=flat,
+            params=as_text(params),
             content=content_md5(stage, params, md5s),
             tags={
                 **{f"data.md5.{dataset.name}": dataset.md5 for dataset in datasets},
@@ -158,7 +139,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             },
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/"))],
-            replicates=[each for name in trained for each in _replicates(name, flat, files, model)],
+            replicates=[each for name in trained for each in _replicates(name, files, model)],
             champion=_champion(outs, model),
         )
     except (OSError, ValueError, KeyError) as error:
@@ -191,20 +172,17 @@ def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) 
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
-def _replicates(
-    name: str, params: dict[str, str], md5s: Mapping[str, str], model: Mapping[str, Any]
-) -> Iterator[ReplicateRecord]:
-    models, metrics, timing = training_paths(name)
+def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) -> Iterator[ReplicateRecord]:
+    models, metrics, timing = paths.training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
     kept = pd.read_csv(metrics / "replicates.csv")
     best = kept["validation_loss"].idxmin()
     for (index, row), seconds in zip(kept.iterrows(), read_json(timing)["replicate_seconds"], strict=True):
         seed = int(row["seed"])
-        path = replicate_path(models, seed)
+        path = paths.replicate_path(models, seed)
         yield ReplicateRecord(
             model_name=name,
             seed=seed,
-            params={**params, "seed": str(seed)},
             metrics={
                 **{f"best_{key}": value for key, value in row.items() if key != "seed"},
                 "training_seconds": seconds,
@@ -215,12 +193,12 @@ def _replicates(
 
 
 def _model_of(summary: Path) -> str:
-    return summary.stem if summary.parent == TRAINING_TIMING else summary.parent.name
+    return summary.stem if summary.parent == paths.TRAINING_TIMING else summary.parent.name
 
 
 def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
     """Return the model that `compare` chose, if these are its outputs and it chose one."""
-    chosen = read_json(COMPARISON_TIMING)["champion"] if str(COMPARISON_TIMING) in outs else None
+    chosen = read_json(paths.COMPARISON_TIMING)["champion"] if str(paths.COMPARISON_TIMING) in outs else None
     if chosen is None:
         return None
     return ModelRecord(name=REGISTERED, path=Path(chosen), md5=path_md5(Path(chosen)), best=True, **model)
@@ -249,4 +227,4 @@ def pending() -> Iterator[Record]:
 
 
 def _spool_folder() -> Path:
-    return repository_root() / MLFLOW_ARTIFACTS / "pending"
+    return paths.repository_root() / paths.MLFLOW_ARTIFACTS / "pending"

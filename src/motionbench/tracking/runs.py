@@ -21,15 +21,7 @@ from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.paths import DATA, MLFLOW_ARTIFACTS, repository_root
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
-from motionbench.tracking.record import (
-    DatasetRecord,
-    Record,
-    ReplicateRecord,
-    as_text,
-    build_record,
-    replicate_name,
-    spool,
-)
+from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, build_record, spool
 
 COMPLETE = "record.complete"  # tag of a stage's run that has everything
 
@@ -39,17 +31,13 @@ class StageRun:
 
     def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]]) -> None:
         self._params = params
-        flat = as_text(params)
         self._record = Record(
             stage=stage,
             id=uuid4().hex,
             started=store.current_milliseconds(),
-            params=flat,
+            params=as_text(params),
             tags=store.source_tags(stage),
-            replicates=[
-                ReplicateRecord(model_name=model_name, seed=seed, params={**flat, "seed": str(seed)})
-                for model_name, seed in replicates
-            ],
+            replicates=[ReplicateRecord(model_name=name, seed=seed) for name, seed in replicates],
         )
         self._logged_at: dict[str, dict[int, int]] = {each.name: {} for each in self._record.replicates}
         self._ids: dict[str, str] = {}
@@ -61,12 +49,12 @@ class StageRun:
         ids = _open_runs(experiment_id, self._record)
         store.log_batches(ids[self._record.stage], params=self._record.params)
         for each in self._record.replicates:
-            store.log_batches(ids[each.name], params=each.params)
+            store.log_batches(ids[each.name], params={**self._record.params, "seed": str(each.seed)})
         self._ids = ids
 
     def log_epoch(self, model_name: str, epoch: Mapping[str, Any]) -> None:
         """Log the metrics of an epoch of a replicate as a step of its curves."""
-        name, now = replicate_name(model_name, epoch["seed"]), store.current_milliseconds()
+        name, now = ReplicateRecord(model_name=model_name, seed=epoch["seed"]).name, store.current_milliseconds()
         self._logged_at[name][int(epoch["epoch"])] = now
         if self._ids:
             points = store.curve_points(epoch, now)
@@ -150,7 +138,7 @@ def _write_record(record: Record) -> bool:
         ids = _open_runs(experiment_id, record)
         parent = ids[record.stage]
         client = mlflow.MlflowClient()
-        _log_missing(parent, record, {**record.tags, **record.identity()})
+        _log_missing(parent, record, record.params, {**record.tags, **record.identity()})
         client.log_inputs(parent, datasets=[_input(dataset) for dataset in record.datasets])
         for path in record.artifacts:
             if (local := record.folder / path).is_dir():
@@ -159,7 +147,8 @@ def _write_record(record: Record) -> bool:
                 client.log_artifact(parent, str(local), path.parent.as_posix())
         for each in record.replicates:
             model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
-            _log_missing(ids[each.name], each, {**_shared_tags(record), **model})
+            params = {**record.params, "seed": str(each.seed)}
+            _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
             if each.model:
                 log_model(ids[each.name], each.model, record.folder)
             client.set_terminated(ids[each.name])
@@ -194,7 +183,9 @@ def _shared_tags(record: Record) -> dict[str, str]:
     return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
 
 
-def _log_missing(run_id: str, part: Record | ReplicateRecord, tags: Mapping[str, str]) -> None:
+def _log_missing(
+    run_id: str, part: Record | ReplicateRecord, params: Mapping[str, str], tags: Mapping[str, str]
+) -> None:
     """Log the tags, and the parameters, metrics and points of curves that a run lacks."""
     client = mlflow.MlflowClient()
     logged, now = client.get_run(run_id).data, store.current_milliseconds()
@@ -208,8 +199,8 @@ def _log_missing(run_id: str, part: Record | ReplicateRecord, tags: Mapping[str,
         keys = {point.key for point in points}
         steps = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in keys}
         metrics += [point for point in points if point.step not in steps[point.key]]
-    params = {key: value for key, value in part.params.items() if key not in logged.params}
-    store.log_batches(run_id, params=params, metrics=metrics, tags=tags)
+    missing = {key: value for key, value in params.items() if key not in logged.params}
+    store.log_batches(run_id, params=missing, metrics=metrics, tags=tags)
 
 
 def _input(dataset: DatasetRecord) -> DatasetInput:

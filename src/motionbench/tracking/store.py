@@ -37,6 +37,8 @@ WAIT_LIMITS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Environment variables, times in seconds; those that are set already stay."""
+Texts = Mapping[str, str]
+NOTHING: Texts = MappingProxyType({})
 BATCH = 100  # parameters, metrics or tags that a server accepts at once
 Result = TypeVar("Result")
 
@@ -163,13 +165,7 @@ def search_runs(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
     return runs
 
 
-def log_batches(
-    run_id: str,
-    *,
-    params: Mapping[str, str] = MappingProxyType({}),
-    metrics: Sequence[Metric] = (),
-    tags: Mapping[str, str] = MappingProxyType({}),
-) -> None:
+def log_batches(run_id: str, *, params: Texts = NOTHING, metrics: Sequence[Metric] = (), tags: Texts = NOTHING) -> None:
     """Log to a run in batches that a server accepts. A point that is logged twice with the same time is one point."""
     kinds: dict[str, Any] = {
         "params": [Param(*item) for item in params.items()],

@@ -21,19 +21,9 @@ from motionbench.execution.engine import Message, Task, Worker, local_engine
 from motionbench.execution.progress import trial_progress
 from motionbench.params.schema import Params
 from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
+from motionbench.tuning import study as studies
 from motionbench.tuning.outcome import print_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.space import model_values
-from motionbench.tuning.study import (
-    HEARTBEAT_SECONDS,
-    claim_trial,
-    finished,
-    open_storage,
-    open_study,
-    retry,
-    retry_abandoned,
-    running,
-    send_heartbeat,
-)
 from motionbench.tuning.trial import run_trial
 
 POLL_SECONDS = 1.0
@@ -47,11 +37,11 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
     Raises:
         UserError: if the study has more trials already or another definition, or if its storage is unavailable or lost.
     """
-    storage, place = open_storage()
+    storage, place = studies.open_storage()
     data = {folder.name: path_md5(folder) for folder in (TRAIN, VALIDATION)}
-    study = open_study(storage, place, model_name, params, data)
+    study = studies.open_study(storage, place, model_name, params, data)
     name = study.study_name
-    if trials < (done := len(finished(study))):
+    if trials < (done := len(studies.finished(study))):
         raise UserError(f"TRIALS: {trials}: study {name} in {place} has {done} already; give {done} or more")
     ended: list[TrialRecord] = []
     with (
@@ -60,16 +50,19 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
     ):
 
         def on_end(end: End, number: int) -> None:
-            ended.append(trial_record(study, number))
-            log_trials(run_id, name, ended[-1:])
-            show(*study_status(study), f"trial {number} {end}{_details(ended[-1])}")
+            trial = trial_record(study, number)
+            ended.append(trial)
+            log_trials(run_id, name, [trial])
+            losses = trial.validation_losses if end != "retried" else {}
+            loss = f", validation loss {losses[max(losses)]:.3g}" if losses else ""
+            show(*study_status(study), f"trial {number} {end}{f': {trial.failure}' if trial.failure else loss}")
 
         show(*study_status(study), "")
         try:
             search(storage, study, model_name, params, trials, workers, on_end)
         except KeyboardInterrupt:
             print(
-                f"{name}: {len(finished(study))} of {trials} trials are done and kept in {place}; "
+                f"{name}: {len(studies.finished(study))} of {trials} trials are done and kept in {place}; "
                 f"go on with: make tune MODEL={model_name} TRIALS={trials}",
                 file=sys.stderr,
             )
@@ -83,14 +76,6 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
         found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
         log_outcome(run_id, found, folder)
     print_outcome(study, outcome, model_name, folder)
-
-
-def _details(trial: TrialRecord) -> str:
-    """Return what the progress line says of a trial that has ended, after how it ended."""
-    if trial.failure:
-        return f": {trial.failure}"
-    losses = trial.validation_losses
-    return f", validation loss {losses[max(losses)]:.3g}" if losses and trial.state != "retried" else ""
 
 
 def search(
@@ -109,19 +94,19 @@ def search(
         heartbeat = 0.0
         try:
             while not interrupted():
-                if time.monotonic() - heartbeat > HEARTBEAT_SECONDS:
-                    for number in retry_abandoned(study):
+                if time.monotonic() - heartbeat > studies.HEARTBEAT_SECONDS:
+                    for number in studies.retry_abandoned(study):
                         on_end("retried", number)
                     for trial in ours.values():
-                        send_heartbeat(storage, trial)
+                        studies.send_heartbeat(storage, trial)
                     heartbeat = time.monotonic()
-                while len(ours) < workers and (claimed := claim_trial(study, params, model_name, trials)):
-                    send_heartbeat(storage, claimed)
+                while len(ours) < workers and (claimed := studies.claim_trial(study, params, model_name, trials)):
+                    studies.send_heartbeat(storage, claimed)
                     # A process for each trial: memory cannot grow from one to the next.
                     worker = engine.start(_task(claimed, model_name, params), fresh=True)
                     claimed.set_user_attr("process", worker.process.pid)
                     ours[worker] = claimed
-                if not ours and not running(study) and len(finished(study)) >= trials:
+                if not ours and not studies.running(study) and len(studies.finished(study)) >= trials:
                     return
                 for worker, message in engine.wait(POLL_SECONDS):
                     if end := _handle(message, ours[worker], study, params):
@@ -135,9 +120,9 @@ def search(
                 "start the server and run the command again"
             ) from error
         except BaseException:
-            for unfinished in running(study):
+            for unfinished in studies.running(study):
                 if unfinished.user_attrs.get("owner") == this_process():
-                    retry(study, unfinished.number)
+                    studies.retry(study, unfinished.number)
                     on_end("retried", unfinished.number)
             raise
 
@@ -177,5 +162,5 @@ def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End
             trial.set_user_attr("failure", str(error).splitlines()[0][:300])
             study.tell(trial, state=TrialState.FAIL)
             return "failed"
-    retry(study, trial.number)  # The process was killed.
+    studies.retry(study, trial.number)  # The process was killed.
     return "retried"

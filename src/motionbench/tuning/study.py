@@ -58,7 +58,6 @@ def _open_database(url: str) -> RDBStorage:
         "engine_kwargs": {"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
         "heartbeat_interval": HEARTBEAT_SECONDS,
         "grace_period": GRACE_SECONDS,
-        "heartbeat_stale_trial_callback": _requeue,
     }
     for _ in range(4):
         try:

@@ -2,16 +2,9 @@
 
 import os
 
+from motionbench.core import paths
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import (
-    COMPARISON_METRICS,
-    COMPARISON_REPORT,
-    COMPARISON_TIMING,
-    MODELS,
-    TEST,
-    replicate_path,
-)
 from motionbench.data.splits import read_split
 from motionbench.execution.engine import local_engine
 from motionbench.models.registry import MODEL_NAMES
@@ -21,7 +14,7 @@ from motionbench.params.loading import load_params, stage_params
 def main() -> None:
     """Write metrics/comparison/, metrics/comparison_timing.json and reports/comparison/, and print the verdict."""
     params = load_params()
-    test = read_split(TEST, params.data)
+    test = read_split(paths.TEST, params.data)
     with local_engine() as engine:
         engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
@@ -29,8 +22,7 @@ def main() -> None:
         from motionbench.evaluation.testing import evaluate_models
         from motionbench.evaluation.verdict import check_controls, choose_champion, search_notes, verdict
         from motionbench.reporting.pictures import draw_pictures
-        from motionbench.reporting.report import write_reports
-        from motionbench.reporting.tables import print_summary
+        from motionbench.reporting.report import print_summary, write_reports
         from motionbench.tracking.runs import stage_run
         from motionbench.training.results import read_training
 
@@ -40,17 +32,17 @@ def main() -> None:
             champion, why = choose_champion(models, test.labels, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
                 champion, why = None, f"{why} An experiment makes none: apply it, then dvc repro --force compare."
-            archive = replicate_path(MODELS / champion, trained[champion].best_seed) if champion else None
+            archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best_seed) if champion else None
             sentences = [
                 verdict(models, test.labels), check_controls(models, test.labels), *search_notes(models), why,
             ]  # fmt: skip
-            outputs = (COMPARISON_METRICS, COMPARISON_TIMING, COMPARISON_REPORT)
+            outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
             with atomic_outputs(*outputs) as (metrics, timing, report):
                 write_comparison(metrics, timing, models, test, archive)
                 histories = {name: training.history for name, training in trained.items()}
                 pictures = draw_pictures(report, models, histories, test, params.perturbations)
                 write_reports(report, models, test.class_names, sentences, pictures, run.origin())
-    print_summary(models, sentences, COMPARISON_REPORT / "report.html")
+    print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
 
 
 if __name__ == "__main__":

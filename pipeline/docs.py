@@ -3,7 +3,7 @@
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import PERTURBATIONS_PAGE
-from motionbench.reporting.documentation import describe_perturbations
+from motionbench.reporting.report import describe_perturbations
 
 
 def main() -> None:

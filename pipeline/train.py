@@ -21,9 +21,8 @@ def main() -> None:
     for folder in (TRAIN, VALIDATION):
         read_split(folder, params.data)
     with local_engine() as engine:
-        engine.prepare(
-            "motionbench.training.replicate", min(engine.slots(params.training.threads), len(params.training.seeds))
-        )
+        workers = min(engine.slots(params.training.threads), len(params.training.seeds))
+        engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
         from motionbench.training.checkpoints import checkpoint_key, remove_checkpoints

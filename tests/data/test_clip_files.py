@@ -16,6 +16,7 @@ from motionbench.core.errors import UserError
 from motionbench.data.clip_files import read_clip
 from motionbench.reporting.figures import save_gif
 from tests.data.hostile_files import DATA, damaged, damages, npy, read_apart, read_or_refuse
+from tests.fuzzing import some_examples
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 16, 20), dtype=np.uint8)
 
@@ -162,6 +163,7 @@ def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@some_examples
 @given(st.sampled_from(["stored.npz", "compressed.npz", "black.npz", "sample.gif", "colour.gif"]), damages)
 def test_damaged_clips_are_read_or_refused(sound_files: Any, tmp_path_factory: Any, name: str, damage: Any) -> None:
     path = tmp_path_factory.getbasetemp() / f"damaged{Path(name).suffix}"

@@ -13,6 +13,7 @@ from motionbench.data.sources import write_split
 from motionbench.data.splits import Split, read_split
 from motionbench.params.schema import Params
 from tests.data.hostile_files import clips_folder, damaged, damages, npy, read_apart, read_or_refuse
+from tests.fuzzing import some_examples
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -104,6 +105,7 @@ names = st.recursive(
 )
 
 
+@some_examples
 @given(
     st.sampled_from(["clips.npy", "labels.npy", "class_names.json"]),
     damages | claims.map(header_of) | names.map(lambda content: json.dumps(content).encode()) | st.binary(max_size=200),

@@ -18,6 +18,7 @@ from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import Params, ParamsSchema
 from motionbench.tuning.space import check_search_space
 from tests.conftest import ROOT
+from tests.fuzzing import some_examples
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 CONTENT: dict[str, Any] = YAML(typ="safe").load(TEXT)
@@ -95,6 +96,7 @@ def check_that_it_is_valid(params: Params) -> None:
     assert ParamsSchema.model_validate(params.model_dump()) == params
 
 
+@some_examples
 @given(st.lists(changes, min_size=1, max_size=3))
 def test_changed_values_are_valid_or_refused(mutations: Any) -> None:
     if params := check(lambda: check_params(changed(mutations), Path("params.yaml"))):
@@ -110,6 +112,7 @@ SNIPPETS = [
 ]  # fmt: skip
 
 
+@some_examples
 @given(
     st.lists(
         st.tuples(

@@ -1,6 +1,6 @@
 from motionbench.core.paths import PERTURBATIONS_PAGE
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.reporting.documentation import describe_perturbations
+from motionbench.reporting.report import describe_perturbations
 from tests.conftest import ROOT
 
 

@@ -9,15 +9,14 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs
 from motionbench.data.splits import Split
-from motionbench.evaluation.applied_search import Search
 from motionbench.evaluation.comparison import accuracies_under_conditions, describe_model
-from motionbench.evaluation.results import ModelResult
+from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import check_controls, choose_champion, search_notes, verdict
 from motionbench.params.loading import load_params
 from motionbench.params.schema import GateParams
 from motionbench.reporting.pictures import disagreements, draw_pictures
 from motionbench.reporting.report import write_reports
-from motionbench.reporting.tables import condition_rows
+from motionbench.reporting.report import condition_rows
 from motionbench.training.results import Training, read_training
 from tests.conftest import ROOT
 

@@ -27,7 +27,7 @@ Load = Callable[[dict[str, Any]], Params]
 
 def train(model_name: str, folder: Path, params: Params, number: int, report: Report) -> Any:
     with importing_tensorflow():
-        from motionbench.training.replicate import train_replicate
+        from motionbench.training.loop import train_replicate
     splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
     path = folder / f"{number}.keras"
     seed = params.training.seeds[0]
@@ -234,10 +234,9 @@ def report_and_sleep(report: Report) -> None:
 
 def evaluate(folder: Path, params: Params, _report: Report) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import score
+        from motionbench.evaluation.scoring import measure_cost, score
         from motionbench.execution.runtime import fix_threads
         from motionbench.models.archive import save_model
-        from motionbench.models.cost import measure_cost
         from motionbench.models.registry import build_model
     fix_threads(1)
     split = read_split(folder, params.data)

@@ -63,7 +63,7 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 def _map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
     with _open(path) as file:
         found, found_dtype = read_npy_header(file)
-        if (found, found_dtype) != (shape, dtype):
+        if (found, found_dtype) != (shape, np.dtype(dtype)):
             expected = f"where params.yaml's data section means {np.dtype(dtype)} {shape}"
             raise ValueError(f"holds {str(found_dtype)[:50]} {str(found)[:100]} {expected}")
         if os.fstat(file.fileno()).st_size != file.tell() + math.prod(shape) * np.dtype(dtype).itemsize:

@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
     @property
     def better(self) -> str | None:
-        """Return the name of the model that is shown to be better, None if neither is."""
+        """Return the model that is significantly better; None if neither is."""
         if not self.found.significant:
             return None
         return self.first if self.found.difference > 0 else self.second
@@ -47,13 +47,13 @@ def compare_pairs(models: Models, labels: NDArray[np.int64]) -> list[Pair]:
 
 
 def unbeaten_models(pairs: list[Pair]) -> list[str]:
-    """Return the contenders that no other one is shown to be better than."""
+    """Return the contenders than which no other is significantly better."""
     beaten = {pair.second if pair.better == pair.first else pair.first for pair in pairs if pair.better}
     return [name for name in CONTENDERS if name not in beaten]
 
 
 def accuracies_when_perturbed(models: Models, frames: int) -> pd.DataFrame:
-    """Return the accuracy of each replicate for each perturbation, at each level and at the one that changes nothing.
+    """Return each replicate's accuracy for each perturbation, at each level and at the one that changes nothing.
 
     Returns:
         Rows of model, replicate, perturbation, level and accuracy.
@@ -70,7 +70,7 @@ def accuracies_when_perturbed(models: Models, frames: int) -> pd.DataFrame:
 
 
 def write_comparison(folder: Path, timing: Path, models: Models, split: Split, champion: Path | None) -> None:
-    """Write summary.json, scores.json and two tables to `folder`, and what inference costs to the file `timing`.
+    """Write summary.json, scores.json and two tables to `folder`, and the cost of inference to the file `timing`.
 
     predictions.csv has a row per clip: its label, and the class that each replicate of each model predicts.
     perturbations.csv has a row per replicate, perturbation and level.
@@ -105,6 +105,6 @@ def write_comparison(folder: Path, timing: Path, models: Models, split: Split, c
     }
     pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
     accuracies_when_perturbed(models, split.clips.shape[1]).to_csv(folder / "perturbations.csv", index=False)
-    measured: Mapping[str, Any] = {name: median_cost(model) for name, model in models.items()}
+    measured: Mapping[str, Any] = {name: median_cost(model["cost"]) for name, model in models.items()}
     chosen = champion and champion.as_posix()
     write_json(timing, {**measured, "champion": chosen, "environment": describe_environment()})

@@ -1,33 +1,32 @@
-"""What is known of each model once it was tested. Plain data: the process that receives it needs no TensorFlow."""
+"""Results of the tests of each model. They are plain data: the main process needs no TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.evaluation.applied_search import Search
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_json
+from motionbench.core.paths import APPLIED_SEARCHES
 from motionbench.evaluation.statistics import proportion_interval
 from motionbench.training.results import Training
 
-if TYPE_CHECKING:
-    from motionbench.models.cost import Cost
-
 
 class Perturbed(TypedDict):
-    """How one replicate classifies perturbed clips."""
+    """One replicate's answers to perturbed clips."""
 
     perturbation: str
     level: float
     predicted: list[int]
-    """Of each clip, the number of the class."""
+    """Per clip, the number of the class."""
     right: list[bool]
-    """Of each clip, whether that is the class that it has once perturbed."""
+    """Per clip, whether that is the label of the perturbed clip."""
 
 
 class Scores(TypedDict):
-    """How one replicate classifies a split."""
+    """One replicate's answers to a split."""
 
     correct: int
     clips: int
@@ -37,12 +36,38 @@ class Scores(TypedDict):
     confusion: list[list[int]]
     """Clips by true class (rows) and predicted class (columns)."""
     predicted: list[int]
-    """Of each clip, the number of the class."""
+    """Per clip, the number of the class."""
     perturbed: list[Perturbed]
 
 
+class Cost(TypedDict):
+    """The cost of inference in one process with the threads of a replicate; quartiles, warm-up excluded."""
+
+    flops: int
+    """Per clip, as `count_flops` counts them."""
+    latency_milliseconds: list[float]
+    """Of one clip alone."""
+    clips_per_second: list[float]
+    """In batches of 32."""
+
+
+class Search(TypedDict):
+    """The search that a model's parameters come from."""
+
+    study: str
+    trials: int
+    number: int
+    """Of the best trial."""
+    validation_loss: float
+    """Of the best trial, at the end of its epochs, as the search ranked it."""
+    search_loss: float
+    """The best trial's validation loss at the epochs at which the retrained replicates ended, mean."""
+    retrained_loss: float
+    """The retrained replicates' validation loss at these epochs; the difference is the search's optimism."""
+
+
 class ModelResult(TypedDict):
-    """What the comparison knows of a model."""
+    """All results of one model."""
 
     accuracy: float
     """On the test split, mean over the replicates, as is F1 over the classes too."""
@@ -50,7 +75,7 @@ class ModelResult(TypedDict):
     interval: tuple[float, float]
     """From the lowest to the highest end of the replicates' 95 % intervals of accuracy."""
     training: Training
-    cost: "Cost"
+    cost: Cost
     search: Search | None
     replicates: list[Scores]
 
@@ -58,10 +83,8 @@ class ModelResult(TypedDict):
 Models = Mapping[str, ModelResult]
 
 
-def join_results(
-    training: Training, scores: Sequence[Scores], cost: "Cost", search: Search | None = None
-) -> ModelResult:
-    """Join what is known of one model."""
+def join_results(training: Training, scores: Sequence[Scores], cost: Cost, search: Search | None = None) -> ModelResult:
+    """Join the results of one model."""
     intervals = [proportion_interval(score["correct"], score["clips"]) for score in scores]
     return ModelResult(
         accuracy=mean(score["accuracy"] for score in scores),
@@ -74,9 +97,8 @@ def join_results(
     )
 
 
-def median_cost(model: ModelResult) -> dict[str, float]:
-    """Return the medians of what inference takes."""
-    cost = model["cost"]
+def median_cost(cost: Cost) -> dict[str, float]:
+    """Return the medians of latency and throughput."""
     return {"latency_milliseconds": cost["latency_milliseconds"][1], "clips_per_second": cost["clips_per_second"][1]}
 
 
@@ -96,3 +118,32 @@ def perturbation_settings(models: Models) -> list[tuple[str, float]]:
     """Return name and level of each perturbation that the models were tested with."""
     first = next(iter(models.values()))["replicates"][0]
     return [(each["perturbation"], each["level"]) for each in first["perturbed"]]
+
+
+def read_applied_search(model_name: str, training: Training) -> Search | None:
+    """Return the search that a model's parameters come from; None if they come from none.
+
+    Losses are compared at equal epochs, each the lowest so far: a search trains for a fixed number of epochs, a stage
+    until the loss is good enough.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    try:
+        applied = read_json(APPLIED_SEARCHES).get(model_name)
+        if applied is None or applied["section"] != training.section:
+            return None
+        lowest = training.history.sort_values("epoch").groupby("seed")["validation_loss"].agg(list)
+        curve = np.minimum.accumulate(applied["curve"])
+        ends = [min(len(losses), len(curve)) for losses in lowest]
+        return Search(
+            study=applied["study"],
+            trials=applied["trials"],
+            number=applied["number"],
+            validation_loss=applied["validation_loss"],
+            search_loss=mean(float(curve[end - 1]) for end in ends),
+            retrained_loss=mean(min(losses[:end]) for losses, end in zip(lowest, ends, strict=True)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"not readable ({type(error).__name__}); write it again: make tune-apply MODEL={model_name}"
+        raise UserError(f"{APPLIED_SEARCHES}: {reason}") from error

@@ -1,17 +1,18 @@
-"""A model's answers to the clips of a split, as they are and perturbed."""
+"""A model's answers to the clips of a split, as they are and perturbed, and the cost of inference."""
 
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.data.perturbations import chosen_clips, perturb
 from motionbench.data.splits import Clips, Split
-from motionbench.evaluation.results import Perturbed, Scores
+from motionbench.evaluation.results import Cost, Perturbed, Scores
 from motionbench.execution.runtime import fix_threads
 from motionbench.models.archive import load_model
-from motionbench.models.cost import as_graph
+from motionbench.models.cost import as_graph, count_flops, latency_quartiles, quartiles, time_calls
 from motionbench.params.schema import PerturbationsParams
 
 CLIPS_AT_ONCE = 8
@@ -50,4 +51,18 @@ def score(path: Path, split: Split, threads: int, params: PerturbationsParams) -
         confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
         predicted=predicted.tolist(),
         perturbed=[predict_perturbed(name, level) for name, level in params.settings()],
+    )
+
+
+def measure_cost(path: Path, split: Split, threads: int) -> Cost:
+    """Time the model at `path` on clips of `split`."""
+    fix_threads(threads)
+    model = load_model(path)
+    # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
+    infer = as_graph(model, split.clips)
+    batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
+    return Cost(
+        flops=count_flops(model),
+        latency_milliseconds=latency_quartiles(infer, split.clips),
+        clips_per_second=quartiles(32 / time_calls(lambda: infer(batch), warm_up=1, rounds=3)),
     )

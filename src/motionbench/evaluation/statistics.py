@@ -1,4 +1,4 @@
-"""How sure a measured figure is, and whether two models differ."""
+"""Confidence intervals and tests: how certain a measure is, and whether two models differ."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,11 +20,11 @@ class Comparison(NamedTuple):
     p_value: float
     """Of the exact sign test over clips, two-sided."""
     detectable: float
-    """The smallest difference that the test could have shown with so many clips, if it were all on one side."""
+    """The smallest difference that the test can show with so many clips, if all differing clips favour one model."""
 
     @property
     def significant(self) -> bool:
-        """Tell whether both, the test over clips and the interval over clips and replicates, show a difference."""
+        """Return whether both the test over clips and the interval over clips and replicates show a difference."""
         return self.p_value < LEVEL and not self.interval[0] <= 0 <= self.interval[1]
 
 
@@ -41,7 +41,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for the number of tests, so that rarely any difference is shown falsely (Holm, 1979)."""
+    """Return p-values adjusted for the number of tests, to control the family-wise error rate (Holm, 1979)."""
     order = np.argsort(p_values)
     stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -50,26 +50,24 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def adjust_false_discoveries(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for the number of tests: at most their level of those shown is shown falsely.
+    """Return p-values adjusted for the number of tests, to control the false discovery rate.
 
     The procedure is that of Benjamini and Hochberg (1995).
     """
-    adjusted: list[float] = false_discovery_control(p_values).tolist() if p_values else []
-    return adjusted
+    return [float(p_value) for p_value in false_discovery_control(p_values)] if p_values else []
 
 
 def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], seed: int = 0, tests: int = 1) -> Comparison:
     """Compare the answers of two models to the same clips.
 
     The interval is that of the pigeonhole bootstrap, which draws clips and replicates independently, with replacement
-    (Owen, 2007): it is wide enough for both, the clips that were drawn and the seeds that were trained from. The test
-    asks on how many clips one model's replicates are right more often than the other's; with one replicate each it is
-    McNemar's.
+    (Owen, 2007): it covers the variation of both clips and seeds. The test counts on how many clips one model's
+    replicates are right more often than the other's; with one replicate each it is McNemar's.
 
     Args:
         ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
         seed: of the resampling.
-        tests: how many such tests are made, for the smallest difference that this one could have shown.
+        tests: the number of such tests, for the smallest difference that this one can show.
     """
     clips = ours.shape[1]
     per_clip = ours.mean(axis=0) - theirs.mean(axis=0)

@@ -1,10 +1,10 @@
-"""What the comparison says in sentences: the verdict, what the controls show, the champion, the searches."""
+"""The comparison in sentences: the verdict, the controls, the champion, the searches."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motionbench.evaluation.comparison import Pair, compare_pairs, unbeaten_models
-from motionbench.evaluation.results import Models, median_cost, right_answers
+from motionbench.evaluation.results import Models, right_answers
 from motionbench.evaluation.statistics import compare
 from motionbench.models.registry import CONTENDERS, CONTROLS, MODELS
 from motionbench.params.schema import GateParams
@@ -13,10 +13,10 @@ EACH = "both" if len(CONTENDERS) == 2 else f"all {len(CONTENDERS)}"
 
 
 def verdict(models: Models, labels: NDArray[np.int64]) -> str:
-    """Say whether the test split shows differences between the contenders, and how sure that is.
+    """Say whether the contenders differ significantly on the test split.
 
-    A difference counts as shown where it holds both for other clips, by an exact paired test, and for other clips and
-    other replicates, by an interval.
+    A difference is significant if both the exact paired test over clips and the interval over clips and replicates
+    show it.
     """
     pairs = compare_pairs(models, labels)
     detectable = f"the test could not have shown a difference below {pairs[0].found.detectable:.3f}"
@@ -47,7 +47,7 @@ def _describe_pair(pair: Pair, pairs: int) -> str:
 
 
 def check_controls(models: Models, labels: NDArray[np.int64]) -> str:
-    """Say what the controls, which cannot see motion, tell about the data."""
+    """Say what the accuracy of the controls, which cannot see motion, shows about the data."""
     right = {name: right_answers(model, labels) for name, model in models.items()}
     best = max(CONTENDERS, key=lambda name: models[name]["accuracy"])
     behind = {name: compare(right[best], right[name]) for name in CONTROLS}
@@ -67,15 +67,15 @@ def check_controls(models: Models, labels: NDArray[np.int64]) -> str:
 
 
 def choose_champion(models: Models, labels: NDArray[np.int64], gate: GateParams) -> tuple[str | None, str]:
-    """Return the model that is fit to be used, None if none is, and say why.
+    """Return the champion, None if there is none, and the reason.
 
-    That is the best model or, where no difference is shown, the fastest of the best, if it passes the gate.
+    The champion is the best model or, where no difference is shown, the fastest of the best, if it passes the gate.
     """
     unbeaten = unbeaten_models(compare_pairs(models, labels))
-    name = min(unbeaten, key=lambda name: median_cost(models[name])["latency_milliseconds"])
+    name = min(unbeaten, key=lambda name: models[name]["cost"]["latency_milliseconds"][1])
     better, faster = ("better", "faster") if len(CONTENDERS) == 2 else ("best", "fastest")
     reason = f"the {better} model" if len(unbeaten) == 1 else f"the {faster} model where no difference is shown"
-    low, latency = models[name]["interval"][0], median_cost(models[name])["latency_milliseconds"]
+    low, latency = models[name]["interval"][0], models[name]["cost"]["latency_milliseconds"][1]
     if low < gate.minimum_accuracy:
         return None, (
             f"No model becomes champion: the accuracy of {name}, {reason}, may be as low as {low:.3f}, below "
@@ -90,7 +90,7 @@ def choose_champion(models: Models, labels: NDArray[np.int64], gate: GateParams)
 
 
 def search_notes(models: Models) -> list[str]:
-    """Say how much search each contender had, and of each search how its loss compares with the retrained loss."""
+    """Say how many trials each contender had, and how the loss of each search compares with the retrained loss."""
     searches = {name: models[name]["search"] for name in CONTENDERS}
     trials = {name: search["trials"] if search else 0 for name, search in searches.items()}
     if not any(trials.values()):

@@ -1,4 +1,4 @@
-"""A model's file: the same model gives the same bytes."""
+"""Model files: the same model gives the same bytes."""
 
 import io
 import json
@@ -14,8 +14,8 @@ from motionbench.models import layers  # noqa: F401 # registers the layers that 
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write `model` as a Keras archive, its optimizer left out; the same model gives the same bytes."""
-    # Built anew from its configuration, the model has no optimizer, whose state Keras would save too.
+    """Write `model` as a Keras archive without its optimizer; the same model gives the same bytes."""
+    # Rebuilt from its configuration, the model has no optimizer, whose state Keras would save too.
     uncompiled = type(model).from_config(model.get_config())
     uncompiled.set_weights(model.get_weights())
     archive = io.BytesIO()
@@ -34,15 +34,10 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 def _number_shared_objects(config: bytes) -> bytes:
-    """Name the objects that layers share by their order; Keras names them by their addresses in memory."""
-    key, addresses = b'"shared_object_id": ', list[bytes]()
-
-    def number(match: re.Match[bytes]) -> bytes:
-        if match[1] not in addresses:
-            addresses.append(match[1])
-        return key + str(addresses.index(match[1])).encode()
-
-    return re.sub(key + rb"(\d+)", number, config)
+    """Number the objects that layers share by their order; Keras identifies them by their addresses in memory."""
+    key = b'"shared_object_id": '
+    addresses = list(dict.fromkeys(re.findall(key + rb"(\d+)", config)))
+    return re.sub(key + rb"(\d+)", lambda match: key + b"%d" % addresses.index(match[1]), config)
 
 
 def load_model(path: Path) -> keras.Model:

@@ -1,7 +1,7 @@
-"""A control that sees all frames but not their order: the mean over time of a CNN's features, and what follows from it.
+"""A control that sees all frames but not their order: a classifier of the mean over time of a CNN's features.
 
-As in Zaheer et al., "Deep Sets" (2017), a layer follows the mean: a network with one of enough units on either side of
-it can tell apart whatever can be told apart without order. Without that layer, frames could only vote.
+As in Zaheer et al., "Deep Sets" (2017), a hidden layer follows the mean: with enough units, such a network can learn
+any function that ignores order. Without that layer, frames could only vote.
 """
 
 import keras

@@ -17,7 +17,7 @@ def frame_layers(params: ModelParams) -> list[keras.Layer]:
 
 
 def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
-    """Build the network of the source's first table, from clips to class probabilities.
+    """Build the network of the reference notebook's first table, from clips to class probabilities.
 
     Args:
         clip_shape: frames, height, width and channels of a clip.

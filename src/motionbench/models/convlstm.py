@@ -7,9 +7,9 @@ from motionbench.models.registry import ConvLstmParams
 
 
 def build(params: ConvLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
-    """Build the network of the source's second table, from clips to class probabilities.
+    """Build the network of the reference notebook's second table, from clips to class probabilities.
 
-    Arguments and result as for the CNN-LSTM. All but the last layer hand on a sequence.
+    Arguments and result as for the CNN-LSTM. All layers but the last return a sequence.
     """
     layers: list[keras.Layer] = []
     last = len(params.filters) - 1

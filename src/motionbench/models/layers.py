@@ -1,4 +1,4 @@
-"""Keras layers, computed in fewer or fuller calls. Weights, outputs and gradients are those of the stock layers."""
+"""Faster versions of Keras layers. Weights, outputs and gradients are those of the stock layers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,20 +9,22 @@ import tensorflow as tf
 from keras import KerasTensor, ops
 
 Shape = tuple[int | None, ...]
+Kernels = tuple[tf.Tensor, tf.Tensor]
+"""As `widen` returns them."""
 VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's CPUs (AVX-512)
-COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products an output; measured
+COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products per output; measured
 
 
-def convolve(images: tf.Tensor, kernels: tuple[tf.Tensor, tf.Tensor], bias: tf.Tensor) -> tf.Tensor:
+def convolve(images: tf.Tensor, kernels: Kernels, bias: tf.Tensor) -> tf.Tensor:
     """Convolve with padding "same" and strides 1, several neighbouring pixels of a row at once.
 
     The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
-    sixteen lanes. The filters of three pixels fill fifteen, as one convolution with stride 3: its kernel holds each
-    filter three times, each time a pixel further right, and is two pixels wider for it.
+    sixteen lanes. One convolution with stride 3 fills fifteen with the filters of three pixels: its kernel has each
+    filter three times, each one pixel further right, and so is two pixels wider.
 
     Args:
         images: shape (batch, height, width, channels).
-        kernels: as `widen` makes them.
+        kernels: from `widen`.
         bias: shape (filters,).
 
     Returns:
@@ -33,7 +35,7 @@ def convolve(images: tf.Tensor, kernels: tuple[tf.Tensor, tf.Tensor], bias: tf.T
     return _unfold(tf.nn.bias_add(folded, tf.tile(bias, [pixels])), bias.shape[0], images.shape[2])
 
 
-def widen(kernel: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+def widen(kernel: tf.Tensor, width: int) -> Kernels:
     """Make from a kernel, shape (height, width, channels, filters), what `convolve` needs for images of a `width`.
 
     Returns:
@@ -49,7 +51,7 @@ def _widen(kernel: tf.Tensor, width: int) -> tf.Tensor:
     return tf.concat(shifted, axis=-1)
 
 
-# TensorFlow's own gradient for the images fills the lanes worse, and its one for the kernel is slow with this padding.
+# TensorFlow's gradient for the images fills fewer lanes, and its gradient for the kernel is slow with this padding.
 @tf.custom_gradient
 def _convolve_folded(
     images: tf.Tensor, kernel: tf.Tensor, flipped_kernel: tf.Tensor
@@ -65,12 +67,8 @@ def _convolve_folded(
         unfolded = _unfold(gradient, filters)
         flipped_pixels = flipped_kernel.shape[-1] // channels
         flipped_extra = -unfolded.shape[2] % flipped_pixels
-        flipped_padding = [
-            (0, 0),
-            (side_y // 2, (side_y - 1) // 2),
-            (side_x // 2, (side_x - 1) // 2 + flipped_extra),
-            (0, 0),
-        ]
+        rows, columns = (side_y // 2, (side_y - 1) // 2), (side_x // 2, (side_x - 1) // 2 + flipped_extra)
+        flipped_padding = [(0, 0), rows, columns, (0, 0)]
         for_images = tf.nn.conv2d(unfolded, flipped_kernel, (1, flipped_pixels), flipped_padding)
         zeros = tf.zeros_like(images[:, :, :extra])
         for_kernel = tf.raw_ops.Conv2DBackpropFilter(
@@ -86,7 +84,7 @@ def _convolve_folded(
 
 
 def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
-    """Return with how many pixels at once an output costs the fewest products, those in idle lanes counted too."""
+    """Return the number of pixels at once for which an output costs the fewest products, idle lanes included."""
     side_y, side_x, channels, filters = kernel_shape
 
     def cost(pixels: int) -> float:
@@ -94,12 +92,12 @@ def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
         products = side_y * (side_x + pixels - 1) * channels * lanes / (pixels * filters)
         return products + COST_OF_A_PIXEL * pixels
 
-    # At least two steps a row: TensorFlow 2.21 computes a convolution with stride wrongly if it has but one.
+    # At least two steps per row: TensorFlow 2.21 computes a convolution with stride wrongly if there is only one.
     return min(range(1, max(2, min(5, width))), key=cost)
 
 
 def _unfold(folded: tf.Tensor, filters: int, width: int | None = None) -> tf.Tensor:
-    """Lay pixels that are side by side in the channels into their row, and cut the row to `width`."""
+    """Move pixels that are side by side in the channels into their row, and cut the row to `width`."""
     height, steps, channels = folded.shape[1:]
     row = tf.reshape(folded, (-1, height, steps * channels // filters, filters))
     # Split, not sliced: the gradient of a slice is slow.
@@ -168,9 +166,9 @@ class MultiPixelConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="motionbench")
 class FusedConvLSTM2D(keras.layers.Layer):
-    """`keras.layers.ConvLSTM2D` with one convolution a time step instead of eight.
+    """`keras.layers.ConvLSTM2D` with one convolution per time step instead of eight.
 
-    The four gates' kernels lie side by side in the stock layer's weights already, and a convolution of the input plus
+    The four gates' kernels are side by side in the stock layer's weights already, and a convolution of the input plus
     one of the hidden state is one convolution of both, stacked as channels:
 
         i, f, c, o = conv([x_t, h_{t-1}], [kernel; recurrent kernel]) + bias
@@ -212,28 +210,24 @@ class FusedConvLSTM2D(keras.layers.Layer):
             shape=(side, side, self.filters, gates), initializer="orthogonal", name="recurrent_kernel"
         )
         self.bias = self.add_weight(shape=(gates,), initializer=self._initial_bias, name="bias")
-        # A function of its own, so that a step and its gradient are traced once and not for each frame.
+        # A separate function, so that a step and its gradient are traced once and not for each frame.
         self._traced_step = tf.function(self._step, reduce_retracing=True)
         self.built = True
 
     def _initial_bias(self, _shape: Shape, dtype: Any = None) -> KerasTensor:
-        """Start with a forget gate that is open: Jozefowicz et al. (2015), as keras does."""
+        """Start with an open forget gate, as Keras does: Jozefowicz et al. (2015)."""
         return ops.repeat(ops.convert_to_tensor([0.0, 1.0, 0.0, 0.0], dtype=dtype), self.filters)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the last hidden state or of all of them."""
         batch, time, height, width, _ = input_shape
-        return (
-            (batch, time, height, width, self.filters)
-            if self.return_sequences
-            else (batch, height, width, self.filters)
-        )
+        return (batch, *([time] if self.return_sequences else []), height, width, self.filters)
 
     def call(self, inputs: KerasTensor) -> KerasTensor:
-        """Run the recurrence, unrolled over time: a while loop's first call is cheaper, its steps are dearer."""
+        """Run the recurrence, unrolled over time: a while loop has a cheaper first call but costlier steps."""
         frames = ops.unstack(inputs, axis=1)
         kernels = widen(ops.concatenate([self.kernel, self.recurrent_kernel], axis=2), inputs.shape[3])
-        bias = tf.convert_to_tensor(self.bias)  # not the variable itself, which no function takes
+        bias = tf.convert_to_tensor(self.bias)  # a variable cannot be passed to a traced function
         hidden = cell = ops.zeros((*ops.shape(frames[0])[:-1], self.filters), dtype=self.compute_dtype)
         hidden_states = []
         for frame in frames:
@@ -242,12 +236,7 @@ class FusedConvLSTM2D(keras.layers.Layer):
         return ops.stack(hidden_states, axis=1) if self.return_sequences else hidden
 
     def _step(
-        self,
-        frame: tf.Tensor,
-        hidden: tf.Tensor,
-        cell: tf.Tensor,
-        kernels: tuple[tf.Tensor, tf.Tensor],
-        bias: tf.Tensor,
+        self, frame: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, kernels: Kernels, bias: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         gates = convolve(ops.concatenate([frame, hidden], axis=-1), kernels, bias)
         input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)

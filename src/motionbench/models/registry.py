@@ -1,7 +1,7 @@
-"""The models: of each, its section of params.yaml, its builder and its role.
+"""The models: their sections of params.yaml, their builders and their roles.
 
 A new model is one entry here, one file beside this one, one section of params.yaml and one stage of dvc.yaml
-(docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported at once.
+(docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported quickly.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ ClipShape = tuple[int, int, int, int]
 
 
 class ModelParams(Section):
-    """What every model has: its stack of layers and its training settings."""
+    """The keys of every model: its stack of layers and its training settings."""
 
     filters: Widths
     kernel_sizes: Widths
@@ -71,7 +71,7 @@ class Registration(NamedTuple):
     builder: str
     """Module and function, imported when a model is built."""
     role: Literal["contender", "control"]
-    """Contenders are compared with each other. Controls cannot see motion: what they reach, motion does not explain."""
+    """Contenders are compared with each other. Controls cannot see motion: their accuracy does not depend on it."""
     sees: str = "all frames in their order"
 
 

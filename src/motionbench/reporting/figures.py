@@ -12,8 +12,8 @@ from PIL import Image
 from motionbench.data.splits import Clips, Split
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Of models, told apart by everyone: Okabe and Ito (2008), without the yellow."""
-MARKERS = "o^sDv"  # as many as are prime to the colours: 35 models look different
+"""Of models, also for colour-blind readers: Okabe and Ito (2008), without the yellow."""
+MARKERS = "o^sDv"  # 5 markers and 7 colours: 35 models look different
 GIF_SCALE = 3
 GIF_MILLISECONDS = 100
 
@@ -40,7 +40,7 @@ def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
     """Show `shown` frames of each clip, and all its frames in one, early dark to late bright.
 
     Args:
-        clips: text to stand beside a clip, and the clip, shape (frames, height, width, 1).
+        clips: text to show beside a clip, and the clip, shape (frames, height, width, 1).
     """
     frames = clips[0][1].shape[0]
     moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
@@ -112,33 +112,6 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     return figure
 
 
-def error_against_latency(points: Mapping[str, tuple[float, tuple[float, float], Sequence[float]]]) -> Figure:
-    """Draw each model's error against its latency, and a line through those that no other beats in both.
-
-    Args:
-        points: per model the error, its 95 % interval, and the latency's quartiles in milliseconds.
-    """
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axis = figure.subplots()
-    styles = model_styles(points)
-    for model, (error, (low, high), (fast, latency, slow)) in points.items():
-        colour, marker = styles[model]
-        axis.errorbar(
-            latency, error, xerr=[[latency - fast], [slow - latency]], yerr=[[error - low], [high - error]],
-            color=colour, marker=marker, markerfacecolor="none", markersize=8, capsize=3, label=model,
-        )  # fmt: skip # hollow markers are seen where they lie on each other
-    front: list[tuple[float, float]] = []
-    for latency, error in sorted((quartiles[1], error) for error, _, quartiles in points.values()):
-        if not front or error < front[-1][1]:
-            front.append((latency, error))
-    axis.step(
-        *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
-    )
-    axis.set(xlabel="latency of one clip (ms, one process)", ylabel="error on the test split", xscale="log")
-    axis.legend()
-    return figure
-
-
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together."""
     figure = Figure(figsize=(4.2 * len(matrices), 3.6), layout="constrained")
@@ -148,7 +121,7 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
         counts = np.asarray(matrix)
         axis.imshow(counts, cmap="Blues", vmin=0)
         axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
-        # Whoever gave the clips named the classes: a $ in a name is none of TeX's.
+        # Class names come from the user: a $ is not TeX.
         axis.set_xticklabels(class_names, rotation=30, ha="right", parse_math=False)
         axis.set_yticklabels(class_names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):

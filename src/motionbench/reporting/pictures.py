@@ -1,10 +1,11 @@
 """The report's pictures, written as files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mode
 
@@ -14,26 +15,15 @@ from motionbench.evaluation.comparison import accuracies_when_perturbed
 from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
 from motionbench.models.registry import CONTENDERS
 from motionbench.params.schema import PerturbationsParams
-from motionbench.reporting.figures import (
-    confusions,
-    contact_sheet,
-    error_against_latency,
-    film_strips,
-    learning_curves,
-    perturbation_curves,
-)
+from motionbench.reporting import figures
 
 
 def disagreements(models: Models, split: Split, params: PerturbationsParams, limit: int = 6) -> list[tuple[str, Clips]]:
-    """Return clips on which the contenders disagree, by the answers of most replicates of each, and who says what.
+    """Return clips on which the majorities of the contenders' replicates disagree, each with the answers as text.
 
-    First those of the split as it is, then the first one of each perturbation, made again from `params`.
+    Clips as they are come first, then the first one of each perturbation, perturbed again with `params`.
     """
-    majorities = {name: _majorities(models[name]) for name in CONTENDERS}
-    unchanged, *perturbed = (
-        {name: answers[number] for name, answers in majorities.items()}
-        for number in range(1 + len(perturbation_settings(models)))
-    )
+    unchanged, *perturbed = zip(*(_majorities(models[name]) for name in CONTENDERS), strict=True)
     found = [(split, number, f"{number}, as it is", unchanged) for number in _differing(unchanged)]
     numbers, chosen = chosen_clips(split, params.clips_per_class)
     for (name, level), answers in zip(perturbation_settings(models), perturbed, strict=True):
@@ -41,30 +31,21 @@ def disagreements(models: Models, split: Split, params: PerturbationsParams, lim
         if len(found) < limit and differing.size:
             text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
             found.append((perturb(chosen, name, level, params.seed), differing[0], text, answers))
-    names = split.class_names
-    return [
-        (
-            "\n".join(
-                [
-                    f"test clip {text}",
-                    f"is {names[changed.labels[number]]}",
-                    *(f"{model}: {names[answer[number]]}" for model, answer in answers.items()),
-                ]
-            ),
-            changed.clips[number],
-        )
-        for changed, number, text, answers in found[:limit]
-    ]
+    clips = []
+    for changed, number, text, answers in found[:limit]:
+        label, *said = (split.class_names[each[number]] for each in (changed.labels, *answers))
+        lines = [f"{model}: {answer}" for model, answer in zip(CONTENDERS, said, strict=True)]
+        clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number]))
+    return clips
 
 
-def _differing(answers: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+def _differing(answers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the numbers of the clips to which not all answers are the same."""
-    stacked = np.stack(list(answers.values()))
-    return np.flatnonzero((stacked != stacked[0]).any(axis=0))
+    return np.flatnonzero(np.ptp(answers, axis=0))
 
 
 def _majorities(model: ModelResult) -> list[NDArray[np.int64]]:
-    """Return what most replicates say of each clip, shape (clips,), of the split as it is and of each perturbation."""
+    """Return the most frequent answer to each clip, shape (clips,), as it is and with each perturbation."""
     replicates = [
         [replicate["predicted"], *(each["predicted"] for each in replicate["perturbed"])]
         for replicate in model["replicates"]
@@ -83,27 +64,43 @@ def draw_pictures(
     matrices = {
         name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
     }
-    errors = {
-        name: (
-            1 - model["accuracy"],
-            (1 - model["interval"][1], 1 - model["interval"][0]),
-            model["cost"]["latency_milliseconds"],
-        )
-        for name, model in models.items()
-    }
     accuracies = accuracies_when_perturbed(models, split.clips.shape[1])
     pictures = {
-        "cost": ("Error against latency, with 95 % intervals and quartiles", error_against_latency(errors)),
+        "cost": ("Error against latency, with 95 % intervals and quartiles", _error_against_latency(models)),
         "perturbations": (
             "Accuracy against the level of each perturbation, a band over the replicates, chance dotted",
-            perturbation_curves(accuracies, 1 / len(split.class_names)),
+            figures.perturbation_curves(accuracies, 1 / len(split.class_names)),
         ),
-        "confusions": ("Confusions, all replicates together", confusions(matrices, split.class_names)),
-        "learning_curves": ("Learning curves", learning_curves(histories)),
-        "samples": ("The first test clip of each class", contact_sheet(split)),
+        "confusions": ("Confusions, all replicates together", figures.confusions(matrices, split.class_names)),
+        "learning_curves": ("Learning curves", figures.learning_curves(histories)),
+        "samples": ("The first test clip of each class", figures.contact_sheet(split)),
     }
     if clips := disagreements(models, split, params):
-        pictures["disagreements"] = ("What was shown, and what most replicates of each model say", film_strips(clips))
+        caption = "What was shown, and what most replicates of each model say"
+        pictures["disagreements"] = (caption, figures.film_strips(clips))
     for name, (_, figure) in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     return {name: caption for name, (caption, _) in pictures.items()}
+
+
+def _error_against_latency(models: Models) -> Figure:
+    """Draw each model's error against its latency, and a line through those that no other beats in both."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    points: list[tuple[float, float]] = []
+    for name, (colour, marker) in figures.model_styles(models).items():
+        error, intervals = 1 - models[name]["accuracy"], 1 - np.array(models[name]["interval"])[::-1]
+        fast, latency, slow = models[name]["cost"]["latency_milliseconds"]
+        points.append((latency, error))
+        axis.errorbar(
+            latency, error, xerr=[[latency - fast], [slow - latency]], yerr=np.abs(intervals - error)[:, np.newaxis],
+            color=colour, marker=marker, markerfacecolor="none", markersize=8, capsize=3, label=name,
+        )  # fmt: skip # hollow markers can be seen where they overlap
+    points.sort()
+    front = [point for number, point in enumerate(points) if all(point[1] < error for _, error in points[:number])]
+    axis.step(
+        *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
+    )
+    axis.set(xlabel="latency of one clip (ms, one process)", ylabel="error on the test split", xscale="log")
+    axis.legend()
+    return figure

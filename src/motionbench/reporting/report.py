@@ -1,52 +1,49 @@
-"""The comparison as tables: on the terminal, as Markdown and as one self-contained HTML page."""
+"""The comparison as tables: on the terminal, as Markdown and as one HTML page; and docs/perturbations.md."""
 
 import base64
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from statistics import mean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.table import Table
 
-from motionbench.evaluation.results import Models
+from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.evaluation.results import ModelResult, Models, perturbation_settings, right_when_perturbed
+from motionbench.evaluation.statistics import adjust_false_discoveries, compare
 from motionbench.models.registry import CONTENDERS
-from motionbench.reporting.tables import (
-    class_rows,
-    perturbation_header,
-    perturbation_rows,
-    perturbed_clips,
-    summary_rows,
-)
+
+PAIRS = list(combinations(CONTENDERS, 2))
 
 
 def write_reports(
     folder: Path, models: Models, class_names: Sequence[str], sentences: Sequence[str], pictures: Mapping[str, str],
     origin: Mapping[str, str],
 ) -> None:  # fmt: skip
-    """Write report.md, which links the pictures in `folder`, and report.html, which holds them.
+    """Write report.md, which links the pictures in `folder`, and report.html, which contains them.
 
     Args:
-        sentences: the verdict, and what else there is to say before the evidence.
+        sentences: the verdict, and what else to say before the tables.
         pictures: name to caption, as `draw_pictures` returns them.
         origin: run_id, url and commit of the run that drew them.
     """
-    environment = Environment(
-        loader=PackageLoader("motionbench.reporting"),
-        autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters["data_url"] = lambda name: _data_url(folder / f"{name}.png")
-    # Neither tags nor links, of which some load pictures.
-    environment.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
+    templates = _templates()
+    templates.filters["base64"] = lambda name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
+    perturbed = models[CONTENDERS[0]]["replicates"][0]["perturbed"]
     for name in ("report.md", "report.html"):
-        text = environment.get_template(f"{name}.j2").render(
+        text = templates.get_template(f"{name}.j2").render(
             sentences=sentences,
             models=list(models),
             title=", ".join(CONTENDERS[:-1]) + f" or {CONTENDERS[-1]}?",
             summary=summary_rows(models),
-            perturbation_header=perturbation_header(models),
+            pairs=PAIRS,
             perturbations=perturbation_rows(models),
-            perturbed_clips=perturbed_clips(models),
+            perturbed_clips=len(perturbed[0]["right"]) if perturbed else 0,
             classes=class_rows(models, class_names),
             pictures=pictures,
             origin=origin,
@@ -54,6 +51,81 @@ def write_reports(
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _data_url(picture: Path) -> str:
-    content = base64.b64encode(picture.read_bytes()).decode()
-    return f"data:image/png;base64,{content}"
+def describe_perturbations() -> str:
+    """Return docs/perturbations.md: what each perturbation does, its levels, and whether it changes labels."""
+    levels = {name: TypeAdapter(perturbation.level).json_schema() for name, perturbation in PERTURBATIONS.items()}
+    return _templates().get_template("perturbations.md.j2").render(perturbations=PERTURBATIONS, levels=levels)
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("motionbench.reporting"),
+        autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    # Escapes tags and links: both can load pictures from elsewhere.
+    templates.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
+    return templates
+
+
+def summary_rows(models: Models) -> list[list[str]]:
+    """Return the rows of the summary table: a name, then a cell per model."""
+    cells: dict[str, Callable[[ModelResult], str]] = {
+        "test clips right, per replicate": lambda m: ", ".join(f"{r['correct']}/{r['clips']}" for r in m["replicates"]),
+        "accuracy, mean": lambda m: f"{m['accuracy']:.4f}",
+        "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
+        "parameters": lambda m: f"{m['training'].parameters:,}",
+        "million FLOPs per clip": lambda m: f"{m['cost']['flops'] / 1e6:,.0f}",
+        "best epoch": lambda m: ", ".join(str(epoch) for epoch in m["training"].best_epochs),
+        "time to best epoch (s)": lambda m: f"{m['training'].seconds:.1f}",
+        "peak memory of training (MB)": lambda m: f"{m['training'].peak_megabytes:,.0f}",
+        "latency of one clip (ms, quartiles)": lambda m: _spread(m["cost"]["latency_milliseconds"], 1),
+        "throughput in batches of 32 (clips/s)": lambda m: _spread(m["cost"]["clips_per_second"], 0),
+        "tuning": lambda m: f"{m['search']['trials']} trials" if m["search"] else "none",
+    }
+    return [[name, *(cell(model) for model in models.values())] for name, cell in cells.items()]
+
+
+def _spread(quartiles: Sequence[float], digits: int) -> str:
+    low, median, high = (f"{value:,.{digits}f}" for value in quartiles)
+    return f"{median} ({low} to {high})"
+
+
+def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:
+    """Return rows of class, model, precision, recall and F1, each the mean over the replicates."""
+    rows = []
+    for name in class_names:
+        for model_name, model in models.items():
+            scores = [replicate["classes"][name] for replicate in model["replicates"]]
+            rows.append([name, model_name, *(f"{mean(each[key] for each in scores):.3f}" for key in scores[0])])
+    return rows
+
+
+def perturbation_rows(models: Models) -> list[list[str]]:
+    """Return rows of perturbation, level, accuracy of each model, and the difference of each two contenders.
+
+    A difference has its 95 % interval, and its p-value, which is adjusted for the number of all p-values.
+    """
+    settings = perturbation_settings(models)
+    right = {name: right_when_perturbed(model) for name, model in models.items()}
+    found = [compare(ours, theirs) for a, b in PAIRS for ours, theirs in zip(right[a], right[b], strict=True)]
+    adjusted = adjust_false_discoveries([each.p_value for each in found])
+    rows = []
+    for number, (name, level) in enumerate(settings):
+        accuracies = [f"{answers[number].mean():.3f}" for answers in right.values()]
+        row = [name.replace("_", " "), f"{level:g}", *accuracies]
+        for each, p_value in list(zip(found, adjusted, strict=True))[number :: len(settings)]:
+            low, high = each.interval
+            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", f"{p_value:.2g}"]
+        rows.append(row)
+    return rows
+
+
+def print_summary(models: Models, sentences: Sequence[str], report: Path) -> None:
+    """Print the summary table, the sentences, and where the report is."""
+    table = Table("", *models, title="on the test split")
+    for row in summary_rows(models):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print("\n".join([*sentences, f"The report: {report}"]), soft_wrap=True, markup=False)

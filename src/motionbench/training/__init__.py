@@ -1,1 +1,1 @@
-"""From clips to fitted models: the loop, one replicate, checkpoints, results."""
+"""From clips to fitted models: replicates, checkpoints, results."""

@@ -1,4 +1,4 @@
-"""How far the training of each replicate has come: one file each in .resume/, which DVC and git ignore."""
+"""Checkpoints of replicates: one file each in .resume/, which DVC and git ignore."""
 
 import hashlib
 import json
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from motionbench.core.files import path_md5
 from motionbench.core.paths import CHECKPOINTS
+from motionbench.core.processes import PACKAGES
 from motionbench.training.results import Epoch
 
 
 class Checkpoint(NamedTuple):
-    """A replicate after some epochs: all that the next ones depend on."""
+    """A replicate after some epochs: everything that the next epochs depend on."""
 
     history: list[Epoch]
     epoch_seconds: list[float]
@@ -29,18 +30,18 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint_key(parameters: Mapping[str, Any], deps: Sequence[str]) -> str:
-    """Return the digest of what determines a training: parameters, the clips and code it depends on, and libraries.
+    """Return a digest of everything that determines a training: parameters, clips, code and library versions.
 
     Args:
         deps: files and folders, as dvc.yaml lists them for the stage.
     """
     md5s = [path_md5(Path(dep)) for dep in deps]
-    versions = [version(name) for name in ("keras", "numpy", "tensorflow")]
+    versions = [version(name) for name in PACKAGES]
     return hashlib.sha256(json.dumps([parameters, md5s, versions]).encode()).hexdigest()
 
 
 def save_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in one step: a kill leaves the one before it."""
+    """Write a checkpoint atomically: a kill leaves the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps([key, checkpoint.history, checkpoint.epoch_seconds, len(checkpoint.variables)])
     with (new := path.with_suffix(".partial")).open("wb") as file:
@@ -49,7 +50,7 @@ def save_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Return the checkpoint at `path`; None if there is none, if it is damaged, or if another training left it."""
+    """Return the checkpoint at `path`; None if it is missing, damaged, or from another training."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             about, *arrays = archive.values()
@@ -60,5 +61,5 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
 
 
 def remove_checkpoints(model_name: str) -> None:
-    """Remove the checkpoints of a model, whose training is over."""
+    """Remove the checkpoints of a model, after its training."""
     shutil.rmtree(CHECKPOINTS / model_name, ignore_errors=True)

@@ -1,7 +1,9 @@
-"""Epochs of one model on the clips of a split."""
+"""Training in one process: epochs of a model on the clips of a split, and whole replicates with checkpoints."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,15 +11,21 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
+from motionbench.core.processes import peak_megabytes
 from motionbench.data.splits import Split
+from motionbench.execution.engine import EventCallback
+from motionbench.execution.runtime import fix_threads
+from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
-from motionbench.training.results import Epoch
+from motionbench.params.schema import TrainingParams
+from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from motionbench.training.results import Epoch, Replicate
 
 
 def read_batches(split: Split, batch_size: int, order: NDArray[np.int64] | None = None) -> tf.data.Dataset:
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
-    `order` is that of the clips, by default the file's. Clips stay uint8: the model scales a batch at a time.
+    `order` is the order of the clips, by default the file's. Clips stay uint8: the model scales each batch.
     """
     clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
@@ -32,7 +40,7 @@ def read_batches(split: Split, batch_size: int, order: NDArray[np.int64] | None 
 
 
 def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of an epoch, which depends on nothing that happened before it."""
+    """Return the order of the clips in an epoch, which does not depend on the epochs before."""
     return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
@@ -42,12 +50,11 @@ def fit_epochs(
     model_params: ModelParams,
     train: Split,
     validation: Split,
-    resume: Callable[[keras.Model], Sequence[Epoch]] = lambda _model: (),
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[tuple[keras.Model, Epoch]]:
-    """Fit a model from one seed for at most its epochs; yield it and what it came to after each.
+    """Fit a model from one seed for at most its epochs; yield it and its measures after each epoch.
 
-    `resume` may put the new model where an earlier training was, and returns the epochs that this had finished. They
-    are yielded too.
+    With a checkpoint, training continues from there; the epochs before it are yielded too.
 
     Raises:
         UserError: if the loss stops being a number.
@@ -61,14 +68,18 @@ def fit_epochs(
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
     )
     validation_batches = read_batches(validation, model_params.batch_size)
-    finished = resume(model)
+    finished = checkpoint.history if checkpoint else []
+    if checkpoint:
+        model.optimizer.build(model.trainable_variables)
+        for variable, value in zip(_variables(model), checkpoint.variables, strict=True):
+            variable.assign(value)
     yield from ((model, epoch) for epoch in finished)
     for epoch in range(len(finished) + 1, model_params.epochs + 1):
         fitted = model.fit(
             read_batches(train, model_params.batch_size, order_of_clips(len(train.labels), seed, epoch)),
             initial_epoch=epoch - 1,
             epochs=epoch,
-            shuffle=False,  # They come shuffled.
+            shuffle=False,  # already shuffled
             validation_data=validation_batches,
             verbose=0,
         )
@@ -78,14 +89,79 @@ def fit_epochs(
                 f"params.yaml: {model_name}.learning_rate: {model_params.learning_rate}: the loss of seed {seed} is no "
                 f"longer a number in epoch {epoch}; lower the learning rate or change training.seeds"
             )
-        yield (
-            model,
-            Epoch(
-                seed=seed,
-                epoch=epoch,
-                loss=logs["loss"],
-                accuracy=logs["accuracy"],
-                validation_loss=logs["val_loss"],
-                validation_accuracy=logs["val_accuracy"],
-            ),
+        measures = Epoch(
+            seed=seed,
+            epoch=epoch,
+            loss=logs["loss"],
+            accuracy=logs["accuracy"],
+            validation_loss=logs["val_loss"],
+            validation_accuracy=logs["val_accuracy"],
         )
+        yield model, measures
+
+
+def train_replicate(
+    model_name: str,
+    seed: int,
+    model_params: ModelParams,
+    training: TrainingParams,
+    train: Split,
+    validation: Split,
+    path: Path,
+    checkpoint: Path,
+    key: str,
+    on_event: EventCallback,
+) -> Replicate:
+    """Fit one model from one seed and write it to `path` with the weights of its best epoch.
+
+    Each epoch is saved in the file `checkpoint`. If that holds a checkpoint with the same `key`, training continues
+    from there and gives the same weights as one without interruption.
+
+    Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
+    `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`.
+
+    Raises:
+        UserError: if the loss stops being a number.
+    """
+    fix_threads(training.threads)
+    # A process may train several replicates: without this, layer names continue the last one's numbers.
+    keras.utils.clear_session()
+    earlier = load_checkpoint(checkpoint, key)
+    history: list[Epoch] = []
+    epoch_seconds: list[float] = []
+    best: Epoch | None = None
+    started = time.perf_counter()
+    for model, epoch in fit_epochs(model_name, seed, model_params, train, validation, earlier):
+        resumed = earlier if earlier and len(history) < len(earlier.history) else None
+        epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
+        started = time.perf_counter()
+        history.append(epoch)
+        on_event(epoch)
+        if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
+            best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
+        if not resumed:
+            variables = [variable.numpy() for variable in _variables(model)]
+            save_checkpoint(checkpoint, key, Checkpoint(history, epoch_seconds, variables, best_weights))
+        if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
+            break
+    assert best is not None
+    model.set_weights(best_weights)
+    save_model(model, path)
+    return Replicate(
+        history=history,
+        best=best,
+        parameters=model.count_params(),
+        summary=_summarise(model),
+        epoch_seconds=epoch_seconds,
+        peak_megabytes=peak_megabytes(),
+    )
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _summarise(model: keras.Model) -> str:
+    # The width of Keras' own summary depends on the terminal.
+    rows = [(layer.name, type(layer).__name__, layer.output.shape, layer.count_params()) for layer in model.layers]
+    return "".join(f"{name:<32}{kind:<24}{shape!s:<28}{count:>8,}\n" for name, kind, shape, count in rows)

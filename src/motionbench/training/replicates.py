@@ -1,4 +1,4 @@
-"""All replicates of a model, trained side by side, and the outputs of the stage."""
+"""All replicates of a model, trained in parallel, and the outputs of the stage."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ def train_model(
     """Train a model from each of `training.seeds` and write its models, metrics and timing.
 
     Args:
-        key: of the checkpoints, as `checkpoint_key` makes it.
+        key: of the checkpoints, from `checkpoint_key`.
         on_epoch: called with each finished epoch.
 
     Raises:
@@ -41,11 +41,11 @@ def train_model(
 
 
 def _train(model_name: str, seed: int, params: Params, path: Path, key: str, on_event: EventCallback) -> Replicate:
-    # Imported where it runs: the process that waits for the replicates needs no TensorFlow.
+    # Imported here: the main process needs no TensorFlow.
     with importing_tensorflow():
-        from motionbench.training.replicate import train_replicate
+        from motionbench.training.loop import train_replicate
+    train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
+    section, checkpoint = params.model(model_name), checkpoint_path(model_name, seed)
     return train_replicate(
-        model_name, seed, params.model(model_name), params.training,
-        read_split(TRAIN, params.data), read_split(VALIDATION, params.data),
-        path, checkpoint_path(model_name, seed), key, on_event,
-    )  # fmt: skip
+        model_name, seed, section, params.training, train, validation, path, checkpoint, key, on_event
+    )

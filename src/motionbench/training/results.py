@@ -1,4 +1,4 @@
-"""The files by which training hands on what it found."""
+"""The results of training and their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from motionbench.core.processes import describe_environment
 from motionbench.models.registry import ModelParams
 
 
-# Plain dicts, so that the process that receives them needs no TensorFlow.
+# Plain dicts, so that the main process needs no TensorFlow.
 class Epoch(TypedDict):
-    """What one epoch of one replicate came to. Losses are cross-entropies in nats, epochs count from 1."""
+    """The measures of one epoch of one replicate. Losses are cross-entropies in nats, epochs count from 1."""
 
     seed: int
     epoch: int
@@ -28,50 +28,47 @@ class Epoch(TypedDict):
 
 
 class Replicate(TypedDict):
-    """A fitted model: all its epochs, the one whose weights were kept, and what the fit took."""
+    """A fitted model: all its epochs, the best one, whose weights it has, and the cost of fitting."""
 
     history: list[Epoch]
     best: Epoch
     parameters: int
     summary: str
     epoch_seconds: list[float]
-    """Of each epoch, its validation included; the first one's with the making of the graph."""
+    """Per epoch, validation included; in the first one also the tracing of the graph."""
     peak_megabytes: float
-    """The most memory that the process held so far."""
+    """Peak memory of the process so far."""
 
 
 class Training(NamedTuple):
-    """What training left of a model."""
+    """The results of training a model, as read from its files."""
 
     parameters: int
     best_epochs: list[int]
-    """Of each replicate, the epoch whose weights were kept."""
+    """Of each replicate."""
     history: pd.DataFrame
     """A row per epoch and replicate: the items of `training.Epoch`."""
     best_seed: int
     """Of the replicate with the lowest validation loss."""
     seconds: float
-    """Of training to the epoch whose weights were kept, mean over the replicates."""
+    """Time to the best epoch, mean over the replicates."""
     peak_megabytes: float
-    """Of a process that trains replicates, one after the other."""
+    """Peak memory of a process that trains replicates one after the other."""
     section: dict[str, Any]
-    """The section of params.yaml that the model was trained with, as JSON has it."""
-
-
-def summarise(replicates: Sequence[Replicate]) -> dict[str, float]:
-    """Return the means over the replicates at the epochs whose weights were kept."""
-    return {
-        "parameters": replicates[0]["parameters"],
-        "best_epoch": mean(replicate["best"]["epoch"] for replicate in replicates),
-        "validation_loss": mean(replicate["best"]["validation_loss"] for replicate in replicates),
-        "validation_accuracy": mean(replicate["best"]["validation_accuracy"] for replicate in replicates),
-    }
+    """The section of params.yaml that the model was trained with, as JSON."""
 
 
 def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], section: ModelParams) -> None:
-    """Write what `replicates` came to as files in `folder`, and wall-clock times to the file `timing`."""
-    write_json(folder / "summary.json", summarise(replicates))
-    pd.DataFrame([replicate["best"] for replicate in replicates]).to_csv(folder / "replicates.csv", index=False)
+    """Write the results of `replicates` as files in `folder`, and wall-clock times to the file `timing`."""
+    best = [replicate["best"] for replicate in replicates]
+    summary = {
+        "parameters": replicates[0]["parameters"],
+        "best_epoch": mean(epoch["epoch"] for epoch in best),
+        "validation_loss": mean(epoch["validation_loss"] for epoch in best),
+        "validation_accuracy": mean(epoch["validation_accuracy"] for epoch in best),
+    }
+    write_json(folder / "summary.json", summary)
+    pd.DataFrame(best).to_csv(folder / "replicates.csv", index=False)
     history = [epoch for replicate in replicates for epoch in replicate["history"]]
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     (folder / "model_summary.txt").write_text(replicates[0]["summary"], encoding="utf-8")
@@ -90,7 +87,7 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
 
 
 def read_training(model_name: str) -> Training:
-    """Read what `write_training` wrote.
+    """Read the files of `write_training`.
 
     Raises:
         UserError: if a file is missing or damaged.

@@ -19,8 +19,6 @@ from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store, store_name
 
 CHAMPION = "champion"
-LOADER = "motionbench.tracking.serving"
-"""The module with which MLflow loads a logged model."""
 SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
 
 
@@ -88,7 +86,7 @@ def _log_archive(run_id: str, model: ModelRecord, archive: Path) -> str:
             name="model",
             flavor=mlflow.pyfunc,
             run_id=run_id,
-            loader_module=LOADER,
+            loader_module="motionbench.tracking.serving",
             data_path=str(archive),
             code_paths=[str(Path(__file__).parents[1])],
             signature=ModelSignature(inputs=inputs, outputs=outputs),

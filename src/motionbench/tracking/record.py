@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_stages
@@ -23,13 +23,7 @@ REGISTERED = "motionbench"
 """Name of the registered model whose versions are the champions."""
 
 
-class Part(BaseModel):
-    """A piece of a record."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class DatasetRecord(Part):
+class DatasetRecord(BaseModel, frozen=True):
     """A split that a stage wrote or read."""
 
     name: str
@@ -37,7 +31,7 @@ class DatasetRecord(Part):
     shape: tuple[int, ...]
 
 
-class ModelRecord(Part):
+class ModelRecord(BaseModel, frozen=True):
     """A model's file, and the shapes and classes that its signature is made of."""
 
     name: str
@@ -50,7 +44,7 @@ class ModelRecord(Part):
     """Whether to register it: the best replicate."""
 
 
-class ReplicateRecord(Part):
+class ReplicateRecord(BaseModel, frozen=True):
     """The training of a model from one seed: a child run of the stage's run."""
 
     model_name: str
@@ -68,7 +62,7 @@ class ReplicateRecord(Part):
         return f"train_{self.model_name} seed {self.seed}"
 
 
-class Record(Part):
+class Record(BaseModel, frozen=True):
     """All that MLflow's store should have of a stage's run and its child runs."""
 
     stage: str
@@ -132,7 +126,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 **environment,
             },
             metrics={
-                f"{_model_of(file)}.{key}" if len(trained) > 1 else key: value
+                f"{file.stem if file in timings else file.parent.name}.{key}" if len(trained) > 1 else key: value
                 for file in summaries
                 for key, value in flatten(read_json(file)).items()
                 if isinstance(value, int | float) and not key.startswith("section.")  # which repeats the parameters
@@ -190,10 +184,6 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
             curves=history[history["seed"] == seed].drop(columns="seed").to_dict("records"),
             model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
         )
-
-
-def _model_of(summary: Path) -> str:
-    return summary.stem if summary.parent == paths.TRAINING_TIMING else summary.parent.name
 
 
 def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:

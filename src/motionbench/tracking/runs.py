@@ -82,12 +82,8 @@ class StageRun:
 
     def end(self, status: str) -> None:
         """End the run and its child runs, unless they are complete already: an interrupt may come that late."""
-        if self._ids:
-            store.best_effort(partial(self._end, status), at_end=True)
-
-    def _end(self, status: str) -> None:
         client = mlflow.MlflowClient()
-        if COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
+        if self._ids and COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
             for run_id in reversed(self._ids.values()):
                 client.set_terminated(run_id, status)
 
@@ -110,7 +106,8 @@ def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[
         yield run
         run.complete()
     except BaseException as error:
-        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        store.best_effort(partial(run.end, status), at_end=True)
         raise
 
 

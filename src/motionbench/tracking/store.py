@@ -46,8 +46,7 @@ Result = TypeVar("Result")
 class BestEffort:
     """Calls to a store that may be unavailable: after the first failure, which is reported, calls are skipped."""
 
-    def __init__(self) -> None:
-        self._available = True
+    _available = True
 
     def __call__(self, call: Callable[[], Result], *, at_end: bool = False) -> Result | None:
         """Return what `call` returns; None if the store is unavailable or, without `at_end`, was so before."""

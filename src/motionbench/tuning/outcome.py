@@ -104,9 +104,7 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     mpl.use("agg")  # No window is opened.
     # Low values are what is wanted.
-    warnings.filterwarnings(
-        "ignore", message="PedAnovaImportanceEvaluator computes the importances of params to achieve"
-    )
+    warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances of params")
     options: dict[str, Any] = {"target_name": "validation loss"}
     if len(study.directions) > 1:
         options["target"] = lambda trial: trial.values[0]
@@ -160,15 +158,13 @@ def trial_record(study: Study, number: int) -> TrialRecord:
 
 def print_outcome(study: Study, outcome: Outcome, model_name: str, folder: Path) -> None:
     """Print the best trials and the first, and the change to params.yaml."""
-    first, *others = study.get_trials(deepcopy=False)
-    completed = [trial for trial in (first, *others) if trial.state == TrialState.COMPLETE]
-    pareto = len(study.directions) > 1
-    shown = sorted(study.best_trials if pareto else completed, key=lambda trial: trial.values[0])
-    if not pareto:
-        shown = shown[:SHOWN]
-    title = (
-        "the front of validation loss and latency" if pareto else f"the {len(shown)} best of {outcome['trials']} trials"
-    )
+    first = study.get_trials(deepcopy=False)[0]
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(completed, key=lambda trial: trial.values[0])
+    shown, title = ranked[:SHOWN], f"the {len(ranked[:SHOWN])} best of {outcome['trials']} trials"
+    if len(study.directions) > 1:
+        front = study.best_trials
+        shown, title = [trial for trial in ranked if trial in front], "the front of validation loss and latency"
     if first in completed and first not in shown:
         shown.append(first)
     columns = ["trial", "validation loss", "accuracy", "latency, ms", "parameters", *outcome["values"]]
@@ -205,13 +201,12 @@ def read_outcome(folder: Path, model_name: str) -> Outcome:
     Raises:
         UserError: if there is none, or it is damaged.
     """
+    path = folder / "best.json"
     try:
-        outcome: Outcome = read_json(folder / "best.json")
+        outcome: Outcome = read_json(path)
         assert set(outcome) == Outcome.__required_keys__
         return outcome
     except FileNotFoundError as error:
-        raise UserError(f"{folder / 'best.json'}: missing; search first: make tune MODEL={model_name}") from error
+        raise UserError(f"{path}: missing; search first: make tune MODEL={model_name}") from error
     except (OSError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"{folder / 'best.json'}: not readable; write it again: make tune MODEL={model_name}"
-        ) from error
+        raise UserError(f"{path}: not readable; write it again: make tune MODEL={model_name}") from error

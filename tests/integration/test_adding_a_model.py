@@ -8,6 +8,8 @@ import pytest
 from motionbench.core.files import read_json
 from tests.conftest import ROOT, TINY, clone_with, edit_params, run
 
+pytestmark = pytest.mark.slow  # they train for real
+
 PAGE = ROOT / "docs/adding-a-model.md"
 STEP = re.compile(r"<!-- step: (\S+) (?:\"([^\n]*)\" in )?(\S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
 PLACES = {"dvc.yaml", "params.yaml", "src/motionbench/models/cnn3d.py", "src/motionbench/models/registry.py"}
@@ -28,7 +30,6 @@ def follow_steps(clone: Path) -> None:
             file.write_text("".join([*lines[: number + 1], text, *lines[number + 1 :]]), encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_third_contender_needs_only_the_four_places(tmp_path: Path) -> None:
     clone = clone_with({**TINY, "tuning.default.epochs": 2}, tmp_path)
     follow_steps(clone)

@@ -41,7 +41,7 @@ def test_commands_refuse_hostile_parameters_and_write_nothing(workspace: Path) -
     assert [file for file in sorted(workspace.rglob("*")) if "__pycache__" not in file.parts] == before
 
 
-def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
+def test_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     before = {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()}
     edit_params(workspace / "params.yaml", {"data.clips_per_class": 1000})
@@ -53,7 +53,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None
     assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
 
 
-def test_a_run_that_somebody_logs_by_hand_goes_on(workspace: Path) -> None:
+def test_run_logged_by_hand_stays_running(workspace: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db")
     experiment = client.create_experiment("motionbench", (workspace / "mlruns").as_uri())
     by_hand = client.create_run(experiment).info.run_id
@@ -108,7 +108,7 @@ run_command(main)
         ("study", "params", {"tune name": "KILLED"}),
     ],
 )
-def test_an_interrupt_while_the_store_is_written_ends_the_runs(
+def test_interrupt_while_the_store_is_written_ends_the_runs(
     kind: str, table: str, expected: dict[str, str], workspace: Path
 ) -> None:
     done = run(workspace, "python", "-c", INTERRUPTED, kind, table, PYTHONPATH="src")

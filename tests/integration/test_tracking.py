@@ -26,6 +26,8 @@ from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import path_md5
 from tests.conftest import edit_params, run
 
+pytestmark = pytest.mark.slow  # they train for real
+
 # Tags that say when, by whom and by which route a run came to be there.
 ROUTE = ("mlflow.", "process.", "record.id", "git.dirty", "dvc.experiment", "restored", "environment")
 
@@ -91,7 +93,7 @@ def restored(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return copy
 
 
-def test_a_deleted_store_is_restored_as_it_was_and_its_models_load(reproduced: Path, restored: Path) -> None:
+def test_deleted_store_is_restored_and_its_models_load(reproduced: Path, restored: Path) -> None:
     live, again = (contents(f"sqlite:///{folder}/mlflow.db") for folder in (reproduced, restored))
     assert again == live
     assert [(name, version) for name, version, *_ in again["models"]] == [
@@ -117,7 +119,7 @@ def test_a_second_sync_changes_nothing(restored: Path) -> None:
     assert state() == before
 
 
-def test_what_a_store_lacks_is_filled_in_and_nothing_comes_twice(restored: Path, tmp_path: Path) -> None:
+def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_path: Path) -> None:
     # The store alone is another; its artifacts are those of `restored`, whose names are as before.
     uri = f"sqlite:///{shutil.copy(restored / 'mlflow.db', tmp_path / 'mlflow.db')}"
     whole = contents(uri)
@@ -139,7 +141,7 @@ def test_what_a_store_lacks_is_filled_in_and_nothing_comes_twice(restored: Path,
     assert contents(uri) == whole
 
 
-def test_a_run_cache_hit_gets_the_run_that_it_did_not_make(copy_of_reproduced: Path) -> None:
+def test_outputs_from_the_run_cache_find_their_run(copy_of_reproduced: Path) -> None:
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{copy_of_reproduced}/other.db"}
     assert sync(copy_of_reproduced, **environment).returncode == 0
     before = contents(environment["MLFLOW_TRACKING_URI"])
@@ -153,7 +155,7 @@ def test_a_run_cache_hit_gets_the_run_that_it_did_not_make(copy_of_reproduced: P
     (copy_of_reproduced / "dvc.lock").write_text(lock, encoding="utf-8")
 
 
-def test_outputs_that_dvc_lock_does_not_know_are_not_delivered(copy_of_reproduced: Path) -> None:
+def test_outputs_unknown_to_dvc_lock_are_not_logged(copy_of_reproduced: Path) -> None:
     with (copy_of_reproduced / "metrics/training/cnn_lstm/summary.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")
     shutil.rmtree(copy_of_reproduced / "models/single_frame")
@@ -174,7 +176,7 @@ def mute_server() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql://someone:secret@127.0.0.1:1/mlflow", "mute"])
-def test_a_store_that_is_away_costs_seconds_and_no_file(uri: str, copy_of_reproduced: Path) -> None:
+def test_unavailable_store_costs_seconds_and_no_file(uri: str, copy_of_reproduced: Path) -> None:
     before = path_md5(copy_of_reproduced / "data/train")
     shutil.rmtree(copy_of_reproduced / "data/train")
     with mute_server() as mute:
@@ -192,7 +194,7 @@ def test_a_store_that_is_away_costs_seconds_and_no_file(uri: str, copy_of_reprod
     assert seconds < 25
 
 
-def test_what_a_store_missed_is_kept_until_one_answers(copy_of_reproduced: Path) -> None:
+def test_record_stays_pending_until_a_store_answers(copy_of_reproduced: Path) -> None:
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     assert run(copy_of_reproduced, "python", "-m", "pipeline.generate", **away).returncode == 0
     refused = sync(copy_of_reproduced, **away)
@@ -241,10 +243,7 @@ class Server:
         self.process.wait()
 
 
-@pytest.mark.slow
-def test_a_server_that_dies_three_times_costs_no_epoch(
-    workspace: Path, tmp_path: Path, postgresql: PostgresServer
-) -> None:
+def test_server_killed_three_times_costs_no_epoch(workspace: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
     edit_params(
         workspace / "params.yaml",
         {
@@ -280,9 +279,9 @@ def test_a_server_that_dies_three_times_costs_no_epoch(
         assert len([line for line in stderr.splitlines() if "warning" in line]) == 1, stderr
         assert "Traceback" not in stderr
         server.start()
-        for told in ("train_cnn_lstm, pending: logged", ""):
+        for shown in ("train_cnn_lstm, pending: logged", ""):
             done = sync(workspace, MLFLOW_TRACKING_URI=server.uri)
-            assert done.stdout.strip() == told, done.stdout + done.stderr
+            assert done.stdout.strip() == shown, done.stdout + done.stderr
         check_that_nothing_is_lost_or_twice(workspace, server.uri)
     finally:
         server.stop()
@@ -303,25 +302,25 @@ def check_that_nothing_is_lost_or_twice(workspace: Path, uri: str) -> None:
     assert held["train_cnn_lstm"]["status"] == "FINISHED"
 
 
-def test_whence_tells_stage_data_parameters_and_run_of_a_file_and_the_files_of_the_run(reproduced: Path) -> None:
+def test_lineage_shows_stage_data_parameters_and_run(reproduced: Path) -> None:
     lock = read_lock(reproduced / "dvc.lock")
     file = "models/convlstm/seed-0.keras"
     md5 = path_md5(reproduced / file)
-    told = lineage(reproduced, file).stdout
-    assert told == lineage(reproduced, md5).stdout
-    assert f"{file}: {md5}, in models/convlstm {lock['train_convlstm'].outs['models/convlstm']}, as recorded" in told
-    assert "stage train_convlstm: python -m pipeline.train convlstm" in told
-    assert f"data/train {lock['generate'].outs['data/train']}" in told
-    assert "convlstm.filters=[2, 2]" in told
-    assert "none yet: this dvc.lock is not committed" in told
-    assert re.search(r"environment .*Python 3\.\d+\.\d+, keras .*; requirements.lock", told)
-    [run_id] = re.findall(r"MLflow run   (\w{32}) train_convlstm, FINISHED", told)
-    told = lineage(reproduced, run_id).stdout
-    assert f"file         {file} {md5}, same here" in told
-    assert f"data         data/train {lock['generate'].outs['data/train']}" in told
+    shown = lineage(reproduced, file).stdout
+    assert shown == lineage(reproduced, md5).stdout
+    assert f"{file}: {md5}, in models/convlstm {lock['train_convlstm'].outs['models/convlstm']}, as recorded" in shown
+    assert "stage train_convlstm: python -m pipeline.train convlstm" in shown
+    assert f"data/train {lock['generate'].outs['data/train']}" in shown
+    assert "convlstm.filters=[2, 2]" in shown
+    assert "none yet: this dvc.lock is not committed" in shown
+    assert re.search(r"environment .*Python 3\.\d+\.\d+, keras .*; requirements.lock", shown)
+    [run_id] = re.findall(r"MLflow run   (\w{32}) train_convlstm, FINISHED", shown)
+    shown = lineage(reproduced, run_id).stdout
+    assert f"file         {file} {md5}, same here" in shown
+    assert f"data         data/train {lock['generate'].outs['data/train']}" in shown
 
 
-def test_whence_works_without_a_store_and_knows_the_commit_and_what_was_before(copy_of_reproduced: Path) -> None:
+def test_lineage_without_a_store_shows_the_commit(copy_of_reproduced: Path) -> None:
     (copy_of_reproduced / "mlflow.db").unlink()
     old = read_lock(copy_of_reproduced / "dvc.lock")["train_cnn_lstm"].outs["models/cnn_lstm"]
     assert run(copy_of_reproduced, "git", "commit", "--all", "--message", "recorded").returncode == 0
@@ -329,9 +328,9 @@ def test_whence_works_without_a_store_and_knows_the_commit_and_what_was_before(c
     lock = copy_of_reproduced / "dvc.lock"
     lock.write_text(lock.read_text(encoding="utf-8").replace(old, f"{'0' * 32}.dir"), encoding="utf-8")
     assert run(copy_of_reproduced, "git", "commit", "--all", "--message", "another").returncode == 0
-    told = lineage(copy_of_reproduced, old.removesuffix(".dir")).stdout
-    assert f"commit       {recorded}" in told
-    assert "to fill one from the files: make mlflow-sync" in told
+    shown = lineage(copy_of_reproduced, old.removesuffix(".dir")).stdout
+    assert f"commit       {recorded}" in shown
+    assert "to fill one from the files: make mlflow-sync" in shown
     assert f"DIFFERS from the recorded {'0' * 32}.dir" in lineage(copy_of_reproduced, "models/cnn_lstm").stdout
     assert f"commit       {recorded}" in lineage(copy_of_reproduced, "data/train/clips.npy").stdout
     assert not (copy_of_reproduced / "mlflow.db").exists()
@@ -342,9 +341,8 @@ def test_whence_works_without_a_store_and_knows_the_commit_and_what_was_before(c
         assert message in done.stderr
 
 
-@pytest.mark.slow
-def test_verify_finds_equal_what_is_equal_and_a_changed_seed_in_one_stage(copy_of_reproduced: Path) -> None:
-    training = copy_of_reproduced / "src/motionbench/training.py"
+def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path) -> None:
+    training = copy_of_reproduced / "src/motionbench/training/loop.py"
     code = training.read_text(encoding="utf-8")
     planted = code.replace("set_random_seed(seed)", 'set_random_seed(seed + (model_name == "convlstm"))')
     assert planted != code
@@ -354,11 +352,15 @@ def test_verify_finds_equal_what_is_equal_and_a_changed_seed_in_one_stage(copy_o
     assert done.returncode == 1, done.stderr
     found = dict(re.findall(r"│ (\w+/[\w./]+) +│.*│ (equal|DIFFERENT|not compared: timings) +│", done.stdout))
     assert {out for out, equal in found.items() if equal == "equal"} == {
-        "data/train", "data/validation", "data/test", "reports/samples", "metrics/cnn_lstm", "models/cnn_lstm",
-        "metrics/single_frame", "models/single_frame", "metrics/bag_of_frames", "models/bag_of_frames",
+        "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/single_frame",
+        "models/bag_of_frames", "metrics/training/cnn_lstm", "metrics/training/single_frame",
+        "metrics/training/bag_of_frames",
     }  # fmt: skip
-    assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {"metrics/convlstm", "models/convlstm"}
+    assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {
+        "metrics/training/convlstm",
+        "models/convlstm",
+    }
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)
     assert "training.threads: 1" in done.stdout
-    assert "warning: dvc.lock was made with other versions of: src/motionbench, src/motionbench/training.py" in done.stderr
+    assert "warning: dvc.lock was made with other versions of: src/motionbench/training" in done.stderr
     assert not list(copy_of_reproduced.parent.glob("motionbench-verify-*"))

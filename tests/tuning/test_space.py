@@ -1,0 +1,43 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.params.loading import load_params
+from motionbench.params.schema import Params
+from motionbench.tuning.space import check_search_space
+from tests.conftest import ROOT
+
+Load = Callable[[dict[str, Any]], Params]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tuning.convlstm.space.kernel_sizes": {"low": 2, "high": 13}},
+            "tuning.convlstm.space.kernel_sizes: {low: 2, high: 13} is not allowed: must be at most 12 at layer 3, "
+            "whose frames have 12x32 pixels",
+        ),
+        (
+            {"tuning.convlstm.space.kernel_sizes": {"choices": [4, 8, 60]}},
+            "must be at most 50 at layer 1, whose frames have 50x130 pixels",
+        ),
+        ({"tuning.convlstm.space.filtres": {"low": 2, "high": 9}}, "tuning.convlstm.space.filtres: unknown key; known"),
+        ({"tuning.convlstm.space.filters": {"low": 0, "high": 9}}, "tuning.convlstm.space.filters: 0 is not allowed"),
+        ({"tuning.convlstm.space.filters": {"low": 6, "high": 9}}, "wide enough to hold today's convlstm.filters: 5"),
+        ({"tuning.convlstm.space.activation": {"choices": ["tanh", "elu"]}}, "space.activation: 'elu' is not allowed"),
+    ],
+)
+def test_space_that_cannot_work_is_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:
+    with pytest.raises(UserError) as refused:
+        check_search_space(params_with(changes), "convlstm")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_shipped_spaces_can_work() -> None:
+    params = load_params(ROOT / "params.yaml")
+    for name in ("cnn_lstm", "convlstm"):
+        check_search_space(params, name)

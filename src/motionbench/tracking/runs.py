@@ -82,8 +82,10 @@ class StageRun:
 
     def end(self, status: str) -> None:
         """End the run and its child runs, unless they are complete already: an interrupt may come that late."""
+        if not self._ids:
+            return  # The store was unavailable; even to make a client may take minutes.
         client = mlflow.MlflowClient()
-        if self._ids and COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
+        if COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
             for run_id in reversed(self._ids.values()):
                 client.set_terminated(run_id, status)
 

@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# The library of this very checkout: DVC runs experiments in copies of it, which must not import the original's.
+# The library of this checkout: DVC runs experiments in copies, which must not import the original's library.
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))

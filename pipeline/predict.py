@@ -1,4 +1,4 @@
-"""`make predict`: classify a clip of one's own with MLflow's champion."""
+"""`make predict`: classify a clip with the champion in MLflow's store."""
 
 import sys
 from pathlib import Path

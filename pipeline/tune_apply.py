@@ -13,10 +13,8 @@ from motionbench.params.loading import load_params
 def main() -> None:
     """Change params.yaml and metrics/tuning/applied.json."""
     if len(sys.argv) != 2 or sys.argv[1] not in CONTENDERS:
-        received = " ".join(sys.argv[1:]) or "nothing"
-        raise UserError(
-            f"MODEL: {received} is not one of {', '.join(CONTENDERS)}; as in make tune-apply MODEL=convlstm"
-        )
+        given = " ".join(sys.argv[1:]) or "nothing"
+        raise UserError(f"MODEL: {given} is not one of {', '.join(CONTENDERS)}; as in make tune-apply MODEL=convlstm")
     model_name = sys.argv[1]
     # Imported late: keeps error messages fast.
     from motionbench.tuning.outcome import read_outcome, suggested_change

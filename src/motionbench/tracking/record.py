@@ -174,13 +174,11 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
     for (index, row), seconds in zip(kept.iterrows(), read_json(timing)["replicate_seconds"], strict=True):
         seed = int(row["seed"])
         path = paths.replicate_path(models, seed)
+        at_best = {f"best_{key}": value for key, value in row.items() if key != "seed"}
         yield ReplicateRecord(
             model_name=name,
             seed=seed,
-            metrics={
-                **{f"best_{key}": value for key, value in row.items() if key != "seed"},
-                "training_seconds": seconds,
-            },
+            metrics={**at_best, "training_seconds": seconds},
             curves=history[history["seed"] == seed].drop(columns="seed").to_dict("records"),
             model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
         )
@@ -188,8 +186,7 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
 
 def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
     """Return the model that `compare` chose, if these are its outputs and it chose one."""
-    chosen = read_json(paths.COMPARISON_TIMING)["champion"] if str(paths.COMPARISON_TIMING) in outs else None
-    if chosen is None:
+    if str(paths.COMPARISON_TIMING) not in outs or not (chosen := read_json(paths.COMPARISON_TIMING)["champion"]):
         return None
     return ModelRecord(name=REGISTERED, path=Path(chosen), md5=path_md5(Path(chosen)), best=True, **model)
 

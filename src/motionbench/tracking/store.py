@@ -129,11 +129,8 @@ def open_store() -> str:
             if experiment is not None:
                 return experiment.experiment_id
             # With this tag the UI shows trained models, not traces of language models.
-            return mlflow.create_experiment(
-                EXPERIMENT,
-                artifact_location=artifacts.as_uri() if uri.startswith("sqlite:") else None,
-                tags={"mlflow.experimentKind": "custom_model_development"},
-            )
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if uri.startswith("sqlite:") else None, tags)
     except (MlflowException, SQLAlchemyError) as error:
         if is_on_a_server():
             raise

@@ -1,4 +1,4 @@
-"""One trial, in a process of its own: replicates trained in step, each epoch an event."""
+"""One trial, in a process of its own: replicates are trained in step, and each epoch is an event."""
 
 import time
 from collections.abc import Sequence
@@ -22,12 +22,7 @@ def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
 
 
 def run_trial(
-    model_name: str,
-    model_params: ModelParams,
-    data: DataParams,
-    seeds: Sequence[int],
-    threads: int,
-    on_event: EventCallback,
+    model_name: str, params: ModelParams, data: DataParams, seeds: Sequence[int], threads: int, on_event: EventCallback
 ) -> dict[str, Any]:
     """Train a replicate from each seed on the train split, and return the trial's measures.
 
@@ -44,7 +39,7 @@ def run_trial(
         from motionbench.training.loop import fit_epochs
     train, validation = read_split(TRAIN, data), read_split(VALIDATION, data)
     fix_threads(threads)
-    model = build_model(model_name, model_params, train.clips.shape[1:], len(train.class_names))
+    model = build_model(model_name, params, train.clips.shape[1:], len(train.class_names))
     on_event(
         {
             "parameters": model.count_params(),
@@ -53,7 +48,7 @@ def run_trial(
         }
     )
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
-    replicates = [fit_epochs(model_name, seed, model_params, train, validation) for seed in seeds]
+    replicates = [fit_epochs(model_name, seed, params, train, validation) for seed in seeds]
     curve: list[float] = []
     for step in zip(*replicates, strict=True):
         epochs = [epoch for _, epoch in step]

@@ -30,10 +30,10 @@ chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILL
 experiment: .venv/installed ## run all stages with the values of experiments/NAME.yaml: make experiment NAME=motion
 	python -m pipeline.experiment '$(NAME)'
 
-# Columns: what the experiments changed, each contender's accuracy and the differences between contenders.
+# As Markdown, which is not cut to the terminal's width. Columns: what differs between the experiments.
 leaderboard: .venv/installed ## show all experiments, the most accurate first: dvc exp show with options
-	dvc exp show --no-pager --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed \
-	  --keep '.*\.accuracy' --drop '.*[/:].*|.*\.(f1|p_value|detectable|latency_.*|clips_per_second)|champion'
+	dvc exp show --md --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed --keep 'best.*' \
+	  --drop '.*[/:].*|models|champion|.*\.(f1|p_value|detectable|latency_.*|clips_per_second)|(single|bag).*accuracy'
 
 bench: .venv/installed ## time layers, a whole run and growth, into benchmarks/*.md (two hours; 21 GB of disk)
 	python -m benchmarks.compare_layers

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from motionbench.evaluation.statistics import adjust, compare, mcnemar, proportion_interval
+from motionbench.evaluation.statistics import (
+    adjust_false_discoveries,
+    adjust_holm,
+    compare,
+    mcnemar,
+    proportion_interval,
+)
 
 
 def answers(accuracy: float, replicates: int, clips: int, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -27,20 +33,39 @@ def test_mcnemars_test_agrees_with_a_published_example() -> None:
     assert mcnemar(0, 0) == 1.0
 
 
-def test_the_adjustment_agrees_with_the_example_of_its_authors() -> None:
+def test_false_discoveries_agree_with_their_authors_example() -> None:
     # Section 4.1 of Benjamini and Hochberg, "Controlling the false discovery rate" (1995): of 15 tests at 5 %, four are
     # shown, one more than by Bonferroni's method.
     p_values = [
         0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590,
         1.0,
     ]  # fmt: skip
-    adjusted = adjust(p_values)
+    adjusted = adjust_false_discoveries(p_values)
     assert sum(p_value < 0.05 for p_value in adjusted) == 4
     assert adjusted[3:5] == pytest.approx([0.0095 * 15 / 4, 0.0201 * 15 / 5])
-    assert adjust([]) == []
+    assert adjust_false_discoveries([]) == []
 
 
-def test_with_one_replicate_each_the_comparison_is_of_pairs_of_answers() -> None:
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        # The smallest times 3, the next times 2, the largest as it is; in the order given.
+        ([0.03, 0.01, 0.9], [0.06, 0.03, 0.9]),
+        # Never below a smaller p-value's: 2 x 0.02 is below 3 x 0.015, and 1 x 0.03 below both.
+        ([0.03, 0.015, 0.02], [0.045, 0.045, 0.045]),
+        # At most 1.
+        ([0.6, 0.5], [1.0, 1.0]),
+        # Equal ones are adjusted alike.
+        ([0.02, 0.02, 0.001, 0.02], [0.06, 0.06, 0.004, 0.06]),
+    ],
+)
+def test_holms_adjustment_is_that_worked_out_by_hand(p_values: list[float], adjusted: list[float]) -> None:
+    assert adjust_holm(p_values) == pytest.approx(adjusted)
+
+
+def test_with_one_replicate_each_pairs_of_answers_are_compared() -> None:
     ours, theirs = np.ones((1, 21), dtype=bool), np.ones((1, 21), dtype=bool)
     theirs[0, :7] = False
     ours[0, 20] = False
@@ -53,37 +78,46 @@ def test_with_one_replicate_each_the_comparison_is_of_pairs_of_answers() -> None
     assert found.interval == pytest.approx((6 / 21 - half, 6 / 21 + half), abs=0.05)
 
 
-def test_perfect_models_differ_by_nothing_and_say_what_could_have_been_shown() -> None:
+def test_perfect_models_differ_by_nothing() -> None:
     perfect = np.ones((3, 80), dtype=bool)
     found = compare(perfect, perfect)
     assert (found.difference, found.p_value) == (0.0, 1.0)
     assert found.interval == pytest.approx((0.0, 0.0))
-    assert not found.shown
+    assert not found.significant
     # Five clips on one side give p = 0.0625, six 0.03125.
     assert found.detectable == 6 / 80
     five, six = perfect.copy(), perfect.copy()
     five[:, :5], six[:, :6] = False, False
-    assert not compare(perfect, five).shown
-    assert compare(perfect, six).shown
+    assert not compare(perfect, five).significant
+    assert compare(perfect, six).significant
 
 
-def test_models_alike_are_told_apart_in_at_most_five_of_a_hundred_resamplings() -> None:
+def test_with_more_tests_only_larger_differences_are_detectable() -> None:
+    perfect = np.ones((3, 80), dtype=bool)
+    # 3 x 2 x 0.5^6 is above 0.05, and 3 x 2 x 0.5^7 is not; the p-value is not yet adjusted.
+    assert compare(perfect, perfect, tests=3).detectable == 7 / 80
+    six = perfect.copy()
+    six[:, :6] = False
+    assert compare(perfect, six, tests=3).p_value == mcnemar(6, 0)
+
+
+def test_models_alike_rarely_seem_to_differ() -> None:
     random = np.random.default_rng(0)
-    shown = sum(compare(answers(0.8, 3, 80, random), answers(0.8, 3, 80, random)).shown for _ in range(100))
+    shown = sum(compare(answers(0.8, 3, 80, random), answers(0.8, 3, 80, random)).significant for _ in range(100))
     assert shown <= 5
 
 
 def test_a_planted_difference_is_found() -> None:
     random = np.random.default_rng(1)
     shown = [compare(answers(0.95, 3, 80, random), answers(0.6, 3, 80, random)) for _ in range(20)]
-    assert all(found.shown and found.difference > 0 for found in shown)
+    assert all(found.significant and found.difference > 0 for found in shown)
 
 
-def test_a_difference_of_one_replicate_alone_is_not_one_of_the_models() -> None:
+def test_one_bad_replicate_is_no_difference_of_models() -> None:
     # Two of three replicates are perfect and one is at chance: over other seeds that could as well be the other model.
     ours, theirs = np.ones((3, 80), dtype=bool), np.ones((3, 80), dtype=bool)
     theirs[0, 20:] = False
     found = compare(ours, theirs)
     assert found.p_value < 1e-9
     assert found.interval[0] <= 0 <= found.interval[1]
-    assert not found.shown
+    assert not found.significant

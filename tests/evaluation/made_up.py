@@ -1,0 +1,91 @@
+"""Results of models that were never trained, and contenders that the registry does not have."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from motionbench.data.splits import Split
+from motionbench.evaluation.results import ModelResult, join_results
+from motionbench.training.results import Training
+
+HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
+CLASS_NAMES = (HOSTILE, "$x_{")
+SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), CLASS_NAMES)
+THREE = ("cnn_lstm", "convlstm", "cnn3d")
+
+
+def training(*losses: Sequence[float]) -> Training:
+    """A training with these validation losses per replicate and epoch."""
+    history = pd.DataFrame(
+        [
+            {"seed": seed, "epoch": epoch, "validation_loss": loss, "validation_accuracy": 1 - loss}
+            for seed, replicate in enumerate(losses)
+            for epoch, loss in enumerate(replicate, start=1)
+        ]
+    )
+    return Training(
+        parameters=13_039,
+        best_epochs=[1] * len(losses),
+        history=history,
+        best_seed=0,
+        seconds=1.0,
+        peak_megabytes=500.0,
+        section={"epochs": 40},
+    )
+
+
+def result(
+    *correct: int, clips: int = 80, latency: float = 1.0, at_speed: Mapping[float, Sequence[int]] | None = None
+) -> ModelResult:
+    """A model whose replicates have the first so many clips right.
+
+    Args:
+        at_speed: the same for clips played at another speed, by default 2, with as many right as unperturbed.
+    """
+    perfect = {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+
+    def predicted(number: int) -> list[int]:
+        return [0] * number + [1] * (clips - number)
+
+    scores: Any = [
+        {
+            "correct": number,
+            "clips": clips,
+            "accuracy": number / clips,
+            "classes": dict.fromkeys(CLASS_NAMES, perfect),
+            "confusion": [[number, clips - number], [0, 0]],
+            "predicted": predicted(number),
+            "perturbed": [
+                {
+                    "perturbation": "speed",
+                    "level": level,
+                    "predicted": predicted(numbers[replicate]),
+                    "right": [answer == 0 for answer in predicted(numbers[replicate])],
+                }
+                for level, numbers in (at_speed or {2.0: correct}).items()
+            ],
+        }
+        for replicate, number in enumerate(correct)
+    ]
+    quartiles = [0.9 * latency, latency, 1.1 * latency]
+    cost: Any = {"flops": 1_000_000, "latency_milliseconds": quartiles, "clips_per_second": [1.9, 2.0, 2.1]}
+    return join_results(training(*[[0.1]] * len(correct)), scores, cost)
+
+
+def models(*contenders: ModelResult, controls: tuple[int, int] = (80, 80)) -> dict[str, ModelResult]:
+    """Two or three contenders and the controls, of which so many answers are right."""
+    blind, unordered = (result(*[control] * 2) for control in controls)
+    named = dict(zip(THREE, contenders, strict=False))
+    return {**named, "single_frame": blind, "bag_of_frames": unordered}
+
+
+def register(monkeypatch: pytest.MonkeyPatch, contenders: Sequence[str]) -> None:
+    """Have these contenders compared instead of those of the registry."""
+    for module in ("evaluation.comparison", "evaluation.verdict", "reporting.pictures", "reporting.report"):
+        monkeypatch.setattr(f"motionbench.{module}.CONTENDERS", tuple(contenders))
+    monkeypatch.setattr("motionbench.evaluation.verdict.EACH", f"all {len(contenders)}")
+    monkeypatch.setattr("motionbench.reporting.report.PAIRS", list(combinations(contenders, 2)))

@@ -1,0 +1,97 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import write_json
+from motionbench.core.paths import APPLIED_SEARCHES
+from motionbench.evaluation.results import (
+    median_cost,
+    perturbation_settings,
+    read_applied_search,
+    right_answers,
+    right_when_perturbed,
+)
+from tests.evaluation.made_up import models, result, training
+
+APPLIED = {
+    "study": "first",
+    "trials": 40,
+    "number": 7,
+    "validation_loss": 0.05,
+    "curve": [0.5, 0.9, 0.4, 0.1],
+    "section": {"epochs": 40},
+}
+
+
+def test_a_models_results_are_those_of_its_replicates_together() -> None:
+    joined = result(80, 60)
+    assert joined["accuracy"] == 0.875
+    assert joined["f1"] == 1.0
+    # Of 80 of 80 and of 60 of 80, by Clopper and Pearson.
+    assert joined["interval"] == pytest.approx((0.6406, 1.0), abs=5e-4)
+    assert median_cost(joined["cost"]) == {"latency_milliseconds": 1.0, "clips_per_second": 2.0}
+
+
+def test_right_answers_have_a_row_per_replicate() -> None:
+    model = result(3, 1, clips=4, at_speed={0.5: (2, 0), 2.0: (4, 1)})
+    assert right_answers(model, np.array([0, 0, 1, 1])).tolist() == [
+        [True, True, False, True],
+        [True, False, True, True],
+    ]
+    slow, fast = right_when_perturbed(model)
+    assert slow.tolist() == [[True, True, False, False], [False] * 4]
+    assert fast.tolist() == [[True] * 4, [True, False, False, False]]
+    assert perturbation_settings(models(model)) == [("speed", 0.5), ("speed", 2.0)]
+
+
+@pytest.fixture
+def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of the searches' file in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    APPLIED_SEARCHES.parent.mkdir(parents=True)
+    return APPLIED_SEARCHES
+
+
+def test_losses_of_a_search_are_compared_at_equal_epochs(applied: Path) -> None:
+    write_json(applied, {"cnn_lstm": APPLIED})
+    # The search trained for 4 epochs, the replicates for 3, 2 and 5.
+    trained = training([0.5, 0.3, 0.4], [0.6, 0.2], [0.7, 0.6, 0.5, 0.45, 0.01])
+    search = read_applied_search("cnn_lstm", trained)
+    assert search == {
+        "study": "first",
+        "trials": 40,
+        "number": 7,
+        "validation_loss": 0.05,
+        "search_loss": pytest.approx((0.4 + 0.5 + 0.1) / 3),
+        "retrained_loss": pytest.approx((0.3 + 0.2 + 0.45) / 3),
+    }
+
+
+@pytest.mark.parametrize("content", [{}, {"convlstm": APPLIED}, {"cnn_lstm": APPLIED | {"section": {"epochs": 41}}}])
+def test_parameters_that_no_search_found_have_no_search(content: Any, applied: Path) -> None:
+    write_json(applied, content)
+    assert read_applied_search("cnn_lstm", training([0.1])) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        '{"cnn_lstm": {}}',
+        '{"cnn_lstm": 1}',
+        '{"cnn_lstm": {"section": {"epochs": 40}, "curve": []}}',
+    ],
+)
+def test_a_damaged_file_of_searches_is_refused_in_one_line(content: str | None, applied: Path) -> None:
+    if content is not None:
+        applied.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="write it again: make tune-apply MODEL=cnn_lstm") as refused:
+        read_applied_search("cnn_lstm", training([0.1]))
+    assert str(refused.value).startswith(str(applied))
+    assert str(refused.value).isprintable()

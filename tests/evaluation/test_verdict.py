@@ -1,0 +1,190 @@
+import pytest
+
+from motionbench.evaluation.results import ModelResult, Search
+from motionbench.evaluation.verdict import check_controls, choose_champion, search_notes, verdict
+from motionbench.params.schema import GateParams
+from tests.evaluation.made_up import SPLIT, THREE, models, register, result
+
+PERFECT, GOOD, BAD = result(80, 80), result(80, 79), result(40, 44)
+LIMIT = "With 80 clips the test could not have shown a difference below 0.075."
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (
+            PERFECT,
+            PERFECT,
+            "No difference shown: every replicate of both models classifies all 80 test clips right. With so few clips "
+            "that is compatible, at 95 % confidence, with a true accuracy as low as 0.955, and the test could not have "
+            "shown a difference below 0.075.",
+        ),
+        (
+            GOOD,
+            PERFECT,
+            "No difference shown: accuracy cnn_lstm less convlstm -0.006 (95 % interval -0.025 to +0.000, exact paired "
+            f"test p = 1). {LIMIT}",
+        ),
+        (
+            PERFECT,
+            BAD,
+            "cnn_lstm is better than convlstm: accuracy cnn_lstm less convlstm +0.475 (95 % interval +0.362 to +0.587, "
+            "exact paired test p = 1.8e-12).",
+        ),
+        (
+            BAD,
+            PERFECT,
+            "convlstm is better than cnn_lstm: accuracy cnn_lstm less convlstm -0.475 (95 % interval -0.587 to -0.362, "
+            "exact paired test p = 1.8e-12).",
+        ),
+        (
+            result(80, 40),
+            result(20, 70),
+            "No difference shown: accuracy cnn_lstm less convlstm +0.188 (95 % interval -0.375 to +0.762, exact paired "
+            f"test p = 1.9e-09). {LIMIT}",
+        ),
+    ],
+)
+def test_the_verdict_claims_a_difference_only_where_shown(ours: ModelResult, theirs: ModelResult, said: str) -> None:
+    assert verdict(models(ours, theirs), SPLIT.labels) == said
+
+
+def claims(text: str) -> list[str]:
+    """What is said of each pair, without the figures."""
+    return [sentence.split(": accuracy")[0] for sentence in text.split("). ")]
+
+
+@pytest.mark.parametrize(
+    ("contenders", "said"),
+    [
+        (
+            (PERFECT, result(60, 60), BAD),
+            ["cnn_lstm is better than convlstm", "cnn_lstm is better than cnn3d", "convlstm is better than cnn3d"],
+        ),
+        (
+            (BAD, PERFECT, BAD),
+            [
+                "convlstm is better than cnn_lstm",
+                "convlstm is better than cnn3d",
+                "No difference shown between cnn_lstm and cnn3d",
+            ],
+        ),
+        (
+            (BAD, PERFECT, GOOD),
+            [
+                "convlstm is better than cnn_lstm",
+                "cnn3d is better than cnn_lstm",
+                "No difference shown between convlstm and cnn3d",
+            ],
+        ),
+        (
+            (GOOD, PERFECT, GOOD),
+            [
+                "No difference shown between cnn_lstm and convlstm",
+                "No difference shown between cnn_lstm and cnn3d",
+                "No difference shown between convlstm and cnn3d",
+            ],
+        ),
+    ],
+)
+def test_the_verdict_names_every_pair_of_three_contenders(
+    contenders: tuple[ModelResult, ...], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, THREE)
+    text = verdict(models(*contenders), SPLIT.labels)
+    limit = "With 80 clips the test could not have shown a difference below 0.087."
+    some_not_shown = "No difference" in text
+    assert claims(text.removesuffix(f" {limit}")) == said
+    assert text.endswith(limit) == some_not_shown
+    assert text.count("Holm-adjusted p = ") == text.count("accuracy ") == 3
+
+
+def test_three_perfect_contenders_are_all_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    text = verdict(models(PERFECT, PERFECT, PERFECT), SPLIT.labels)
+    assert text.startswith("No difference shown: every replicate of all 3 models classifies all 80 test clips right.")
+    # Two perfect ones do not make three.
+    assert "all 3 models" not in verdict(models(PERFECT, PERFECT, GOOD), SPLIT.labels)
+
+
+def test_controls_that_do_as_well_take_the_evidence_away() -> None:
+    blind = check_controls(models(PERFECT, PERFECT), SPLIT.labels)
+    assert "single_frame sees the first frame alone, bag_of_frames sees all frames in no order" in blind
+    assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in blind
+    assert "no accuracy is evidence that a model sees motion" in blind
+    one = check_controls(models(PERFECT, PERFECT, controls=(20, 79)), SPLIT.labels)
+    assert "cnn_lstm is not shown to be better than bag_of_frames." in one
+    assert "no accuracy is evidence that a model sees motion" in one
+
+
+def test_what_is_reached_beyond_the_controls_rests_on_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), SPLIT.labels)
+    assert "single_frame 0.250, bag_of_frames 0.750: what cnn_lstm reaches beyond that, 1.000, rests on motion" in seen
+    register(monkeypatch, THREE)
+    third = check_controls(models(BAD, BAD, PERFECT, controls=(20, 60)), SPLIT.labels)
+    assert "what cnn3d reaches beyond that, 1.000, rests on motion" in third
+
+
+GATE = GateParams(minimum_accuracy=0.9, maximum_latency=100.0)
+FAST, SLOW = result(80, 80, latency=5.0), result(80, 80, latency=50.0)
+
+
+def champion(*contenders: ModelResult, **gate: float) -> tuple[str | None, str]:
+    return choose_champion(models(*contenders), SPLIT.labels, GATE.model_copy(update=gate))
+
+
+def test_the_champion_is_the_better_else_the_faster_model() -> None:
+    assert champion(SLOW, FAST) == (
+        "convlstm",
+        "Champion: convlstm, the faster model where no difference is shown; accuracy at least 0.955, latency 5.0 ms.",
+    )
+    assert champion(SLOW, result(50, 50, latency=5.0)) == (
+        "cnn_lstm",
+        "Champion: cnn_lstm, the better model; accuracy at least 0.955, latency 50.0 ms.",
+    )
+
+
+def test_no_model_becomes_champion_that_fails_the_gate() -> None:
+    assert champion(SLOW, FAST, minimum_accuracy=0.96) == (
+        None,
+        "No model becomes champion: the accuracy of convlstm, the faster model where no difference is shown, may be as "
+        "low as 0.955, below gate.minimum_accuracy: 0.96.",
+    )
+    assert champion(SLOW, FAST, maximum_latency=4.0) == (
+        None,
+        "No model becomes champion: the latency of convlstm, the faster model where no difference is shown, is 5.0 ms, "
+        "above gate.maximum_latency: 4.",
+    )
+
+
+def test_of_three_the_best_else_the_fastest_unbeaten_is_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    name, why = champion(SLOW, FAST, result(40, 40, latency=1.0))
+    assert (name, "the fastest model where no difference is shown" in why) == ("convlstm", True)
+    name, why = champion(result(40, 40), result(60, 60, latency=1.0), SLOW)
+    assert (name, "cnn3d, the best model;" in why) == ("cnn3d", True)
+
+
+SEARCH = Search(study="s", trials=40, number=7, validation_loss=0.1, search_loss=0.1, retrained_loss=0.2)
+TUNED = ModelResult({**result(80), "search": SEARCH})
+
+
+def test_the_effort_of_tuning_is_told() -> None:
+    assert search_notes(models(PERFECT, PERFECT)) == [
+        "Both models had the same effort of tuning: the parameters of neither come from a search."
+    ]
+    assert search_notes(models(TUNED, TUNED))[0].startswith("The models had the same effort of tuning")
+    unequal, gap = search_notes(models(TUNED, PERFECT))
+    assert unequal == "The models had not the same effort of tuning: cnn_lstm 40 trials and convlstm 0 trials."
+    assert gap.startswith("The parameters of cnn_lstm are those of trial 7 of study s, the best of 40, with")
+    assert "an optimism gap of +0.1000 nats" in gap
+
+
+def test_the_effort_of_tuning_of_three_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    [note] = search_notes(models(PERFECT, PERFECT, PERFECT))
+    assert note == "All 3 models had the same effort of tuning: the parameters of none come from a search."
+    efforts, *gaps = search_notes(models(TUNED, PERFECT, TUNED))
+    assert "not the same effort" in efforts
+    assert all(each in efforts for each in ("cnn_lstm 40 trials", "convlstm 0 trials", "cnn3d 40 trials"))
+    assert [gap.split(" are ")[0] for gap in gaps] == ["The parameters of cnn_lstm", "The parameters of cnn3d"]

@@ -1,0 +1,136 @@
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from PIL import Image
+
+from motionbench.data.splits import Split
+from motionbench.reporting.figures import (
+    COLOURS,
+    MARKERS,
+    confusions,
+    contact_sheet,
+    film_strips,
+    learning_curves,
+    model_styles,
+    perturbation_curves,
+    save_gif,
+)
+
+FIVE = ["cnn_lstm", "convlstm", "cnn3d", "single_frame", "bag_of_frames"]
+
+
+def colours(axis: Axes) -> dict[Any, str]:
+    """Colour by label of the lines that a legend names."""
+    return {line.get_label(): str(line.get_color()) for line in axis.lines if not str(line.get_label()).startswith("_")}
+
+
+def test_as_many_models_as_are_likely_look_different() -> None:
+    names = [f"model {number}" for number in range(len(COLOURS) * len(MARKERS))]
+    assert len(set(model_styles(names).values())) == len(names) == 35
+    first = list(islice(model_styles(names).values(), len(COLOURS)))
+    assert len({colour for colour, _ in first}) == len(COLOURS), "colours repeat last"
+    assert list(model_styles([*names, "one more"])) == [*names, "one more"]
+
+
+def test_learning_curves_have_a_colour_per_model_and_a_line_per_replicate() -> None:
+    history = pd.DataFrame(
+        {
+            "seed": [0, 0, 1, 1],
+            "epoch": [1, 2, 1, 2],
+            "validation_loss": [0.5, 0.25, 0.4, 0.2],
+            "validation_accuracy": [0.5, 0.75, 0.6, 0.8],
+        }
+    )
+    figure = learning_curves(dict.fromkeys(FIVE, history))
+    loss, accuracy = figure.axes
+    for axis in (loss, accuracy):
+        assert len(axis.lines) == 10
+        assert list(colours(axis)) == FIVE
+        assert len(set(colours(axis).values())) == 5
+        assert [line.get_color() for line in axis.lines[::2]] == [line.get_color() for line in axis.lines[1::2]]
+    assert np.asarray(loss.lines[1].get_ydata()).tolist() == [0.4, 0.2]
+    assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.6, 0.8]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == FIVE  # type: ignore[union-attr] # has one
+
+
+def rows(names: list[str], perturbations: list[str]) -> pd.DataFrame:
+    """Two replicates of each model at two levels of each perturbation."""
+    return pd.DataFrame(
+        [
+            {"model": name, "perturbation": perturbation, "level": level, "accuracy": accuracy}
+            for name in names
+            for perturbation in perturbations
+            for level, accuracies in ((1.0, (1.0, 0.5)), (2.0, (0.5, 0.25)))
+            for accuracy in accuracies
+        ]
+    )
+
+
+def test_perturbation_curves_show_every_model_in_every_chart() -> None:
+    figure = perturbation_curves(rows(FIVE, ["pixel_noise", "speed"]), chance=0.25)
+    assert [axis.get_title() for axis in figure.axes] == ["pixel noise", "speed"]
+    for axis in figure.axes:
+        assert list(colours(axis)) == FIVE
+        assert len(set(colours(axis).values())) == 5
+        curve = next(line for line in axis.lines if line.get_label() == "cnn3d")
+        assert np.asarray(curve.get_xydata()).tolist() == [[1.0, 0.75], [2.0, 0.375]]
+        assert len(axis.collections) == 5, "a band each"
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == FIVE
+
+
+def test_a_model_has_the_same_colour_where_others_are_missing() -> None:
+    some = rows(["cnn_lstm", "convlstm"], ["speed"])
+    both, one = perturbation_curves(pd.concat([some, rows(["convlstm"], ["shifted"])]), chance=0.25).axes
+    assert colours(both)["convlstm"] == colours(one)["convlstm"]
+
+
+def test_charts_of_many_perturbations_take_several_rows() -> None:
+    figure = perturbation_curves(rows(["convlstm"], [f"p{number}" for number in range(7)]), chance=0.25)
+    assert [axis.axison for axis in figure.axes] == [True] * 7 + [False] * 3
+    assert [bool(axis.get_ylabel()) for axis in figure.axes] == ([True] + [False] * 4) * 2
+    assert perturbation_curves(rows([], []).reindex(columns=["model", "perturbation"]), chance=0.25).legends == []
+
+
+def test_confusions_of_five_models_are_side_by_side() -> None:
+    figure = confusions({name: [[number, 0], [1, 9]] for number, name in enumerate(FIVE)}, ["$x_{", "b"])
+    assert [axis.get_title() for axis in figure.axes] == FIVE
+    for number, axis in enumerate(figure.axes):
+        assert [text.get_text() for text in axis.texts] == [str(number), "0", "1", "9"]
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["$x_{", "b"]
+
+
+def test_film_strips_show_some_frames_and_all_in_one() -> None:
+    clip = np.zeros((9, 4, 4, 1), dtype=np.uint8)
+    clip[[0, 8], [0, 1], 0, 0] = 255
+    figure = film_strips([("first $", clip), ("second", clip)])
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["frame 1", "frame 3", "frame 5", "frame 7", "frame 9", "all frames"] + [""] * 6
+    assert [figure.axes[number].get_ylabel() for number in (0, 6)] == ["first $", "second"]
+    together = np.asarray(figure.axes[5].images[0].get_array())
+    assert together[:2, 0].tolist() == [1 / 9, 1.0], "early is dark"
+
+
+def test_the_contact_sheet_has_the_first_clip_of_each_class() -> None:
+    clips = np.zeros((4, 3, 2, 2, 1), dtype=np.uint8)
+    clips[1], clips[0] = 255, 51
+    figure = contact_sheet(Split(clips, np.array([1, 0, 0, 1]), ("a", "b")))
+    width = len(figure.axes) // 2
+    assert [figure.axes[row * width].get_ylabel() for row in range(2)] == ["a", "b"]
+    shown = [float(np.asarray(figure.axes[row * width].images[0].get_array()).max()) for row in range(2)]
+    assert shown == [1.0, 0.2]
+
+
+def test_an_animation_has_every_frame_three_times_as_large(tmp_path: Path) -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 1), dtype=np.uint8)
+    save_gif(clip, tmp_path / "clip.gif")
+    with Image.open(tmp_path / "clip.gif") as animation:
+        assert (animation.n_frames, animation.size) == (4, (18, 15))  # type: ignore[attr-defined] # of GIFs
+        assert animation.info["loop"] == 0, "endless"
+        for number in range(4):
+            animation.seek(number)
+            np.testing.assert_array_equal(np.asarray(animation.convert("L"))[1::3, 1::3], clip[number, ..., 0])

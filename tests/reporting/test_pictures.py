@@ -1,0 +1,145 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from PIL import Image
+
+from motionbench.evaluation.results import ModelResult
+from motionbench.params.loading import load_params
+from motionbench.reporting.pictures import disagreements, draw_pictures
+from tests.conftest import ROOT
+from tests.evaluation.made_up import CLASS_NAMES, HOSTILE, SPLIT, THREE, models, register, result
+
+PERTURBATIONS = load_params(ROOT / "params.yaml").perturbations.model_copy(update={"clips_per_class": 80})
+BOTH_CLASSES = SPLIT._replace(labels=np.repeat([0, 1], 40))
+OTHER = CLASS_NAMES[1]
+
+
+def texts(compared: dict[str, ModelResult]) -> list[str]:
+    return [text for text, _ in disagreements(compared, SPLIT, PERTURBATIONS)]
+
+
+def test_disagreements_have_the_answer_of_each_majority() -> None:
+    assert texts(models(result(80, 80, 70), result(70, 70, 80))) == [
+        f"test clip {number}, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
+        for number in range(70, 76)
+    ]
+    assert texts(models(result(80), result(80))) == []
+
+
+def test_the_first_of_each_perturbation_follows_while_there_is_room() -> None:
+    assert [text.split("\n")[0] for text in texts(models(result(80), result(78)))] == [
+        "test clip 78, as it is",
+        "test clip 79, as it is",
+        "test clip 78, speed 2",
+    ]
+
+
+def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
+    # The perturbed clips are fewer, and here not the first ones.
+    few = models(result(12, clips=20), result(11, clips=20))
+    for model in few.values():
+        model["replicates"][0]["predicted"] = [0] * 80
+    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
+    clips = SPLIT.clips.copy()
+    clips[41, :, 0, 0, 0] = [10, 20, 30]
+    [(text, clip)] = disagreements(few, BOTH_CLASSES._replace(clips=clips), params)
+    assert text.startswith("test clip 41, speed 2\n")
+    # At twice the speed the last frame stays.
+    assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
+
+
+def test_each_of_three_contenders_can_be_the_one_that_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    for odd in range(3):
+        answers = [result(79 if number == odd else 80) for number in range(3)]
+        said = [f"{name}: {OTHER if number == odd else HOSTILE}" for number, name in enumerate(THREE)]
+        assert [text.split("\n") for text in texts(models(*answers))] == [
+            [f"test clip 79, {what}", f"is {HOSTILE}", *said] for what in ("as it is", "speed 2")
+        ]
+    assert texts(models(result(80), result(80), result(80))) == []
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Figures by the name of the file that they would have been saved to; drawing them takes seconds."""
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: figures.update({Path(path).stem: self}))
+    return figures
+
+
+def draw(compared: dict[str, ModelResult], folder: Path) -> dict[str, str]:
+    histories = {name: model["training"].history for name, model in compared.items()}
+    return draw_pictures(folder, compared, histories, BOTH_CLASSES, PERTURBATIONS)
+
+
+def legend(owner: Any) -> list[str]:
+    return [text.get_text() for text in owner.get_texts()]
+
+
+def test_no_picture_lacks_one_of_three_contenders(saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    compared = models(result(80), result(70), result(60))
+    assert list(draw(compared, Path())) == list(saved)
+    names = list(compared)
+    assert legend(saved["cost"].axes[0].get_legend())[-5:] == names
+    assert legend(saved["perturbations"].legends[0]) == names
+    assert legend(saved["learning_curves"].axes[1].get_legend()) == names
+    assert [axis.get_title() for axis in saved["confusions"].axes] == names
+    assert all(f"\n{name}: " in saved["disagreements"].axes[0].get_ylabel() for name in THREE)
+
+
+def test_models_that_agree_have_no_picture_of_disagreements(saved: dict[str, Figure]) -> None:
+    captions = draw(models(result(80), result(80)), Path())
+    assert list(captions) == list(saved) == ["cost", "perturbations", "confusions", "learning_curves", "samples"]
+
+
+def test_confusions_are_those_of_all_replicates_together(saved: dict[str, Figure]) -> None:
+    draw(models(result(80, 60), result(80)), Path())
+    counts = [text.get_text() for text in saved["confusions"].axes[0].texts]
+    assert counts == ["140", "20", "0", "0"]
+
+
+def five_costs(saved: dict[str, Figure]) -> Axes:
+    correct = {"a": 70, "b": 60, "c": 65, "d": 75, "e": 72}
+    latency = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 4.0, "e": 5.0}
+    five = {name: result(correct[name], latency=latency[name]) for name in correct}
+    draw(five | models(five["a"], five["b"]), Path())
+    return saved["cost"].axes[0]
+
+
+def test_five_models_and_more_differ_in_error_against_latency(saved: dict[str, Figure]) -> None:
+    bars = [bar for bar in five_costs(saved).containers if isinstance(bar, ErrorbarContainer)]
+    names = [str(bar.get_label()) for bar in bars]
+    assert names == ["a", "b", "c", "d", "e", "cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
+    lines = [bar.lines[0] for bar in bars]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
+    places = {name: (line.get_xdata()[0], line.get_ydata()[0]) for name, line in zip(names, lines, strict=True)}  # type: ignore[index] # arrays
+    assert places["a"] == (2.0, pytest.approx(0.125))
+    assert places["d"] == (4.0, pytest.approx(0.0625))
+
+
+def test_the_front_joins_models_that_no_other_beats_in_both(
+    saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, THREE)
+    worse, better = result(60, latency=1.0), result(70, latency=2.0)
+    beaten = result(65, latency=3.0)
+    compared = models(beaten, worse, better)
+    compared["single_frame"], compared["bag_of_frames"] = result(75, latency=4.0), result(74, latency=5.0)
+    draw(compared, Path())
+    [front] = [line for line in saved["cost"].axes[0].lines if line.get_label() == "no other beats both"]
+    assert np.asarray(front.get_xdata()).tolist() == [1.0, 2.0, 4.0]
+    assert np.asarray(front.get_ydata()).tolist() == pytest.approx([0.25, 0.125, 0.0625])
+
+
+def test_class_names_break_no_figure(tmp_path: Path) -> None:
+    captions = draw(models(result(80), result(70)), tmp_path)
+    assert len(captions) == 6
+    for name in captions:
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width > 200

@@ -94,7 +94,7 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     columns = min(5, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure = Figure(figsize=(2.2 * columns, 2.2 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, name in zip(axes, names, strict=False):
         for model, curve in accuracies[accuracies["perturbation"] == name].groupby("model", sort=False):
             colour, _ = styles[str(model)]
@@ -103,7 +103,7 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
             axis.fill_between(levels.index, levels["min"], levels["max"], color=colour, alpha=0.2)
         axis.axhline(chance, color="grey", linewidth=0.8, linestyle=":")
         axis.set(title=name.replace("_", " "), ylim=(0, 1.05))
-    for axis in list(axes)[len(names) :]:
+    for axis in axes[len(names) :]:
         axis.set_axis_off()
     for row in figure.axes[::columns]:
         row.set_ylabel("accuracy")

@@ -15,8 +15,7 @@ class Stage(NamedTuple):
     name: str
     deps: list[str]
     outs: list[str]
-    params: list[str]
-    """Whole sections of params.yaml, or keys as in "data.seed"."""
+    params: list[str]  # whole sections of params.yaml, or keys as in "data.seed"
 
     def code(self) -> list[str]:
         """Return the files and folders of code that the stage depends on."""
@@ -32,11 +31,9 @@ class StageLock(NamedTuple):
 
     stage: str
     command: str
-    deps: dict[str, str]
-    """By path, the md5 of what the stage read, and in `outs` of what it wrote."""
+    deps: dict[str, str]  # by path, the md5 of what the stage read, and in `outs` of what it wrote
     outs: dict[str, str]
-    params: dict[str, Any]
-    """Flat: {"data.seed": 0, ...}."""
+    params: dict[str, Any]  # flat: {"data.seed": 0, ...}
 
     def data(self) -> dict[str, str]:
         """Return the md5s of the splits among what the stage read."""

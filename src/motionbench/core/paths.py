@@ -24,8 +24,7 @@ TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""
 JOURNAL = Path("optuna.journal")
-CHECKPOINTS = Path(".resume")
-"""Beside the outputs: DVC removes the outputs of a stage before it runs the stage."""
+CHECKPOINTS = Path(".resume")  # beside the outputs: DVC removes the outputs of a stage before it runs the stage
 MLFLOW_DATABASE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
 WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)

@@ -15,8 +15,7 @@ import psutil
 
 from motionbench.core.errors import UserError, one_line
 
-PACKAGES = ("keras", "numpy", "tensorflow")
-"""Those whose version changes results."""
+PACKAGES = ("keras", "numpy", "tensorflow")  # those whose version changes results
 
 
 def git(*arguments: str) -> str:

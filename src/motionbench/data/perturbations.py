@@ -22,12 +22,10 @@ class Perturbation(NamedTuple):
     """A function on clips, and the arguments of its decorator."""
 
     apply: Callable[[Clips, float, np.random.Generator], Clips]
-    level: Any
-    """The type of a level, with its bounds."""
+    level: Any  # the type of a level, with its bounds
     unchanged: float | Literal["all frames"]
     """The level at which clips stay as they are; "all frames" is the number of their frames."""
-    mirrors_labels: bool
-    """Whether an ascending clip becomes a descending one and the reverse."""
+    mirrors_labels: bool  # whether an ascending clip becomes a descending one and the reverse
     most_levels: int
 
 

@@ -16,8 +16,7 @@ from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
 
 SPLITS = ("train", "validation", "test")
-Clips = NDArray[np.uint8]
-"""Shape (clips, frames, height, width, channels)."""
+Clips = NDArray[np.uint8]  # shape (clips, frames, height, width, channels)
 CLASS_NAMES_BYTES = 1_000_000  # read at most
 REDRAW = "draw the clips again: dvc repro --force generate"
 

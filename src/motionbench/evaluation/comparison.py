@@ -24,8 +24,7 @@ class Pair(NamedTuple):
 
     first: str
     second: str
-    found: Comparison
-    """The first less the second; its p-value is adjusted for the number of pairs."""
+    found: Comparison  # the first less the second; its p-value is adjusted for the number of pairs
 
     @property
     def better(self) -> str | None:

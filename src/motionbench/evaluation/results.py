@@ -19,10 +19,8 @@ class Perturbed(TypedDict):
 
     perturbation: str
     level: float
-    predicted: list[int]
-    """Per clip, the number of the class."""
-    right: list[bool]
-    """Per clip, whether that is the label of the perturbed clip."""
+    predicted: list[int]  # per clip, the number of the class
+    right: list[bool]  # per clip, whether that is the label of the perturbed clip
 
 
 class Scores(TypedDict):
@@ -31,24 +29,18 @@ class Scores(TypedDict):
     correct: int
     clips: int
     accuracy: float
-    classes: dict[str, dict[str, float]]
-    """Precision, recall and F1 of each class; 0 where a class is never predicted."""
-    confusion: list[list[int]]
-    """Clips by true class (rows) and predicted class (columns)."""
-    predicted: list[int]
-    """Per clip, the number of the class."""
+    classes: dict[str, dict[str, float]]  # precision, recall and F1 of each class; 0 where a class is never predicted
+    confusion: list[list[int]]  # clips by true class (rows) and predicted class (columns)
+    predicted: list[int]  # per clip, the number of the class
     perturbed: list[Perturbed]
 
 
 class Cost(TypedDict):
     """The cost of inference in one process with the threads of a replicate; quartiles, warm-up excluded."""
 
-    flops: int
-    """Per clip, as `count_flops` counts them."""
-    latency_milliseconds: list[float]
-    """Of one clip alone."""
-    clips_per_second: list[float]
-    """In batches of 32."""
+    flops: int  # per clip, as `count_flops` counts them
+    latency_milliseconds: list[float]  # of one clip alone
+    clips_per_second: list[float]  # in batches of 32
 
 
 class Search(TypedDict):
@@ -56,12 +48,9 @@ class Search(TypedDict):
 
     study: str
     trials: int
-    number: int
-    """Of the best trial."""
-    validation_loss: float
-    """Of the best trial, at the end of its epochs, as the search ranked it."""
-    search_loss: float
-    """The best trial's validation loss at the epochs at which the retrained replicates ended, mean."""
+    number: int  # of the best trial
+    validation_loss: float  # of the best trial, at the end of its epochs, as the search ranked it
+    search_loss: float  # the best trial's validation loss at the epochs at which the retrained replicates ended, mean
     retrained_loss: float
     """The retrained replicates' validation loss at these epochs; the difference is the search's optimism."""
 
@@ -69,11 +58,9 @@ class Search(TypedDict):
 class ModelResult(TypedDict):
     """All results of one model."""
 
-    accuracy: float
-    """On the test split, mean over the replicates, as is F1 over the classes too."""
+    accuracy: float  # on the test split, mean over the replicates, as is F1 over the classes too
     f1: float
-    interval: tuple[float, float]
-    """From the lowest to the highest end of the replicates' 95 % intervals of accuracy."""
+    interval: tuple[float, float]  # from the lowest to the highest end of the replicates' 95 % intervals of accuracy
     training: Training
     cost: Cost
     search: Search | None

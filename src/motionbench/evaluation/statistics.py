@@ -15,10 +15,8 @@ class Comparison(NamedTuple):
     """Two models on the same clips; all figures are differences of accuracy, the first model's less the second's."""
 
     difference: float
-    interval: tuple[float, float]
-    """95 %, from resampling clips and replicates of both models."""
-    p_value: float
-    """Of the exact sign test over clips, two-sided."""
+    interval: tuple[float, float]  # 95 %, from resampling clips and replicates of both models
+    p_value: float  # of the exact sign test over clips, two-sided
     detectable: float
     """The smallest difference that the test can show with so many clips, if all differing clips favour one model."""
 

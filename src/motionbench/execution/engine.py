@@ -29,8 +29,7 @@ class Message(NamedTuple):
     """An event that a task sent, or how the task ended."""
 
     kind: Literal["event", "completed", "failed", "lost"]
-    content: Any
-    """The event, the result or the exception; None if the process was killed."""
+    content: Any  # the event, the result or the exception; None if the process was killed
 
 
 class Worker:

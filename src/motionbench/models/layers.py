@@ -9,8 +9,7 @@ import tensorflow as tf
 from keras import KerasTensor, ops
 
 Shape = tuple[int | None, ...]
-Kernels = tuple[tf.Tensor, tf.Tensor]
-"""As `widen` returns them."""
+Kernels = tuple[tf.Tensor, tf.Tensor]  # as `widen` returns them
 VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's CPUs (AVX-512)
 COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products per output; measured
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 Activation = Literal["tanh", "relu"]
-ClipShape = tuple[int, int, int, int]
-"""Frames, height, width and channels of a clip."""
+ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a clip
 
 
 class ModelParams(Section):
@@ -68,8 +67,7 @@ class Registration(NamedTuple):
     """An entry of the registry."""
 
     params: type[ModelParams]
-    builder: str
-    """Module and function, imported when a model is built."""
+    builder: str  # module and function, imported when a model is built
     role: Literal["contender", "control"]
     """Contenders are compared with each other. Controls cannot see motion: their accuracy does not depend on it."""
     sees: str = "all frames in their order"

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-Lines = Iterator[tuple[str, str]]
-"""Labels, each with its text."""
+Lines = Iterator[tuple[str, str]]  # labels, each with its text
 
 
 def lineage(what: str) -> Lines:

@@ -36,8 +36,7 @@ class Verification(NamedTuple):
     """The result of running all stages again."""
 
     checks: list[Check]
-    recorded_on: dict[str, list[str]]
-    """By file with timings: the environment of the run that dvc.lock describes."""
+    recorded_on: dict[str, list[str]]  # by file with timings: the environment of the run that dvc.lock describes
     other_inputs: list[str]
     """Code and parameters of the commit that differ from those in dvc.lock: other code made its outputs."""
 

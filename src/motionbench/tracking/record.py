@@ -19,8 +19,7 @@ from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_s
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 
-REGISTERED = "motionbench"
-"""Name of the registered model whose versions are the champions."""
+REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
 
 class DatasetRecord(BaseModel, frozen=True):
@@ -37,11 +36,9 @@ class ModelRecord(BaseModel, frozen=True):
     name: str
     path: Path
     md5: str
-    clip_shape: tuple[int, ...]
-    """Frames, height, width, channels."""
+    clip_shape: tuple[int, ...]  # frames, height, width, channels
     class_names: tuple[str, ...]
-    best: bool
-    """Whether to register it: the best replicate."""
+    best: bool  # whether to register it: the best replicate
 
 
 class ReplicateRecord(BaseModel, frozen=True):
@@ -50,10 +47,8 @@ class ReplicateRecord(BaseModel, frozen=True):
     model_name: str
     seed: int
     metrics: dict[str, float] = {}
-    curves: list[dict[str, float]] = []
-    """One item per epoch: its number, `epoch`, and its metrics."""
-    logged_at: dict[int, int] = {}
-    """By epoch: when it was logged during training, in milliseconds since 1970."""
+    curves: list[dict[str, float]] = []  # one item per epoch: its number, `epoch`, and its metrics
+    logged_at: dict[int, int] = {}  # by epoch: when it was logged during training, in milliseconds since 1970
     model: ModelRecord | None = None
 
     @property
@@ -68,19 +63,15 @@ class Record(BaseModel, frozen=True):
     stage: str
     params: dict[str, str]
     tags: dict[str, str] = {}
-    id: str = ""
-    """Set by the process that ran the stage; empty in a record that was restored from files."""
-    started: int = 0
-    """Milliseconds since 1970."""
-    content: str = ""
-    """md5 of stage, parameters and outputs without timings: equal for two runs with the same result."""
+    id: str = ""  # set by the process that ran the stage; empty in a record that was restored from files
+    started: int = 0  # milliseconds since 1970
+    content: str = ""  # md5 of stage, parameters and outputs without timings: equal for two runs with the same result
     metrics: dict[str, float] = {}
     datasets: list[DatasetRecord] = []
     artifacts: list[Path] = []
     replicates: list[ReplicateRecord] = []
     champion: ModelRecord | None = None
-    folder: Path = Field(default=Path(), exclude=True)
-    """`artifacts` and the models' paths are relative to it."""
+    folder: Path = Field(default=Path(), exclude=True)  # `artifacts` and the models' paths are relative to it
 
     def identity(self) -> dict[str, str]:
         """Return the tags by which the store finds the run again."""

@@ -19,15 +19,12 @@ class TrialRecord(NamedTuple):
     """A trial that has ended."""
 
     number: int
-    state: str
-    """How it ended: completed, pruned, failed or retried."""
+    state: str  # how it ended: completed, pruned, failed or retried
     params: Mapping[str, Any]
     measures: Mapping[str, float]
-    validation_losses: Mapping[int, float]
-    """By epoch."""
+    validation_losses: Mapping[int, float]  # by epoch
     failure: str | None
-    started: int
-    """Milliseconds since 1970."""
+    started: int  # milliseconds since 1970
     ended: int
 
 

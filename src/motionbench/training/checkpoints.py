@@ -24,8 +24,7 @@ class Checkpoint(NamedTuple):
 
     history: list[Epoch]
     epoch_seconds: list[float]
-    variables: Sequence[NDArray[Any]]
-    """Of the model, then of its optimizer."""
+    variables: Sequence[NDArray[Any]]  # of the model, then of its optimizer
     best_weights: Sequence[NDArray[Any]]
 
 

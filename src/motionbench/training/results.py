@@ -34,28 +34,20 @@ class Replicate(TypedDict):
     best: Epoch
     parameters: int
     summary: str
-    epoch_seconds: list[float]
-    """Per epoch, validation included; in the first one also the tracing of the graph."""
-    peak_megabytes: float
-    """Peak memory of the process so far."""
+    epoch_seconds: list[float]  # per epoch, validation included; in the first one also the tracing of the graph
+    peak_megabytes: float  # peak memory of the process so far
 
 
 class Training(NamedTuple):
     """The results of training a model, as read from its files."""
 
     parameters: int
-    best_epochs: list[int]
-    """Of each replicate."""
-    history: pd.DataFrame
-    """A row per epoch and replicate: the items of `training.Epoch`."""
-    best_seed: int
-    """Of the replicate with the lowest validation loss."""
-    seconds: float
-    """Time to the best epoch, mean over the replicates."""
-    peak_megabytes: float
-    """Peak memory of a process that trains replicates one after the other."""
-    section: dict[str, Any]
-    """The section of params.yaml that the model was trained with, as JSON."""
+    best_epochs: list[int]  # of each replicate
+    history: pd.DataFrame  # a row per epoch and replicate: the items of `training.Epoch`
+    best_seed: int  # of the replicate with the lowest validation loss
+    seconds: float  # time to the best epoch, mean over the replicates
+    peak_megabytes: float  # peak memory of a process that trains replicates one after the other
+    section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
 
 
 def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], section: ModelParams) -> None:

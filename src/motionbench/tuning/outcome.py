@@ -41,14 +41,11 @@ class Outcome(TypedDict):
     """What is known of the best trial."""
 
     study: str
-    trials: int
-    """The number of finished trials of which it was the best."""
+    trials: int  # the number of finished trials of which it was the best
     number: int
-    values: dict[str, Any]
-    """Of the model's section of params.yaml."""
+    values: dict[str, Any]  # of the model's section of params.yaml
     validation_loss: float
-    curve: list[float]
-    """By epoch: the mean over the replicates of the lowest validation loss so far."""
+    curve: list[float]  # by epoch: the mean over the replicates of the lowest validation loss so far
 
 
 def best_trial(study: Study) -> FrozenTrial:

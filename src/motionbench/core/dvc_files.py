@@ -17,10 +17,6 @@ class Stage(NamedTuple):
     outs: list[str]
     params: list[str]  # whole sections of params.yaml, or keys as in "data.seed"
 
-    def code(self) -> list[str]:
-        """Return the files and folders of code that the stage depends on."""
-        return [dep for dep in self.deps if dep.startswith(("src/", "pipeline/"))]
-
     def model_names(self) -> list[str]:
         """Return the models that the stage trains."""
         return [Path(out).name for out in self.outs if Path(out).parent == MODELS]

@@ -10,9 +10,7 @@ from motionbench.data.splits import SPLITS
 from motionbench.data.synthetic.frames import draw_clamped, draw_sliced, draw_wrapped
 from motionbench.data.synthetic.patterns import MOTION_PATTERNS, NOTEBOOK_PATTERNS, PATTERNS, point_sizes
 
-CLIPS_AT_ONCE = (
-    8  # 1 MB of clips of the reference notebook's size, which fits the processor's cache: memory stays bounded
-)
+CLIPS_AT_ONCE = 8  # 1 MB of the default clips, which fits the processor's cache: memory stays bounded
 
 
 def write_split(folder: Path, name: str, data: DataParams) -> None:

@@ -1,0 +1,31 @@
+import importlib
+import os
+import sys
+
+from motionbench.execution.engine import EventCallback, local_engine, run_tasks
+from motionbench.execution.runtime import importing_tensorflow
+
+
+def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
+    prepared = "tensorflow" in sys.modules
+    stderr = os.fstat(2)
+    with importing_tensorflow():
+        import tensorflow as tf
+
+        from motionbench.execution.runtime import fix_threads
+
+        assert not os.path.samestat(os.fstat(2), stderr)
+    assert os.path.samestat(os.fstat(2), stderr), "stderr is back"
+    hidden = "pandas" not in sys.modules and importlib.import_module("scipy") is not None
+    fix_threads(2)
+    return prepared, hidden, *(
+        get() for get in (
+            tf.config.threading.get_intra_op_parallelism_threads, tf.config.threading.get_inter_op_parallelism_threads
+        )
+    )  # fmt: skip
+
+
+def test_a_prepared_process_has_tensorflow_and_the_threads_set() -> None:
+    with local_engine() as engine:
+        engine.prepare("tensorflow", 1)
+        assert run_tasks(engine, [use_tensorflow], 2) == [(True, True, 2, 2)]

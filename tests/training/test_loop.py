@@ -1,0 +1,179 @@
+"""Replicates trained for real, in processes of their own, on clips small enough to take seconds."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.data.sources import write_split
+from motionbench.data.splits import read_split
+from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.schema import Params
+from tests.conftest import TINY
+
+Load = Callable[[dict[str, Any]], Params]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LocalEngine]:
+    """Processes that import TensorFlow once for all tests."""
+    with local_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def splits(drawn: Path, tmp_path: Path) -> Path:
+    """A folder with the tiny splits for training, for a test to write to."""
+    for name in ("train", "validation"):
+        (tmp_path / name).symlink_to(drawn / name)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def drawn(params_with: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("splits")
+    for name in ("train", "validation"):
+        (folder / name).mkdir()
+        write_split(folder / name, name, params_with(TINY).data)
+    return folder
+
+
+def train(model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback) -> Any:
+    with importing_tensorflow():
+        from motionbench.training.loop import train_replicate
+    splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
+    path = folder / f"{number}.keras"
+    seed = params.training.seeds[0]
+    replicate = train_replicate(
+        model_name, seed, params.model(model_name), params.training, *splits, path,
+        path.with_suffix(".npz"), str(number), on_event,
+    )  # fmt: skip
+    return replicate, path.read_bytes()
+
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {},
+    {"training.seeds": [7]},
+    {"training.patience": 1},
+    {"training.min_delta": 0.0},
+    {"training.target_loss": 100.0},
+    {"cnn_lstm.epochs": 3},
+    {"cnn_lstm.batch_size": 3},
+    {"cnn_lstm.learning_rate": 0.003},
+]
+# A minimum that no epoch reaches, so that it is patience that ends the training.
+IMPATIENT = TINY | {
+    "cnn_lstm.epochs": 6,
+    "training.patience": 3,
+    "training.min_delta": 10.0,
+    "training.target_loss": 0.0,
+}
+
+
+def test_every_training_parameter_changes_the_training(params_with: Load, engine: LocalEngine, splits: Path) -> None:
+    tasks = [
+        partial(train, "cnn_lstm", splits, params_with(IMPATIENT | change), number)
+        for number, change in enumerate(CHANGES)
+    ]
+    events: list[Any] = []
+    (base, base_bytes), (again, again_bytes), *others = run_tasks(engine, tasks, 1, events.append)
+    assert base["history"] == again["history"]
+    assert base_bytes == again_bytes
+    assert [epoch["epoch"] for epoch in base["history"]] == [1, 2, 3, 4]
+    assert base["best"] == base["history"][0]
+    for change, (replicate, _) in zip(CHANGES[2:], others, strict=True):
+        assert replicate["history"] != base["history"], change
+        if "training.target_loss" in change:
+            assert replicate["history"] == base["history"][:1]
+    trained = [base, again, *(replicate for replicate, _ in others)]
+    assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
+
+
+class KilledError(Exception):
+    """Ends a training in the middle of an epoch."""
+
+
+def train_with_kills(model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback) -> Any:
+    def report_and_die(last: int, epoch: Any) -> None:
+        # After the epoch, before its checkpoint: the last but one is what is left.
+        if epoch["epoch"] == last:
+            raise KilledError
+
+    for last in (1, 2, 4):
+        with pytest.raises(KilledError):
+            train(model_name, folder, params, number, partial(report_and_die, last))
+    return train(model_name, folder, params, number, on_event)
+
+
+@pytest.mark.parametrize("model_name", ["cnn_lstm", "convlstm"])
+def test_a_killed_training_ends_with_the_same_bytes(
+    model_name: str, params_with: Load, engine: LocalEngine, splits: Path
+) -> None:
+    # Best is the first epoch, so that its weights must come from the checkpoint.
+    params = params_with(IMPATIENT | {"convlstm.epochs": 6})
+    tasks = [partial(how, model_name, splits, params, number) for number, how in enumerate((train, train_with_kills))]
+    events: list[Any] = []
+    (unbroken, unbroken_bytes), (broken, broken_bytes) = run_tasks(engine, tasks, 1, events.append)
+    assert broken_bytes == unbroken_bytes
+    assert broken["history"] == unbroken["history"]
+    assert len(broken["epoch_seconds"]) == 4
+    assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
+
+
+def read_in_order(folder: Path, params: Params, order: Any, _on_event: EventCallback) -> list[int]:
+    with importing_tensorflow():
+        from motionbench.training.loop import read_batches
+    split = read_split(folder, params.data)
+    batches = list(read_batches(split, 3, order))
+    assert [(len(clips), clips.dtype.name) for clips, _ in batches] == [(3, "uint8")] * 5 + [(1, "uint8")]
+    content = {clip.tobytes(): number for number, clip in enumerate(split.clips)}
+    for clips, labels in batches:
+        assert labels.numpy().tolist() == split.labels[[content[clip.tobytes()] for clip in clips.numpy()]].tolist()
+    return [content[clip.tobytes()] for clips, _ in batches for clip in clips.numpy()]
+
+
+def orders(_on_event: EventCallback) -> list[list[int]]:
+    with importing_tensorflow():
+        from motionbench.training.loop import order_of_clips
+    return [order_of_clips(16, *which).tolist() for which in ((1, 1), (1, 1), (1, 2), (2, 1))]
+
+
+def test_each_epoch_reads_every_clip_once_in_its_own_order(
+    params_with: Load, engine: LocalEngine, splits: Path
+) -> None:
+    params = params_with(TINY)
+    [[first, again, next_epoch, other_seed]] = run_tasks(engine, [orders], 1)
+    assert first == again
+    assert len({tuple(order) for order in (first, next_epoch, other_seed)}) == 3
+    assert sorted(first) == sorted(next_epoch) == list(range(16))
+    tasks = [partial(read_in_order, splits / "train", params, order) for order in (None, np.array(first))]
+    assert run_tasks(engine, tasks, 1) == [list(range(16)), first]
+
+
+def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback) -> list[dict[str, Any]]:
+    with importing_tensorflow():
+        from motionbench.training.loop import fit_epochs
+    splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
+    return [dict(epoch) for _, epoch in fit_epochs(model_name, 3, params.model(model_name), *splits)]
+
+
+def test_a_fit_has_all_its_epochs(params_with: Load, engine: LocalEngine, splits: Path) -> None:
+    [epochs] = run_tasks(engine, [partial(fit, "cnn_lstm", splits, params_with(TINY))], 1)
+    assert [(epoch["seed"], epoch["epoch"]) for epoch in epochs] == [(3, 1), (3, 2)]
+    assert epochs[0]["loss"] != epochs[1]["loss"]
+    for epoch in epochs:
+        assert epoch["loss"] > 0 < epoch["validation_loss"]
+        assert epoch["accuracy"] * 16 == pytest.approx(round(epoch["accuracy"] * 16))
+
+
+def test_a_loss_that_is_no_number_is_refused(params_with: Load, engine: LocalEngine, splits: Path) -> None:
+    params = params_with(TINY | {"cnn_lstm.learning_rate": 1e38})
+    message = r"^params.yaml: cnn_lstm.learning_rate: 1e\+38: the loss of seed 3 is no longer a number in epoch \d"
+    with pytest.raises(UserError, match=message):
+        run_tasks(engine, [partial(fit, "cnn_lstm", splits, params)], 1)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,7 @@ def test_parameters_that_no_search_found_have_no_search(content: Any, applied: P
 
 @pytest.mark.parametrize(
     "content",
-    [
-        None,
-        "",
-        "{",
-        "[]",
-        '{"cnn_lstm": {}}',
-        '{"cnn_lstm": 1}',
-        '{"cnn_lstm": {"section": {"epochs": 40}, "curve": []}}',
-    ],
+    [None, "", "{", "[]", '{"cnn_lstm": {}}', '{"cnn_lstm": 1}', json.dumps({"cnn_lstm": APPLIED | {"curve": []}})],
 )
 def test_a_damaged_file_of_searches_is_refused_in_one_line(content: str | None, applied: Path) -> None:
     if content is not None:

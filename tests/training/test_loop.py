@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
 from tests.conftest import TINY
 
+ALL_CORES = joblib.cpu_count()  # in one process
 Load = Callable[[dict[str, Any]], Params]
 
 
@@ -76,6 +78,7 @@ IMPATIENT = TINY | {
 }
 
 
+@pytest.mark.slow
 def test_every_training_parameter_changes_the_training(params_with: Load, engine: LocalEngine, splits: Path) -> None:
     tasks = [
         partial(train, "cnn_lstm", splits, params_with(IMPATIENT | change), number)
@@ -111,6 +114,7 @@ def train_with_kills(model_name: str, folder: Path, params: Params, number: int,
     return train(model_name, folder, params, number, on_event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_name", ["cnn_lstm", "convlstm"])
 def test_a_killed_training_ends_with_the_same_bytes(
     model_name: str, params_with: Load, engine: LocalEngine, splits: Path
@@ -153,7 +157,7 @@ def test_each_epoch_reads_every_clip_once_in_its_own_order(
     assert len({tuple(order) for order in (first, next_epoch, other_seed)}) == 3
     assert sorted(first) == sorted(next_epoch) == list(range(16))
     tasks = [partial(read_in_order, splits / "train", params, order) for order in (None, np.array(first))]
-    assert run_tasks(engine, tasks, 1) == [list(range(16)), first]
+    assert run_tasks(engine, tasks, ALL_CORES) == [list(range(16)), first]
 
 
 def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback) -> list[dict[str, Any]]:
@@ -163,6 +167,7 @@ def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback)
     return [dict(epoch) for _, epoch in fit_epochs(model_name, 3, params.model(model_name), *splits)]
 
 
+@pytest.mark.slow
 def test_a_fit_has_all_its_epochs(params_with: Load, engine: LocalEngine, splits: Path) -> None:
     [epochs] = run_tasks(engine, [partial(fit, "cnn_lstm", splits, params_with(TINY))], 1)
     assert [(epoch["seed"], epoch["epoch"]) for epoch in epochs] == [(3, 1), (3, 2)]

@@ -96,6 +96,6 @@ def read_training(model_name: str) -> Training:
             peak_megabytes=timings["peak_megabytes"],
             section=timings["section"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"
         raise UserError(f"{folder}: {reason}") from error

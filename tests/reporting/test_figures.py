@@ -36,7 +36,7 @@ def test_as_many_models_as_are_likely_look_different() -> None:
     assert list(model_styles([*names, "one more"])) == [*names, "one more"]
 
 
-def test_learning_curves_have_a_colour_per_model_and_a_line_per_replicate() -> None:
+def test_learning_curves_have_a_colour_per_model() -> None:
     history = pd.DataFrame(
         {
             "seed": [0, 0, 1, 1],

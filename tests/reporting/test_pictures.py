@@ -31,7 +31,7 @@ def test_disagreements_have_the_answer_of_each_majority() -> None:
     assert texts(models(result(80), result(80))) == []
 
 
-def test_the_first_of_each_perturbation_follows_while_there_is_room() -> None:
+def test_the_first_of_each_perturbation_follows_if_there_is_room() -> None:
     assert [text.split("\n")[0] for text in texts(models(result(80), result(78)))] == [
         "test clip 78, as it is",
         "test clip 79, as it is",

@@ -61,7 +61,7 @@ lint: .venv/installed ## check style, formatting, types and the floors of the ro
 	PYTHONPATH=src:. lint-imports --no-logo
 
 docs: .venv/installed ## write docs/perturbations.md anew from the code
-	python -m pipeline.docs
+	PYTHONPATH=src python -c 'from motionbench.reporting import report; print(report.describe_perturbations(), end="")' > docs/perturbations.md
 
 ui: .venv/installed ## show all runs in a browser at http://127.0.0.1:5000 (mlflow ui)
 	mlflow ui

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from motionbench.core.paths import PERTURBATIONS_PAGE
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import search_notes
@@ -153,7 +152,7 @@ def test_the_terminal_shows_summary_sentences_and_path(capsys: pytest.CaptureFix
 
 
 def test_page_of_perturbations_is_up_to_date() -> None:
-    assert (ROOT / PERTURBATIONS_PAGE).read_text(encoding="utf-8") == describe_perturbations(), "run: make docs"
+    assert (ROOT / "docs/perturbations.md").read_text(encoding="utf-8") == describe_perturbations(), "run: make docs"
 
 
 def test_page_describes_each_perturbation() -> None:

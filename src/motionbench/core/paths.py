@@ -5,7 +5,6 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 EXPERIMENTS = Path("experiments")
-PERTURBATIONS_PAGE = Path("docs/perturbations.md")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 DVC_CACHE = Path(".dvc/cache/files/md5")

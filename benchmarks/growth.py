@@ -25,8 +25,8 @@ from benchmarks.common import (
 )
 from motionbench.core.processes import peak_megabytes
 from motionbench.data.params import DataParams
-from motionbench.data.sources import CLIPS_AT_ONCE, write_split
 from motionbench.data.splits import read_split
+from motionbench.data.synthetic.frames import CLIPS_AT_ONCE, write_split
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.execution.runtime import importing_tensorflow
 
@@ -127,8 +127,9 @@ def as_markdown(rows: Sequence[dict[str, float]]) -> list[str]:
     return [
         "# Growth",
         f"Medians of {ROUNDS} interleaved rounds, by `make bench` on {machine()}. A split is drawn and written "
-        f"(`motionbench.data.sources.write_split`). A CNN-LSTM is trained on it for {STEPS} steps in one thread, with "
-        "the clips in random order. The plain fill writes as many bytes of 255, one block of clips at a time. Peaks "
+        "(`motionbench.data.synthetic.frames.write_split`). "
+        f"A CNN-LSTM is trained on it for {STEPS} steps in one thread, with the clips in random order. "
+        "The plain fill writes as many bytes of 255, one block of clips at a time. Peaks "
         "are of the process's resident memory. They include the pages of the file that the process has read, which "
         "the system reclaims when it needs them.",
         markdown_table(cells),

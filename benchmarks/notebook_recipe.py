@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.common import default_params
-from motionbench.data.sources import write_split
 from motionbench.data.splits import read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.runtime import importing_tensorflow
 
 EPOCHS = {"cnn_lstm": 40, "convlstm": 80}

@@ -32,8 +32,8 @@ from benchmarks.common import (
 )
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import TRAIN, TUNING_REPORTS, VALIDATION
-from motionbench.data.sources import write_split
 from motionbench.data.splits import read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTENDERS, ModelParams

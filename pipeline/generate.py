@@ -5,8 +5,8 @@ import numpy as np
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import DATA, SAMPLES
-from motionbench.data.sources import write_split
 from motionbench.data.splits import SPLITS, read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.data.synthetic.patterns import check_paths
 from motionbench.params.loading import load_params, stage_params
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
-from motionbench.data.sources import write_split
+from motionbench.data.synthetic.frames import write_split
 from tests.conftest import ROOT
 
 DATA = DataParams(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
-from motionbench.data.sources import write_split
 from motionbench.data.splits import Split, read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.params.schema import Params
 from tests.data.hostile_files import clips_folder, damaged, damages, npy, read_apart, read_or_refuse
 from tests.fuzzing import some_examples

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motionbench.data.sources import write_split
 from motionbench.data.splits import read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params

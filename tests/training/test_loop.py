@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.data.sources import write_split
 from motionbench.data.splits import read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
@@ -51,10 +51,8 @@ def train(model_name: str, folder: Path, params: Params, number: int, on_event: 
     splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
     path = folder / f"{number}.keras"
     seed = params.training.seeds[0]
-    replicate = train_replicate(
-        model_name, seed, params.model(model_name), params.training, *splits, path,
-        path.with_suffix(".npz"), str(number), on_event,
-    )  # fmt: skip
+    checkpoint = path.with_suffix(".npz")
+    replicate = train_replicate(model_name, seed, params, *splits, path, checkpoint, str(number), on_event)
     return replicate, path.read_bytes()
 
 

@@ -51,9 +51,8 @@ def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
 
 def training_stage(model_name: str) -> str:
     """Return the name of the stage that trains a model, for messages."""
-    return next(
-        (stage.name for stage in read_stages().values() if model_name in stage.model_names()), f"train_{model_name}"
-    )
+    names = (stage.name for stage in read_stages().values() if model_name in stage.model_names())
+    return next(names, f"train_{model_name}")
 
 
 def is_wall_clock(out: str) -> bool:

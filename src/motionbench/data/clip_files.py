@@ -20,10 +20,6 @@ MAX_FILE_BYTES = 10_000_000  # or twice a clip's
 MAX_SCALE = 8  # of a GIF that is larger than the clip
 
 
-class _RefusedError(Exception):
-    """A clip that is readable, but not of the expected form."""
-
-
 def read_clip(path: Path, data: DataParams) -> Clips:
     """Return the clip in an .npz or .gif file, uint8, shape (1, frames, height, width, 1).
 
@@ -41,12 +37,12 @@ def read_clip(path: Path, data: DataParams) -> Clips:
         raise UserError(f"{path}: not a clip: {expected} in a file that ends in {' or '.join(readers)}")
     try:
         if not path.is_file():
-            raise _RefusedError("no such file")
+            raise UserError("no such file")
         most = max(MAX_FILE_BYTES, 2 * data.frames * data.height * data.width)
         if path.stat().st_size > most:
-            raise _RefusedError(f"larger than {most:,} bytes")
+            raise UserError(f"larger than {most:,} bytes")
         frames = reader(path, data)
-    except _RefusedError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}; {expected}") from error
     except Exception as error:  # Damaged files can make the parsers raise anything.
         raise UserError(f"{path}: not readable as {path.suffix} ({type(error).__name__}); {expected}") from error
@@ -60,14 +56,14 @@ def _read_npz(path: Path, data: DataParams) -> NDArray[np.uint8]:
         if len(members) != 1:
             members = [member for member in members if member.filename in ("clip.npy", "clips.npy")]
         if len(members) != 1:
-            raise _RefusedError("holds neither a single array nor one called clip or clips")
+            raise UserError("holds neither a single array nor one called clip or clips")
         [member] = members
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _RefusedError("compressed otherwise than by numpy")
+            raise UserError("compressed otherwise than by numpy")
         with archive.open(member) as file:
             found, dtype = read_npy_header(file)
             if dtype != np.uint8 or found not in (shape, (*shape, 1)):
-                raise _RefusedError(f"holds {str(dtype)[:50]} {str(found)[:100]}, not uint8 {shape}")
+                raise UserError(f"holds {str(dtype)[:50]} {str(found)[:100]}, not uint8 {shape}")
             # Reading one byte more than expected detects a wrong length and verifies the checksum.
             content = file.read(math.prod(shape) + 1)
     return np.frombuffer(content, np.uint8).reshape(shape)
@@ -77,10 +73,10 @@ def _read_gif(path: Path, data: DataParams) -> NDArray[np.uint8]:
     with _bounded_images(MAX_SCALE**2 * data.height * data.width), GifImageFile(path) as image:
         scale = image.width // data.width
         if image.size != (scale * data.width, scale * data.height) or not 1 <= scale <= MAX_SCALE:
-            raise _RefusedError(f"frames have {image.height}x{image.width} pixels, not 1 to {MAX_SCALE} times as many")
+            raise UserError(f"frames have {image.height}x{image.width} pixels, not 1 to {MAX_SCALE} times as many")
         count = image.n_frames
         if count > data.frames:
-            raise _RefusedError(f"has {count} frames")
+            raise UserError(f"has {count} frames")
         frames, durations = [], []
         for frame in ImageSequence.Iterator(image):
             frames.append(np.asarray(frame.convert("L"))[::scale, ::scale])
@@ -89,7 +85,7 @@ def _read_gif(path: Path, data: DataParams) -> NDArray[np.uint8]:
         return np.stack(frames)
     repeats = np.array(durations) * data.frames / max(1, sum(durations))
     if sum(durations) == 0 or (repeats % 1).any():
-        raise _RefusedError(f"has {count} frames")
+        raise UserError(f"has {count} frames")
     return np.repeat(frames, repeats.astype(int), axis=0)
 
 

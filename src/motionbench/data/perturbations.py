@@ -4,7 +4,7 @@ A new perturbation is one decorated function here and one line in the perturbati
 scores, figures, report and docs/perturbations.md follow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,27 +23,21 @@ class Perturbation(NamedTuple):
 
     apply: Callable[[Clips, float, np.random.Generator], Clips]
     level: Any  # the type of a level, with its bounds
-    unchanged: float | Literal["all frames"]
+    unchanged: float | Literal["all frames"] = 0.0
     """The level at which clips stay as they are; "all frames" is the number of their frames."""
-    mirrors_labels: bool  # whether an ascending clip becomes a descending one and the reverse
-    most_levels: int
+    mirrors_labels: bool = False  # whether an ascending clip becomes a descending one and the reverse
+    most_levels: int = 20
 
 
 PERTURBATIONS: dict[str, Perturbation] = {}
 """By name, in the order of definition, which determines their random streams: append, never insert."""
 
 
-def perturbation(
-    level: Any,
-    *,
-    unchanged: float | Literal["all frames"] = 0.0,
-    mirrors_labels: bool = False,
-    most_levels: int = 20,
-) -> Callable[[Callable[..., Clips]], Callable[..., Clips]]:
-    """Register a function (clips, level, random) -> clips as a perturbation, under its own name."""
+def perturbation(level: Any, **options: Any) -> Callable[[Callable[..., Clips]], Callable[..., Clips]]:
+    """Register a function (clips, level, random) -> clips under its own name; options are those of `Perturbation`."""
 
     def register(function: Callable[..., Clips]) -> Callable[..., Clips]:
-        PERTURBATIONS[function.__name__] = Perturbation(function, level, unchanged, mirrors_labels, most_levels)
+        PERTURBATIONS[function.__name__] = Perturbation(function, level, **options)
         return function
 
     return register
@@ -51,10 +45,10 @@ def perturbation(
 
 def chosen_clips(split: Split, clips_per_class: int) -> tuple[NDArray[np.int64], Split]:
     """Return the numbers of the first clips of each class, which are those to perturb, and the clips."""
-    numbers = np.sort(
-        np.concatenate([np.flatnonzero(split.labels == label)[:clips_per_class] for label in np.unique(split.labels)])
-    )
-    return numbers, Split(split.clips[numbers], split.labels[numbers], split.class_names)
+    labels = split.labels
+    firsts = [np.flatnonzero(labels == label)[:clips_per_class] for label in np.unique(labels)]
+    numbers = np.sort(np.concatenate(firsts))
+    return numbers, Split(split.clips[numbers], labels[numbers], split.class_names)
 
 
 def perturb(split: Split, name: str, level: float, seed: int) -> Split:
@@ -65,20 +59,17 @@ def perturb(split: Split, name: str, level: float, seed: int) -> Split:
     perturbation = PERTURBATIONS[name]
     random = np.random.default_rng([seed, list(PERTURBATIONS).index(name)])
     clips = perturbation.apply(np.asarray(split.clips), level, random)
-    labels = _mirrored(split.labels, split.class_names) if perturbation.mirrors_labels else split.labels
-    return Split(clips, labels, split.class_names)
+    if not perturbation.mirrors_labels:
+        return split._replace(clips=clips)
+    names = split.class_names
+    mirrored = np.array([names.index(VERTICALLY_MIRRORED.get(name, name)) for name in names])
+    return Split(clips, mirrored[split.labels], names)
 
 
 def unchanged_level(name: str, frames: int) -> float:
     """Return the level at which a perturbation leaves clips of `frames` frames as they are."""
     unchanged = PERTURBATIONS[name].unchanged
     return float(frames) if unchanged == "all frames" else unchanged
-
-
-def _mirrored(labels: NDArray[np.int64], class_names: Sequence[str]) -> NDArray[np.int64]:
-    names = list(class_names)
-    others = [names.index(VERTICALLY_MIRRORED.get(name, name)) for name in names]
-    return np.array(others)[labels]
 
 
 @perturbation(Annotated[float, Field(ge=0, le=100)])

@@ -1,10 +1,9 @@
 """The contenders compared on the test split, pair by pair, and the files that hold the result."""
 
-from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,9 +39,7 @@ def compare_pairs(models: Models, labels: NDArray[np.int64]) -> list[Pair]:
     names = list(combinations(CONTENDERS, 2))
     found = [compare(right[first], right[second], tests=len(names)) for first, second in names]
     adjusted = adjust_holm([each.p_value for each in found])
-    return [
-        Pair(*pair, each._replace(p_value=p_value)) for pair, each, p_value in zip(names, found, adjusted, strict=True)
-    ]
+    return [Pair(*pair, each._replace(p_value=p)) for pair, each, p in zip(names, found, adjusted, strict=True)]
 
 
 def unbeaten_models(pairs: list[Pair]) -> list[str]:
@@ -89,11 +86,9 @@ def write_comparison(folder: Path, timing: Path, models: Models, split: Split, c
     best = max(CONTENDERS, key=lambda name: models[name]["accuracy"])
     highest = {"model": best, "accuracy": models[best]["accuracy"]}
     write_json(folder / "summary.json", {**summary, "best": highest, "difference": differences})
+    tables = {"predicted", "perturbed"}  # written as CSV
     scores = {
-        name: [
-            {key: value for key, value in replicate.items() if key not in ("predicted", "perturbed")}
-            for replicate in model["replicates"]
-        ]
+        name: [{key: replicate[key] for key in replicate if key not in tables} for replicate in model["replicates"]]  # type: ignore[literal-required]
         for name, model in models.items()
     }
     write_json(folder / "scores.json", scores)
@@ -104,6 +99,6 @@ def write_comparison(folder: Path, timing: Path, models: Models, split: Split, c
     }
     pd.DataFrame({"label": split.labels, **predictions}).to_csv(folder / "predictions.csv", index_label="clip")
     accuracies_when_perturbed(models, split.clips.shape[1]).to_csv(folder / "perturbations.csv", index=False)
-    measured: Mapping[str, Any] = {name: median_cost(model["cost"]) for name, model in models.items()}
-    chosen = champion and champion.as_posix()
-    write_json(timing, {**measured, "champion": chosen, "environment": describe_environment()})
+    costs = {name: median_cost(model["cost"]) for name, model in models.items()}
+    origin = {"champion": champion and champion.as_posix(), "environment": describe_environment()}
+    write_json(timing, {**costs, **origin})

@@ -77,11 +77,8 @@ def join_results(training: Training, scores: Sequence[Scores], cost: Cost, searc
         accuracy=mean(score["accuracy"] for score in scores),
         f1=mean(values["f1"] for score in scores for values in score["classes"].values()),
         interval=(min(low for low, _ in intervals), max(high for _, high in intervals)),
-        training=training,
-        cost=cost,
-        search=search,
-        replicates=list(scores),
-    )
+        training=training, cost=cost, search=search, replicates=list(scores),
+    )  # fmt: skip
 
 
 def median_cost(cost: Cost) -> dict[str, float]:
@@ -124,13 +121,11 @@ def read_applied_search(model_name: str, training: Training) -> Search | None:
         curve = np.minimum.accumulate(applied["curve"])
         ends = [min(len(losses), len(curve)) for losses in lowest]
         return Search(
-            study=applied["study"],
-            trials=applied["trials"],
-            number=applied["number"],
+            study=applied["study"], trials=applied["trials"], number=applied["number"],
             validation_loss=applied["validation_loss"],
             search_loss=mean(float(curve[end - 1]) for end in ends),
             retrained_loss=mean(min(losses[:end]) for losses, end in zip(lowest, ends, strict=True)),
-        )
+        )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"not readable ({type(error).__name__}); write it again: make tune-apply MODEL={model_name}"
         raise UserError(f"{APPLIED_SEARCHES}: {reason}") from error

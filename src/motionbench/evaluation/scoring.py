@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -12,7 +11,7 @@ from motionbench.data.splits import Clips, Split
 from motionbench.evaluation.results import Cost, Perturbed, Scores
 from motionbench.execution.runtime import fix_threads
 from motionbench.models.archive import load_model
-from motionbench.models.cost import as_graph, count_flops, latency_quartiles, quartiles, time_calls
+from motionbench.models.cost import as_graph, count_flops, time_batches, time_single_clips
 from motionbench.params.schema import PerturbationsParams
 
 CLIPS_AT_ONCE = 8
@@ -28,29 +27,28 @@ def score(path: Path, split: Split, threads: int, params: PerturbationsParams) -
         predicted: NDArray[np.int64] = np.concatenate([infer(batch) for batch in batches]).argmax(axis=-1)
         return predicted
 
+    perturbed = []
     _, chosen = chosen_clips(split, params.clips_per_class)
-
-    def predict_perturbed(name: str, level: float) -> Perturbed:
+    for name, level in params.settings():
         clips, correct, _ = perturb(chosen, name, level, params.seed)
-        predicted = predict(clips)
-        right = (predicted == correct).tolist()
-        return Perturbed(perturbation=name, level=level, predicted=predicted.tolist(), right=right)
-
+        answers = predict(clips)
+        right = (answers == correct).tolist()
+        perturbed.append(Perturbed(perturbation=name, level=level, predicted=answers.tolist(), right=right))
     predicted = predict(split.clips)
     labels = np.arange(len(split.class_names))
     precision, recall, f1, _ = precision_recall_fscore_support(split.labels, predicted, labels=labels, zero_division=0)
-    correct = int((predicted == split.labels).sum())
+    hits = int((predicted == split.labels).sum())
     return Scores(
-        correct=correct,
+        correct=hits,
         clips=len(predicted),
-        accuracy=correct / len(predicted),
+        accuracy=hits / len(predicted),
         classes={
             name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
             for label, name in enumerate(split.class_names)
         },
         confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
         predicted=predicted.tolist(),
-        perturbed=[predict_perturbed(name, level) for name, level in params.settings()],
+        perturbed=perturbed,
     )
 
 
@@ -60,9 +58,7 @@ def measure_cost(path: Path, split: Split, threads: int) -> Cost:
     model = load_model(path)
     # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
     infer = as_graph(model, split.clips)
-    batch = tf.constant(np.resize(split.clips, (32, *split.clips.shape[1:])))
-    return Cost(
-        flops=count_flops(model),
-        latency_milliseconds=latency_quartiles(infer, split.clips),
-        clips_per_second=quartiles(32 / time_calls(lambda: infer(batch), warm_up=1, rounds=3)),
-    )
+    latency = time_single_clips(infer, split.clips)
+    throughput = 32 / time_batches(infer, split.clips, size=32, warm_up=1, rounds=3)
+    latencies, throughputs = (np.quantile(each, [0.25, 0.5, 0.75]).tolist() for each in (latency, throughput))
+    return Cost(flops=count_flops(model), latency_milliseconds=latencies, clips_per_second=throughputs)

@@ -55,7 +55,7 @@ def adjust_false_discoveries(p_values: Sequence[float]) -> list[float]:
     return [float(p_value) for p_value in false_discovery_control(p_values)] if p_values else []
 
 
-def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], seed: int = 0, tests: int = 1) -> Comparison:
+def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], tests: int = 1) -> Comparison:
     """Compare the answers of two models to the same clips.
 
     The interval is that of the pigeonhole bootstrap, which draws clips and replicates independently, with replacement
@@ -64,12 +64,11 @@ def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], seed: int = 0, t
 
     Args:
         ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
-        seed: of the resampling.
         tests: the number of such tests, for the smallest difference that this one can show.
     """
     clips = ours.shape[1]
     per_clip = ours.mean(axis=0) - theirs.mean(axis=0)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     clip_weights = random.multinomial(clips, np.full(clips, 1 / clips), size=RESAMPLES) / clips
 
     def resampled(answers: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -114,10 +114,7 @@ def local_engine() -> closing[LocalEngine]:
 
 
 def run_tasks(
-    engine: LocalEngine,
-    tasks: Sequence[Task[Result]],
-    threads: int,
-    on_event: EventCallback = lambda _event: None,
+    engine: LocalEngine, tasks: Sequence[Task[Result]], threads: int, on_event: EventCallback = lambda _event: None
 ) -> list[Result]:
     """Run all tasks, as many at once as there are slots, and return their results in the order of `tasks`.
 

@@ -3,7 +3,7 @@
 import math
 import timeit
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
@@ -14,36 +14,30 @@ from motionbench.core.errors import UserError
 from motionbench.data.splits import Clips
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 
+Infer = Callable[[tf.Tensor], tf.Tensor]
 UNCOUNTED = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
-def measure_latency(model: keras.Model, clips: Clips) -> float:
-    """Return the milliseconds of classifying one clip alone; they do not depend on a model's weights."""
-    return latency_quartiles(as_graph(model, clips), clips)[1]
-
-
-def as_graph(model: keras.Model, clips: Clips) -> Callable[[tf.Tensor], tf.Tensor]:
+def as_graph(model: keras.Model, clips: Clips) -> Infer:
     """Return `model` as one traced function for any number of clips of this shape."""
     signature = tf.TensorSpec((None, *clips.shape[1:]), tf.uint8)
-    return cast(
-        "Callable[[tf.Tensor], tf.Tensor]", tf.function(lambda clips: model(clips, training=False), [signature])
-    )
+    return cast("Infer", tf.function(lambda clips: model(clips, training=False), [signature]))
 
 
-def latency_quartiles(infer: Callable[[tf.Tensor], tf.Tensor], clips: Clips) -> list[float]:
-    """Return the quartiles of the milliseconds of classifying one clip alone."""
-    single = tf.constant(clips[:1])
-    return quartiles(1000 * time_calls(lambda: infer(single), warm_up=3, rounds=20))
+def time_batches(infer: Infer, clips: Clips, size: int, warm_up: int, rounds: int) -> NDArray[np.float64]:
+    """Return the seconds that each of `rounds` batches of `size` clips takes, after `warm_up` batches."""
+    batch = tf.constant(np.resize(clips, (size, *clips.shape[1:])))
+    return np.array(timeit.repeat(lambda: infer(batch), number=1, repeat=warm_up + rounds)[warm_up:])
 
 
-def time_calls(call: Callable[[], Any], warm_up: int, rounds: int) -> NDArray[np.float64]:
-    """Return the seconds that each of `rounds` calls takes, after `warm_up` calls."""
-    return np.array(timeit.repeat(call, number=1, repeat=warm_up + rounds)[warm_up:])
+def time_single_clips(infer: Infer, clips: Clips) -> NDArray[np.float64]:
+    """Return the milliseconds of classifying one clip alone, 20 times; they do not depend on a model's weights."""
+    return 1000 * time_batches(infer, clips, size=1, warm_up=3, rounds=20)
 
 
-def quartiles(measured: NDArray[np.float64]) -> list[float]:
-    """Return lower quartile, median and upper quartile."""
-    return cast("list[float]", np.quantile(measured, [0.25, 0.5, 0.75]).tolist())
+def measure_latency(model: keras.Model, clips: Clips) -> float:
+    """Return the median of the milliseconds of classifying one clip alone."""
+    return float(np.median(time_single_clips(as_graph(model, clips), clips)))
 
 
 def count_flops(model: keras.Model) -> int:

@@ -6,15 +6,12 @@ A new model is one entry here, one file beside this one, one section of params.y
 
 from collections.abc import Mapping
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import PositiveFloat
 
 from motionbench.core.schema import Count, Section, Width, Widths, refusal
 from motionbench.data.params import DataParams
-
-if TYPE_CHECKING:
-    import keras
 
 Activation = Literal["tanh", "relu"]
 ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a clip
@@ -88,6 +85,6 @@ CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "contro
 MODEL_NAMES = (*CONTENDERS, *CONTROLS)
 
 
-def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> "keras.Model":
-    """Build a network from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
+def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:
+    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
     return resolve_name(MODELS[model_name].builder)(params, clip_shape, classes)

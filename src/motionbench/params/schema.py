@@ -1,6 +1,6 @@
 """params.yaml as frozen, typed, checked objects. The sections of models and perturbations follow from registries."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PositiveFloat, create_model, model_validator
 
@@ -102,9 +102,7 @@ class TuningParams(Section):
 
     def model(self, model_name: str) -> SearchParams:
         """Return the search for the parameters of the model called `model_name`."""
-        search = getattr(self, self.section(model_name))
-        assert isinstance(search, SearchParams)
-        return search
+        return cast("SearchParams", getattr(self, self.section(model_name)))
 
 
 class Params(Section):
@@ -124,9 +122,7 @@ class Params(Section):
 
     def model(self, model_name: str) -> ModelParams:
         """Return the section of the model called `model_name`."""
-        section = getattr(self, model_name)
-        assert isinstance(section, ModelParams)
-        return section
+        return cast("ModelParams", getattr(self, model_name))
 
 
 _levels: dict[str, Any] = {
@@ -138,11 +134,5 @@ _models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NA
 # Each has the name of its variable, so that it can be pickled for other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
-ParamsSchema = create_model(
-    "ParamsSchema",
-    __base__=Params,
-    __module__=__name__,
-    perturbations=(PerturbationsSchema, ...),
-    tuning=(TuningSchema, ...),
-    **_models,
-)
+_sections: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)} | _models
+ParamsSchema = create_model("ParamsSchema", __base__=Params, __module__=__name__, **_sections)

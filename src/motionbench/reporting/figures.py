@@ -50,9 +50,8 @@ def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
     titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
     for row, (text, clip) in enumerate(clips):
         bright = clip[..., 0] / 255
-        for axis, picture, title in zip(
-            axes[row], [*bright[moments], (bright * ages).max(axis=0)], titles, strict=True
-        ):
+        pictures = [*bright[moments], (bright * ages).max(axis=0)]
+        for axis, picture, title in zip(axes[row], pictures, titles, strict=True):
             axis.imshow(picture, vmin=0, vmax=1, cmap="magma")
             axis.set(xticks=[], yticks=[], title=title if row == 0 else "")
         axes[row, 0].set_ylabel(text, rotation="horizontal", ha="right", va="center", parse_math=False)
@@ -71,11 +70,9 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     for model, history in histories.items():
         colour, _ = styles[model]
         for number, (_, replicate) in enumerate(history.groupby("seed")):
+            style = {"color": colour, "marker": ".", "alpha": 0.8, "label": model if number == 0 else None}
             for axis, column in zip(axes, ("validation_loss", "validation_accuracy"), strict=True):
-                axis.plot(
-                    replicate["epoch"], replicate[column], color=colour, marker=".", alpha=0.8,
-                    label=model if number == 0 else None,
-                )  # fmt: skip
+                axis.plot(replicate["epoch"], replicate[column], **style)
     axes[0].set(xlabel="epoch", ylabel="validation loss (nats)", yscale="log")
     axes[1].set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.03))
     axes[1].legend(title="one line per replicate", loc="lower right")

@@ -17,7 +17,7 @@ from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
-from motionbench.params.schema import TrainingParams
+from motionbench.params.schema import Params
 from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.training.results import Epoch, Replicate
 
@@ -45,38 +45,33 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def fit_epochs(
-    model_name: str,
-    seed: int,
-    model_params: ModelParams,
-    train: Split,
-    validation: Split,
-    checkpoint: Checkpoint | None = None,
+    model_name: str, seed: int, section: ModelParams, train: Split, validation: Split, earlier: Checkpoint | None = None
 ) -> Iterator[tuple[keras.Model, Epoch]]:
     """Fit a model from one seed for at most its epochs; yield it and its measures after each epoch.
 
-    With a checkpoint, training continues from there; the epochs before it are yielded too.
+    With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
 
     Raises:
         UserError: if the loss stops being a number.
     """
     keras.utils.set_random_seed(seed)
-    model = build_model(model_name, model_params, train.clips.shape[1:], len(train.class_names))
+    model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
-        optimizer=keras.optimizers.Adam(model_params.learning_rate),
+        optimizer=keras.optimizers.Adam(section.learning_rate),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
     )
-    validation_batches = read_batches(validation, model_params.batch_size)
-    finished = checkpoint.history if checkpoint else []
-    if checkpoint:
+    validation_batches = read_batches(validation, section.batch_size)
+    finished = earlier.history if earlier else []
+    if earlier:
         model.optimizer.build(model.trainable_variables)
-        for variable, value in zip(_variables(model), checkpoint.variables, strict=True):
+        for variable, value in zip(_variables(model), earlier.variables, strict=True):
             variable.assign(value)
     yield from ((model, epoch) for epoch in finished)
-    for epoch in range(len(finished) + 1, model_params.epochs + 1):
+    for epoch in range(len(finished) + 1, section.epochs + 1):
         fitted = model.fit(
-            read_batches(train, model_params.batch_size, order_of_clips(len(train.labels), seed, epoch)),
+            read_batches(train, section.batch_size, order_of_clips(len(train.labels), seed, epoch)),
             initial_epoch=epoch - 1,
             epochs=epoch,
             shuffle=False,  # already shuffled
@@ -86,32 +81,20 @@ def fit_epochs(
         logs = {measure: values[0] for measure, values in fitted.history.items()}
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise UserError(
-                f"params.yaml: {model_name}.learning_rate: {model_params.learning_rate}: the loss of seed {seed} is no "
+                f"params.yaml: {model_name}.learning_rate: {section.learning_rate}: the loss of seed {seed} is no "
                 f"longer a number in epoch {epoch}; lower the learning rate or change training.seeds"
             )
         measures = Epoch(
-            seed=seed,
-            epoch=epoch,
-            loss=logs["loss"],
-            accuracy=logs["accuracy"],
-            validation_loss=logs["val_loss"],
-            validation_accuracy=logs["val_accuracy"],
-        )
+            seed=seed, epoch=epoch, loss=logs["loss"], accuracy=logs["accuracy"],
+            validation_loss=logs["val_loss"], validation_accuracy=logs["val_accuracy"],
+        )  # fmt: skip
         yield model, measures
 
 
 def train_replicate(
-    model_name: str,
-    seed: int,
-    model_params: ModelParams,
-    training: TrainingParams,
-    train: Split,
-    validation: Split,
-    path: Path,
-    checkpoint: Path,
-    key: str,
+    model_name: str, seed: int, params: Params, train: Split, validation: Split, path: Path, checkpoint: Path, key: str,
     on_event: EventCallback,
-) -> Replicate:
+) -> Replicate:  # fmt: skip
     """Fit one model from one seed and write it to `path` with the weights of its best epoch.
 
     Each epoch is saved in the file `checkpoint`. If that holds a checkpoint with the same `key`, training continues
@@ -123,6 +106,7 @@ def train_replicate(
     Raises:
         UserError: if the loss stops being a number.
     """
+    training, section = params.training, params.model(model_name)
     fix_threads(training.threads)
     # A process may train several replicates: without this, layer names continue the last one's numbers.
     keras.utils.clear_session()
@@ -131,7 +115,7 @@ def train_replicate(
     epoch_seconds: list[float] = []
     best: Epoch | None = None
     started = time.perf_counter()
-    for model, epoch in fit_epochs(model_name, seed, model_params, train, validation, earlier):
+    for model, epoch in fit_epochs(model_name, seed, section, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()
@@ -148,13 +132,9 @@ def train_replicate(
     model.set_weights(best_weights)
     save_model(model, path)
     return Replicate(
-        history=history,
-        best=best,
-        parameters=model.count_params(),
-        summary=_summarise(model),
-        epoch_seconds=epoch_seconds,
-        peak_megabytes=peak_megabytes(),
-    )
+        history=history, best=best, parameters=model.count_params(), summary=_summarise(model),
+        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(),
+    )  # fmt: skip
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

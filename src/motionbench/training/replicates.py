@@ -45,7 +45,5 @@ def _train(model_name: str, seed: int, params: Params, path: Path, key: str, on_
     with importing_tensorflow():
         from motionbench.training.loop import train_replicate
     train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
-    section, checkpoint = params.model(model_name), checkpoint_path(model_name, seed)
-    return train_replicate(
-        model_name, seed, section, params.training, train, validation, path, checkpoint, key, on_event
-    )
+    checkpoint = checkpoint_path(model_name, seed)
+    return train_replicate(model_name, seed, params, train, validation, path, checkpoint, key, on_event)

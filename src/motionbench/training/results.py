@@ -92,10 +92,8 @@ def read_training(model_name: str) -> Training:
             best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
             best_seed=int(replicates.sort_values("validation_loss")["seed"].iloc[0]),
-            seconds=timings["seconds_to_best"],
-            peak_megabytes=timings["peak_megabytes"],
-            section=timings["section"],
-        )
+            seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],
+        )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"
         raise UserError(f"{folder}: {reason}") from error

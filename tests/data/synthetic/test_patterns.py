@@ -12,8 +12,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
-from motionbench.data.sources import write_split
 from motionbench.data.splits import Clips, read_split
+from motionbench.data.synthetic.frames import write_split
 from motionbench.data.synthetic.patterns import (
     MOTION_PATTERNS,
     NOTEBOOK_PATTERNS,

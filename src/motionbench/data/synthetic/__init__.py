@@ -1,1 +1,1 @@
-"""Clips of a moving point: trajectories, drawn as frames."""
+"""Clips of a moving point: trajectories, drawn as frames and written as splits."""

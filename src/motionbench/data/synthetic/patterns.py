@@ -98,12 +98,8 @@ def _notebook_left_to_right(rows: NDArray[np.float64]) -> Trajectories:
     return np.stack([rows, np.broadcast_to(6 * np.arange(1, 21), rows.shape)], axis=-1)
 
 
-NOTEBOOK_PATTERNS: Mapping[str, Pattern] = {
-    "constant": _notebook_constant,
-    "ascending": _notebook_ascending,
-    "descending": _notebook_descending,
-    "sine": _notebook_sine,
-}
+_notebook = (_notebook_constant, _notebook_ascending, _notebook_descending, _notebook_sine)
+NOTEBOOK_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _notebook, strict=True))
 
 
 def _motion_constant(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
@@ -152,12 +148,8 @@ def _uniform(random: np.random.Generator, low: float, high: float, clips: int) -
     return random.spawn(1)[0].uniform(low, high, (clips, 1))
 
 
-MOTION_PATTERNS: Mapping[str, Pattern] = {
-    "constant": _motion_constant,
-    "ascending": _motion_ascending,
-    "descending": _motion_descending,
-    "sine": _motion_sine,
-}
+_motion = (_motion_constant, _motion_ascending, _motion_descending, _motion_sine)
+MOTION_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _motion, strict=True))
 
 
 def point_sizes(data: DataParams, clips: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from motionbench.data.params import DataParams
-from motionbench.data.sources import write_split
 from motionbench.data.splits import SPLITS, Split, read_split
-from motionbench.data.synthetic.frames import draw_sliced
+from motionbench.data.synthetic.frames import draw_sliced, write_split
 from motionbench.data.synthetic.patterns import NOTEBOOK_PATTERNS
 from motionbench.params.schema import Params
 from tests.conftest import TINY

@@ -26,7 +26,7 @@ def as_graph(model: keras.Model, clips: Clips) -> Infer:
 
 def time_batches(infer: Infer, clips: Clips, size: int, warm_up: int, rounds: int) -> NDArray[np.float64]:
     """Return the seconds that each of `rounds` batches of `size` clips takes, after `warm_up` batches."""
-    batch = tf.constant(np.resize(clips, (size, *clips.shape[1:])))
+    batch = tf.constant(np.resize(clips[:size], (size, *clips.shape[1:])))
     return np.array(timeit.repeat(lambda: infer(batch), number=1, repeat=warm_up + rounds)[warm_up:])
 
 

@@ -82,15 +82,11 @@ def _log_archive(run_id: str, model: ModelRecord, archive: Path) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         logged = Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            loader_module="motionbench.tracking.serving",
-            data_path=str(archive),
+            artifact_path=None, name="model", flavor=mlflow.pyfunc, run_id=run_id,
+            loader_module="motionbench.tracking.serving", data_path=str(archive),
             code_paths=[str(Path(__file__).parents[1])],
             signature=ModelSignature(inputs=inputs, outputs=outputs),
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
             metadata={"class_names": list(model.class_names)},
-        )
+        )  # fmt: skip
     return str(logged.model_id)

@@ -83,6 +83,15 @@ def params_with() -> Callable[[dict[str, Any]], Params]:
 
 
 @pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder as the working directory, without variables that name a store elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ.keys() - clean_environment().keys():
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+@pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A clone of the working tree with tiny parameters, nothing drawn or trained yet."""
     return clone_with(TINY, tmp_path)
@@ -97,7 +106,8 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "reproduced.lock"):
         if not (folder / "reproduced").exists():
             (folder / "reproduced").mkdir()
-            done = run(clone_with(TINY, folder / "reproduced"), "dvc", "repro")
+            # One replicate at a time: each process that trains imports TensorFlow, which takes seconds.
+            done = run(clone_with(TINY, folder / "reproduced"), "dvc", "repro", LOKY_MAX_CPU_COUNT="1")
             assert done.returncode == 0, done.stdout + done.stderr
     return folder / "reproduced" / "a clone"
 

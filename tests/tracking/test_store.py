@@ -1,0 +1,83 @@
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+import mlflow
+import pytest
+from mlflow.entities import Metric
+
+from motionbench.core.errors import UserError
+from motionbench.core.processes import this_process
+from motionbench.tracking import store
+from tests.tracking.conftest import Runs
+
+
+def unavailable() -> NoReturn:
+    raise OSError("no answer")
+
+
+def test_interrupt_waits_until_a_call_to_the_store_has_ended() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = []
+
+    def call() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.BestEffort()(call)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended
+
+
+def test_first_failure_is_reported_and_calls_wait_for_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    best_effort = store.BestEffort()
+    assert best_effort(lambda: 1) == 1
+    assert best_effort(unavailable) is None
+    assert best_effort(unavailable, at_end=True) is None
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: MLflow's store ")
+    assert "does not answer (no answer)" in line
+    assert best_effort(lambda: 2) is None
+    assert best_effort(lambda: 3, at_end=True) == 3
+
+
+@pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
+def test_impossible_store_is_named_in_one_line(
+    uri: str, working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    (working_directory / "params.yaml").write_text("data: {}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"MLflow's store {uri} cannot be opened: .*; set MLFLOW_TRACKING_URI to one"):
+        store.open_store()
+    assert (working_directory / "params.yaml").read_text(encoding="utf-8") == "data: {}\n"
+
+
+def test_search_without_a_store_creates_none(working_directory: Path) -> None:
+    assert store.find_runs({}) is None
+    assert list(working_directory.iterdir()) == []
+
+
+def test_only_runs_of_ended_processes_are_killed(runs: Runs) -> None:
+    experiment_id, client = store.open_store(), mlflow.MlflowClient()
+    here = {f"process.{key}": value for key, value in this_process().items()}
+    gone, elsewhere = {**here, "process.started": "long ago"}, {**here, "process.host": "elsewhere"}
+    for name, tags in {"by hand": {}, "alive": here, "gone": gone, "elsewhere": elsewhere}.items():
+        client.create_run(experiment_id, tags=tags, run_name=name)
+    store.end_abandoned_runs(experiment_id)
+    states = {name: run.info.status for name, run in runs().items()}
+    assert states == {"by hand": "RUNNING", "alive": "RUNNING", "gone": "KILLED", "elsewhere": "RUNNING"}
+
+
+def test_any_number_of_entries_is_logged_and_no_point_twice(runs: Runs) -> None:
+    run_id = mlflow.MlflowClient(store.store_uri()).create_run(store.open_store(), run_name="run").info.run_id
+    texts = {f"key{number}": "value" for number in range(2 * store.BATCH + 1)}
+    points = [Metric("loss", 0.5, 1, step) for step in range(2 * store.BATCH + 1)]
+    for _ in range(2):
+        store.log_batches(run_id, params=texts, metrics=points, tags=texts)
+    run = runs()["run"]
+    assert run.data.params == texts
+    assert texts.items() <= run.data.tags.items()
+    assert len(mlflow.MlflowClient().get_metric_history(run_id, "loss")) == len(points)

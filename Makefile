@@ -74,7 +74,7 @@ lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
 	  --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove .venv and what the tools cache; clips, models, reports and runs stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Written last, so that an interrupted installation starts again.
 .venv/installed: requirements.lock

@@ -1,15 +1,13 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from motionbench.core.errors import UserError
+from motionbench.models.registry import CONTENDERS
 from motionbench.params.loading import load_params
-from motionbench.params.schema import Params
-from motionbench.tuning.space import check_search_space
+from motionbench.tuning.space import check_search_space, model_values
 from tests.conftest import ROOT
-
-Load = Callable[[dict[str, Any]], Params]
+from tests.tuning.studies import Load
 
 
 @pytest.mark.parametrize(
@@ -37,7 +35,18 @@ def test_space_that_cannot_work_is_refused(changes: dict[str, Any], message: str
     assert "\n" not in str(refused.value)
 
 
+def test_model_without_a_section_is_searched_as_default_says(params_with: Load) -> None:
+    params = params_with({"tuning.convlstm": None, "tuning.default.space.filters": {"low": 6, "high": 9}})
+    with pytest.raises(UserError, match=r"tuning\.default\.space\.filters: .*today's convlstm\.filters: 5"):
+        check_search_space(params, "convlstm")
+
+
 def test_shipped_spaces_can_work() -> None:
     params = load_params(ROOT / "params.yaml")
-    for name in ("cnn_lstm", "convlstm"):
+    for name in CONTENDERS:
         check_search_space(params, name)
+
+
+def test_drawn_values_become_lists_and_rounded_numbers() -> None:
+    drawn = {"filters.1": 3, "filters.2": 5, "learning_rate": 0.00312345678}
+    assert model_values(drawn) == {"filters": [3, 5], "learning_rate": 0.003123}

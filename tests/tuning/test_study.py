@@ -1,40 +1,32 @@
-"""Real studies in a journal file."""
-
-from collections.abc import Callable
-from pathlib import Path
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from optuna.study import Study
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from motionbench.core.errors import UserError
-from motionbench.params.schema import Params
-from motionbench.tuning.outcome import best_trial
+from motionbench.core.processes import this_process
 from motionbench.tuning.space import model_values
-from motionbench.tuning.study import claim_trial, finished, open_storage, open_study, retry, running
+from motionbench.tuning.study import (
+    OWNERLESS_SECONDS,
+    claim_trial,
+    finished,
+    open_storage,
+    open_study,
+    retry,
+    retry_abandoned,
+    running,
+    send_heartbeat,
+)
 from motionbench.tuning.trial import seeds_of
+from tests.tuning.studies import DATA, Load, claimed, finish, opened
 
-Load = Callable[[dict[str, Any]], Params]
-DATA = {"train": "1", "validation": "2"}
-
-
-@pytest.fixture
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("working_directory")
 
 
-def opened(params: Params, data: dict[str, str] = DATA) -> Study:
-    return open_study(*open_storage(), "convlstm", params, data)
-
-
-def finish(study: Study, params: Params, trials: int) -> None:
-    while trial := claim_trial(study, params, "convlstm", trials):
-        study.tell(trial, trial.params["filters.1"] / 100)
-
-
-@pytest.mark.usefixtures("in_a_folder")
 def test_first_trial_is_params_yaml_others_are_from_the_space(params_with: Load) -> None:
     params = params_with({})
     study = opened(params)
@@ -49,16 +41,14 @@ def test_first_trial_is_params_yaml_others_are_from_the_space(params_with: Load)
     assert len({str(trial.params) for trial in study.trials}) == 12
 
 
-@pytest.mark.usefixtures("in_a_folder")
 def test_trials_is_the_total_over_all_processes(params_with: Load) -> None:
     params = params_with({})
     one, other = opened(params), opened(params)
-    claimed = [claim_trial(study, params, "convlstm", 3) for study in (one, other, one, other)]
-    assert [trial and trial.number for trial in claimed] == [0, 1, 2, None]
+    trials = [claim_trial(study, params, "convlstm", 3) for study in (one, other, one, other)]
+    assert [trial and trial.number for trial in trials] == [0, 1, 2, None]
     assert claim_trial(one, params, "convlstm", 4)
 
 
-@pytest.mark.usefixtures("in_a_folder")
 def test_late_claim_of_the_last_trial_is_put_back(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     params = params_with({})
     study, late = opened(params), opened(params)
@@ -70,12 +60,9 @@ def test_late_claim_of_the_last_trial_is_put_back(params_with: Load, monkeypatch
     monkeypatch.setattr(late, "get_trials", lambda **options: next(looks, None) or look(**options))
     assert claim_trial(late, params, "convlstm", 3) is None
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING", "WAITING"]
-    taken = claim_trial(study, params, "convlstm", 4)
-    assert taken
-    assert taken.number == 3
+    assert claimed(study, params, 4).number == 3
 
 
-@pytest.mark.usefixtures("in_a_folder")
 def test_draws_depend_on_the_number_and_the_seed(params_with: Load) -> None:
     def drawn(changes: dict[str, Any]) -> list[Any]:
         params = params_with({"tuning.startup_trials": 100, **changes})
@@ -93,27 +80,40 @@ def test_draws_depend_on_the_number_and_the_seed(params_with: Load) -> None:
     assert seeds_of(0, 1, 2) == once[1][1]
 
 
-@pytest.mark.usefixtures("in_a_folder")
 def test_retried_trial_keeps_values_and_fails_after_three(params_with: Load) -> None:
     params = params_with({})
     study = opened(params)
     finish(study, params, 1)
-    first_try = claim_trial(study, params, "convlstm", 2)
-    assert first_try
+    first_try = claimed(study, params, 2)
     values, seeds = first_try.params, first_try.user_attrs["seeds"]
     for _ in range(4):
         [lost] = running(study)
         assert lost.params == values
         assert lost.user_attrs["seeds"] == seeds
-        retry(study, lost.number)
-        retry(study, lost.number)  # Two who notice at once do it once.
+        assert retry(study, lost.number)
+        assert not retry(study, lost.number)  # Two that notice at the same time retry it once.
         claim_trial(study, params, "convlstm", 2)
     assert not running(study)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "FAIL"]
     assert len(finished(study)) == 2
 
 
-@pytest.mark.usefixtures("in_a_folder")
+def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
+    params = params_with({})
+    study = opened(params)
+    lost, alive, fresh, ownerless = (claimed(study, params, 4) for _ in range(4))
+    lost.set_user_attr("owner", {**this_process(), "started": "long ago"})
+    for trial in (fresh, ownerless):
+        trial.set_user_attr("owner", None)
+    [stored] = [each for each in study.get_trials(deepcopy=False) if each.number == ownerless.number]
+    stored.datetime_start = datetime.now() - timedelta(seconds=OWNERLESS_SECONDS + 1)
+    assert retry_abandoned(study) == [lost.number, ownerless.number]
+    assert {trial.number for trial in running(study)} == {alive.number, fresh.number}
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    assert [trial.params for trial in waiting] == [lost.params, ownerless.params]
+    assert retry_abandoned(study) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "data", "message"),
     [
@@ -143,7 +143,6 @@ def test_study_with_other_settings_is_refused(
     opened(params_with({"convlstm.filters": [4, 5, 6], "convlstm.epochs": 7}))
 
 
-@pytest.mark.usefixtures("in_a_folder")
 @pytest.mark.parametrize(
     ("settings", "loss", "first_pruned"),
     [
@@ -162,14 +161,12 @@ def test_pruner_waits_and_keeps_the_top_fraction(
     study = opened(params)
     pareto = params.tuning.objective == "pareto"
     for final in (0.1, 0.3, 0.5, 0.7, 0.2):
-        trial = claim_trial(study, params, "convlstm", 6)
-        assert trial
+        trial = claimed(study, params, 6)
         for epoch in range(1, 6):
             if not pareto:
                 trial.report(final, epoch)
         study.tell(trial, [final, 1.0] if pareto else final)
-    trial = claim_trial(study, params, "convlstm", 6)
-    assert trial
+    trial = claimed(study, params, 6)
     pruned = []
     for epoch in range(1, 6):
         if not pareto:
@@ -178,12 +175,35 @@ def test_pruner_waits_and_keeps_the_top_fraction(
     assert next(iter(pruned), None) == first_pruned
 
 
-@pytest.mark.usefixtures("in_a_folder")
-def test_best_of_two_objectives_is_as_fast_as_the_first(params_with: Load) -> None:
-    params = params_with({"tuning.objective": "pareto"})
-    study = opened(params)
-    for loss, latency in ((0.5, 10.0), (0.1, 11.0), (0.3, 9.0), (0.4, 8.0)):
-        trial = claim_trial(study, params, "convlstm", 4)
-        assert trial
-        study.tell(trial, [loss, latency])
-    assert best_trial(study).number == 2
+def test_trials_without_a_heartbeat_are_retried_from_anywhere(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///studies.db")
+    params = params_with({})
+    storage, place = open_storage()
+    study = open_study(storage, place, "convlstm", params, DATA)
+    lost, alive = claimed(study, params, 2), claimed(study, params, 2)
+    for trial in (lost, alive):
+        trial.set_user_attr("owner", {**this_process(), "host": "elsewhere"})
+        send_heartbeat(storage, trial)
+    assert retry_abandoned(study) == []
+    with closing(sqlite3.connect("studies.db")) as database, database:
+        database.execute(
+            "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00' WHERE trial_id = ?", (lost._trial_id,)
+        )
+    assert retry_abandoned(study) == [lost.number]
+    assert [trial.number for trial in running(study)] == [alive.number]
+    assert isinstance(storage, RDBStorage)
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["postgresql://someone:secret@127.0.0.1:1/optuna", "nonsense", "nosuch://host/db"])
+def test_unreachable_storage_is_named_without_its_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    with pytest.raises(UserError) as refused:
+        open_storage()
+    assert str(refused.value).startswith("OPTUNA_STORAGE: ")
+    assert "cannot be reached" in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -67,7 +67,8 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
                 file=sys.stderr,
             )
             raise
-        log_trials(run_id, name, ended, at_end=True)
+        finally:
+            log_trials(run_id, name, ended, at_end=True)
         outcome, folder = summarise_best(study), TUNING_REPORTS / model_name
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Another `make tune` here may end at the same moment.

@@ -1,0 +1,164 @@
+"""The search with acted trials: what each process sends is given, and nothing is trained."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.study import Study
+
+from motionbench.execution.engine import Message
+from motionbench.params.schema import Params
+from motionbench.tracking.trials import TrialRecord
+from motionbench.tuning import search as searches
+from motionbench.tuning.study import finished, open_storage, open_study, running
+from tests.tuning.studies import DATA, Load, claimed
+
+pytestmark = pytest.mark.usefixtures("working_directory")
+
+Script = list[Message]
+COST = Message("event", {"parameters": 7, "latency_milliseconds": 2.0})
+LOST = [COST, Message("lost", None)]
+FAILED = [COST, Message("failed", ValueError("no number\nand more"))]
+
+
+def completed(*losses: float) -> Script:
+    epochs = [
+        Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": 0.5})
+        for epoch, loss in enumerate(losses, start=1)
+    ]
+    return [COST, *epochs, Message("completed", {"validation_loss": losses[-1], "curve": list(losses)})]
+
+
+class ActedEngine:
+    """An engine whose tasks, in the order of their starts, send a script each: a message whenever it is waited for."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = list(scripts)
+        self.running: list[Any] = []
+        self.most_at_once = 0
+        self.killed = 0
+
+    def start(self, _task: Any, *, fresh: bool) -> Any:
+        assert fresh
+        process = SimpleNamespace(pid=1)
+        self.running.append(type("ActedWorker", (), {"process": process, "script": list(self.scripts.pop(0))})())
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        return self.running[-1]
+
+    def wait(self, _timeout: float) -> list[tuple[Any, Message]]:
+        sent = [(worker, worker.script.pop(0)) for worker in self.running]
+        self.running = [worker for worker, message in sent if message.kind == "event"]
+        return sent
+
+    def kill(self, worker: Any) -> None:
+        self.running.remove(worker)
+        self.killed += 1
+
+
+def run_search(
+    engine: ActedEngine, params: Params, trials: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Study, list[tuple[str, int]]]:
+    @contextmanager
+    def acted_engine() -> Iterator[ActedEngine]:
+        yield engine
+
+    monkeypatch.setattr(searches, "local_engine", acted_engine)
+    storage, place = open_storage()
+    study = open_study(storage, place, "convlstm", params, DATA)
+    ends: list[tuple[str, int]] = []
+    try:
+        searches.search(
+            storage, study, "convlstm", params, trials, workers, lambda end, number: ends.append((end, number))
+        )
+    except KeyboardInterrupt:
+        ends.append(("interrupted", -1))
+    return study, ends
+
+
+def test_lost_trial_runs_again_and_a_failed_one_counts(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ActedEngine(LOST, FAILED, completed(0.5))
+    study, ends = run_search(engine, params_with({}), 2, 1, monkeypatch)
+    # The retry comes before new trials, with the values that were lost.
+    lost, retried, last = study.trials
+    assert ends == [("retried", 0), ("failed", 1), ("completed", 2)]
+    assert retried.params == lost.params
+    assert retried.user_attrs["failure"] == "no number"
+    assert (last.value, last.user_attrs["parameters"], last.user_attrs["curve"]) == (0.5, 7, [0.5])
+    assert len(finished(study)) == 2
+
+
+def test_as_many_trials_run_at_once_as_there_are_workers(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ActedEngine(*(completed(0.5) for _ in range(5)))
+    study, ends = run_search(engine, params_with({}), 5, 2, monkeypatch)
+    assert engine.most_at_once == 2
+    assert sorted(ends) == [("completed", number) for number in range(5)]
+    assert len(study.trials) == 5
+
+
+def test_worse_trial_is_pruned_and_its_process_killed(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first trial is worse still: it is what others are compared with, and so is never pruned.
+    scripts = [completed(0.9, 0.9, 0.9), completed(0.1, 0.1, 0.1), completed(0.2, 0.2, 0.2), completed(0.8, 0.8, 0.8)]
+    engine = ActedEngine(*scripts)
+    params = params_with({"tuning.startup_trials": 3, "tuning.warmup_epochs": 1, "tuning.pruner_top_fraction": 0.5})
+    study, ends = run_search(engine, params, 4, 1, monkeypatch)
+    assert ends == [("completed", 0), ("completed", 1), ("completed", 2), ("pruned", 3)]
+    assert engine.killed == 1
+    assert study.trials[3].intermediate_values == {1: 0.8, 2: 0.8}
+    assert study.trials[3].user_attrs["validation_accuracy"] == 0.5
+
+
+def test_two_objectives_prune_nothing(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ActedEngine(completed(0.1, 0.1), completed(0.9, 0.9))
+    params = params_with({"tuning.objective": "pareto", "tuning.startup_trials": 0, "tuning.warmup_epochs": 0})
+    study, ends = run_search(engine, params, 2, 1, monkeypatch)
+    assert ends == [("completed", 0), ("completed", 1)]
+    assert [trial.values for trial in study.trials] == [[0.1, 2.0], [0.9, 2.0]]
+
+
+def test_interrupted_search_puts_its_trials_back(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ActedEngine([COST, COST], [COST, COST])
+    wait = engine.wait
+
+    def wait_and_interrupt(timeout: float) -> list[tuple[Any, Message]]:
+        signal.raise_signal(signal.SIGINT)
+        return wait(timeout)
+
+    monkeypatch.setattr(engine, "wait", wait_and_interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        study, ends = run_search(engine, params_with({}), 2, 2, monkeypatch)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ends == [("retried", 0), ("retried", 1), ("interrupted", -1)]
+    assert not running(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "WAITING", "WAITING"]
+
+
+def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[list[int], bool]] = []
+
+    @contextmanager
+    def study_run(*_arguments: Any) -> Iterator[str]:
+        yield "a run"
+
+    def log_trials(_parent: str, _study: str, trials: list[TrialRecord], *, at_end: bool = False) -> None:
+        logged.append(([trial.number for trial in trials], at_end))
+
+    def interrupted_search(_storage: Any, study: Study, *arguments: Any) -> None:
+        trial = claimed(study, params, 1)
+        study.tell(trial, 0.5)
+        arguments[-1]("completed", trial.number)
+        raise KeyboardInterrupt
+
+    params = params_with({})
+    for folder in ("train", "validation"):
+        Path("data", folder).mkdir(parents=True)
+    for name, acted in (("study_run", study_run), ("log_trials", log_trials), ("search", interrupted_search)):
+        monkeypatch.setattr(searches, name, acted)
+    with pytest.raises(KeyboardInterrupt):
+        searches.tune("convlstm", params, 1, 1)
+    assert logged == [([0], False), ([0], True)]

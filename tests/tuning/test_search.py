@@ -14,7 +14,7 @@ from motionbench.execution.engine import Message
 from motionbench.params.schema import Params
 from motionbench.tracking.trials import TrialRecord
 from motionbench.tuning import search as searches
-from motionbench.tuning.study import finished, open_storage, open_study, running
+from motionbench.tuning.study import finished, open_storage, open_study, retry, running
 from tests.tuning.studies import DATA, Load, claimed
 
 pytestmark = pytest.mark.usefixtures("working_directory")
@@ -162,3 +162,23 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     with pytest.raises(KeyboardInterrupt):
         searches.tune("convlstm", params, 1, 1)
     assert logged == [([0], False), ([0], True)]
+
+
+def test_trial_that_another_machine_retried_is_given_up(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ActedEngine(completed(0.5, 0.4), completed(0.3))
+    wait = engine.wait
+
+    def wait_and_sleep(timeout: float) -> list[tuple[Any, Message]]:
+        if len(engine.scripts) == 1:
+            study = open_study(*open_storage(), "convlstm", params, DATA)
+            for trial in running(study):
+                retry(study, trial.number)
+        return wait(timeout)
+
+    params = params_with({})
+    monkeypatch.setattr(engine, "wait", wait_and_sleep)
+    study, ends = run_search(engine, params, 1, 1, monkeypatch)
+    assert ends == [("completed", 1)]
+    assert engine.killed == 1
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[0].params == study.trials[1].params

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
@@ -110,9 +110,17 @@ def search(
                 if not ours and not studies.running(study) and len(studies.finished(study)) >= trials:
                     return
                 for worker, message in engine.wait(POLL_SECONDS):
-                    if end := _handle(message, ours[worker], study, params):
-                        if end == "pruned":
+                    try:
+                        end = _handle(message, ours[worker], study, params)
+                    except UpdateFinishedTrialError:
+                        # This machine slept, and another one retried the trial and logged that.
+                        if message.kind == "event":
                             engine.kill(worker)
+                        del ours[worker]
+                        continue
+                    if end == "pruned":
+                        engine.kill(worker)
+                    if end:
                         on_end(end, ours.pop(worker).number)
             raise KeyboardInterrupt
         except (SQLAlchemyError, StorageInternalError) as error:

@@ -16,8 +16,7 @@ def main() -> None:
     results = {True: "logged", False: "there already"}
     for record in pending():
         print(f"{record.stage}, pending: {results[log_run(record)]}")
-    lock = read_lock()
-    incomplete = False
+    lock, incomplete = read_lock(), False
     for stage in read_stages():
         try:
             if stage not in lock:
@@ -28,8 +27,7 @@ def main() -> None:
             print(f"{stage}: not logged: {error}", file=sys.stderr)
         else:
             print(f"{stage}: {results[log_run(record)]}")
-    if incomplete:
-        sys.exit(1)
+    sys.exit(incomplete)
 
 
 if __name__ == "__main__":

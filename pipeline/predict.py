@@ -17,8 +17,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise UserError("CLIP: name a file, as in make predict CLIP=reports/samples/sine.gif")
     clip = read_clip(Path(sys.argv[1]), load_params().data)
-    # Imported late: keeps error messages fast.
-    from motionbench.tracking.model_registry import load_champion
+    from motionbench.tracking.model_registry import load_champion  # imported late: keeps error messages fast
 
     with importing_tensorflow():
         champion, class_names, predict = load_champion()

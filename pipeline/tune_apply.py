@@ -16,8 +16,7 @@ def main() -> None:
         given = " ".join(sys.argv[1:]) or "nothing"
         raise UserError(f"MODEL: {given} is not one of {', '.join(CONTENDERS)}; as in make tune-apply MODEL=convlstm")
     model_name = sys.argv[1]
-    # Imported late: keeps error messages fast.
-    from motionbench.tuning.outcome import read_outcome, suggested_change
+    from motionbench.tuning.outcome import read_outcome, suggested_change  # imported late: keeps error messages fast
 
     load_params(PARAMS)
     outcome = read_outcome(TUNING_REPORTS / model_name, model_name)

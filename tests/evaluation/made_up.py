@@ -15,7 +15,8 @@ from motionbench.training.results import Training
 HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 CLASS_NAMES = (HOSTILE, "$x_{")
 SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), CLASS_NAMES)
-THREE = ("cnn_lstm", "convlstm", "cnn3d")
+FIVE = ("cnn_lstm", "convlstm", "cnn3d", "gru", "tcn")
+THREE = FIVE[:3]
 
 
 def training(*losses: Sequence[float]) -> Training:
@@ -77,9 +78,9 @@ def result(
 
 
 def models(*contenders: ModelResult, controls: tuple[int, int] = (80, 80)) -> dict[str, ModelResult]:
-    """Two or three contenders and the controls, of which so many answers are right."""
+    """Two to five contenders and the controls, of which so many answers are right."""
     blind, unordered = (result(*[control] * 2) for control in controls)
-    named = dict(zip(THREE, contenders, strict=False))
+    named = dict(zip(FIVE, contenders, strict=False))
     return {**named, "single_frame": blind, "bag_of_frames": unordered}
 
 

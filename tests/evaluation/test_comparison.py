@@ -1,4 +1,5 @@
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from motionbench.evaluation.comparison import (
     write_comparison,
 )
 from motionbench.evaluation.results import ModelResult
-from tests.evaluation.made_up import SPLIT, THREE, models, register, result
+from tests.evaluation.made_up import FIVE, SPLIT, THREE, models, register, result
 
 PERFECT, GOOD, BAD = result(80, 80), result(79, 80), result(40, 44)
 
@@ -71,6 +72,24 @@ def test_a_contender_is_unbeaten_unless_another_is_better(
 ) -> None:
     register(monkeypatch, THREE)
     assert unbeaten_models(compare_pairs(models(*contenders), SPLIT.labels)) == unbeaten
+
+
+def test_five_contenders_are_ten_pairs_adjusted_by_holm(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, FIVE)
+    compared = models(PERFECT, result(72, 72), result(60, 60), PERFECT, result(30, 30))
+    pairs = compare_pairs(compared, SPLIT.labels)
+    assert [(pair.first, pair.second) for pair in pairs] == list(combinations(FIVE, 2))
+    # On so many clips one of the two is right more often; the smallest p-value is multiplied by ten, the next by nine.
+    # Equal ones have the larger factor of the two, and the two perfect models keep p = 1.
+    factors = {50: 10, 42: 8, 30: 7, 20: 6, 12: 4, 8: 3, 0: 1}
+    discordant = [8, 20, 0, 50, 12, 8, 42, 20, 30, 50]
+    expected = [min(1.0, factors[number] * 2 * 0.5**number) for number in discordant]
+    assert [pair.found.p_value for pair in pairs] == pytest.approx(expected)
+    better_ones = [pair.better for pair in pairs]
+    assert better_ones == [
+        "cnn_lstm", "cnn_lstm", None, "cnn_lstm", "convlstm", "gru", "convlstm", "gru", "cnn3d", "gru",
+    ]  # fmt: skip
+    assert unbeaten_models(pairs) == ["cnn_lstm", "gru"]
 
 
 def test_the_better_of_two_is_the_only_unbeaten_one() -> None:

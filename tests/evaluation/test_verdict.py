@@ -1,9 +1,11 @@
+from itertools import combinations
+
 import pytest
 
 from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import check_controls, choose_champion, search_notes, verdict
 from motionbench.params.schema import GateParams
-from tests.evaluation.made_up import SPLIT, THREE, models, register, result
+from tests.evaluation.made_up import FIVE, SPLIT, THREE, models, register, result
 
 PERFECT, GOOD, BAD = result(80, 80), result(80, 79), result(40, 44)
 LIMIT = "With 80 clips the test could not have shown a difference below 0.075."
@@ -97,6 +99,22 @@ def test_the_verdict_names_every_pair_of_three_contenders(
     assert claims(text.removesuffix(f" {limit}")) == said
     assert text.endswith(limit) == some_not_shown
     assert text.count("Holm-adjusted p = ") == text.count("accuracy ") == 3
+
+
+def test_the_verdict_names_every_pair_of_five_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, FIVE)
+    correct = dict(zip(FIVE, (80, 79, 60, 59, 30), strict=True))
+    said = claims(verdict(models(*(result(number, number) for number in correct.values())), SPLIT.labels))
+    alike = [("cnn_lstm", "convlstm"), ("cnn3d", "gru")]
+    assert said[:10] == [
+        *(
+            f"{first} is better than {second}"
+            for first, second in combinations(FIVE, 2)
+            if (first, second) not in alike
+        ),
+        *(f"No difference shown between {first} and {second}" for first, second in alike),
+    ]
+    assert said[10:] == ["With 80 clips the test could not have shown a difference below 0.113."]
 
 
 def test_three_perfect_contenders_are_all_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

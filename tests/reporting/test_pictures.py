@@ -12,7 +12,7 @@ from motionbench.evaluation.results import ModelResult
 from motionbench.params.loading import load_params
 from motionbench.reporting.pictures import disagreements, draw_pictures
 from tests.conftest import ROOT
-from tests.evaluation.made_up import CLASS_NAMES, HOSTILE, SPLIT, THREE, models, register, result
+from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, SPLIT, THREE, models, register, result
 
 PERTURBATIONS = load_params(ROOT / "params.yaml").perturbations.model_copy(update={"clips_per_class": 80})
 BOTH_CLASSES = SPLIT._replace(labels=np.repeat([0, 1], 40))
@@ -53,15 +53,18 @@ def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
 
 
-def test_each_of_three_contenders_can_be_the_one_that_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, THREE)
-    for odd in range(3):
-        answers = [result(79 if number == odd else 80) for number in range(3)]
-        said = [f"{name}: {OTHER if number == odd else HOSTILE}" for number, name in enumerate(THREE)]
+@pytest.mark.parametrize("contenders", [THREE, FIVE])
+def test_each_contender_can_be_the_one_that_disagrees(
+    contenders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, contenders)
+    for odd in range(len(contenders)):
+        answers = [result(79 if number == odd else 80) for number in range(len(contenders))]
+        said = [f"{name}: {OTHER if number == odd else HOSTILE}" for number, name in enumerate(contenders)]
         assert [text.split("\n") for text in texts(models(*answers))] == [
             [f"test clip 79, {what}", f"is {HOSTILE}", *said] for what in ("as it is", "speed 2")
         ]
-    assert texts(models(result(80), result(80), result(80))) == []
+    assert texts(models(*[result(80)] * len(contenders))) == []
 
 
 @pytest.fixture
@@ -81,16 +84,20 @@ def legend(owner: Any) -> list[str]:
     return [text.get_text() for text in owner.get_texts()]
 
 
-def test_no_picture_lacks_one_of_three_contenders(saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
-    register(monkeypatch, THREE)
-    compared = models(result(80), result(70), result(60))
+@pytest.mark.parametrize("contenders", [THREE, FIVE])
+def test_no_picture_lacks_a_contender(
+    contenders: tuple[str, ...], saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, contenders)
+    compared = models(*(result(80 - 5 * number) for number in range(len(contenders))))
     assert list(draw(compared, Path())) == list(saved)
     names = list(compared)
-    assert legend(saved["cost"].axes[0].get_legend())[-5:] == names
+    assert names == [*contenders, "single_frame", "bag_of_frames"]
+    assert legend(saved["cost"].axes[0].get_legend())[-len(names) :] == names
     assert legend(saved["perturbations"].legends[0]) == names
     assert legend(saved["learning_curves"].axes[1].get_legend()) == names
     assert [axis.get_title() for axis in saved["confusions"].axes] == names
-    assert all(f"\n{name}: " in saved["disagreements"].axes[0].get_ylabel() for name in THREE)
+    assert all(f"\n{name}: " in saved["disagreements"].axes[0].get_ylabel() for name in contenders)
 
 
 def test_models_that_agree_have_no_picture_of_disagreements(saved: dict[str, Figure]) -> None:

@@ -1,4 +1,5 @@
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from motionbench.reporting.report import (
     write_reports,
 )
 from tests.conftest import ROOT
-from tests.evaluation.made_up import CLASS_NAMES, HOSTILE, THREE, models, register, result
+from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, THREE, models, register, result
 
 ORIGIN = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "commit": "abcdefghij"}
 PICTURES = ("cost", "perturbations", "confusions", "learning_curves", "samples", "disagreements")
@@ -116,6 +117,16 @@ def test_each_level_has_the_differences_of_each_two_of_three(monkeypatch: pytest
     p_slow, p_fast = 2 * 0.5**10 * 6 / 4, 2 * 0.5**20 * 6 / 2
     assert slow[8::2] == [f"{p_slow:.2g}", "1", f"{p_slow:.2g}"]
     assert fast[8::2] == ["1", f"{p_fast:.2g}", f"{p_fast:.2g}"]
+
+
+def test_each_level_has_the_differences_of_each_two_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, FIVE)
+    correct = (80, 70, 60, 50, 40)
+    [row] = perturbation_rows(models(*(result(number) for number in correct)))
+    assert row[:9] == ["speed", "2", "1.000", "0.875", "0.750", "0.625", "0.500", "1.000", "1.000"]
+    differences = [(first - second) / 80 for first, second in combinations(correct, 2)]
+    assert [cell.split(" ")[0] for cell in row[9::2]] == [f"{difference:+.3f}" for difference in differences]
+    assert len(row[10::2]) == 10
 
 
 def test_the_summary_has_a_cell_per_model() -> None:

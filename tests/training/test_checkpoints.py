@@ -51,7 +51,9 @@ def test_the_key_follows_parameters_clips_code_and_versions(tmp_path: Path, monk
         return checkpoint_key(parameters, [str(tmp_path / "clips"), str(code)])
 
     keys = [key({"a": 1}), key({"a": 2})]
-    assert keys[0] == key({"a": 1})
+    (tmp_path / "clips/__pycache__").mkdir()
+    (tmp_path / "clips/__pycache__/loop.pyc").touch()
+    assert keys[0] == key({"a": 1}), "Python's cache is no code"
     clips.write_text("other clips", encoding="utf-8")
     keys.append(key({"a": 1}))
     code.write_text("other code", encoding="utf-8")

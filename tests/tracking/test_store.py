@@ -50,7 +50,9 @@ def test_impossible_store_is_named_in_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     (working_directory / "params.yaml").write_text("data: {}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=rf"MLflow's store {uri} cannot be opened: .*; set MLFLOW_TRACKING_URI to one"):
+    with pytest.raises(
+        UserError, match=rf"MLflow's store {uri} cannot be opened: .*; set MLFLOW_TRACKING_URI to another"
+    ):
         store.open_store()
     assert (working_directory / "params.yaml").read_text(encoding="utf-8") == "data: {}\n"
 

@@ -17,7 +17,6 @@ from motionbench.core.processes import git
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-
 Lines = Iterator[tuple[str, str]]  # labels, each with its text
 
 

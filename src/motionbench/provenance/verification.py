@@ -90,11 +90,10 @@ def _reproduce(clone: Path) -> None:
 
 def _other_inputs(recorded: dict[str, StageLock], again: dict[str, StageLock]) -> list[str]:
     outs = {out for entry in recorded.values() for out in entry.outs}
-    return sorted(
-        {
-            key
-            for stage, entry in recorded.items()
-            for key, value in {**again[stage].deps, **again[stage].params}.items()
-            if key not in outs and {**entry.deps, **entry.params}.get(key) != value
-        }
-    )
+    changed = {
+        key
+        for stage, entry in recorded.items()
+        for key, value in {**again[stage].deps, **again[stage].params}.items()
+        if key not in outs and {**entry.deps, **entry.params}.get(key) != value
+    }
+    return sorted(changed)

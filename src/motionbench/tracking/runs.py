@@ -66,9 +66,8 @@ class StageRun:
         record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
         tags = {**record.tags, **ours.tags}
-        record = record.model_copy(
-            update={"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
-        )
+        changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
+        record = record.model_copy(update=changes)
         if store.best_effort(partial(_write_record, record), at_end=True) is None:
             spool(record)
 
@@ -182,9 +181,7 @@ def _shared_tags(record: Record) -> dict[str, str]:
     return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
 
 
-def _log_missing(
-    run_id: str, part: Record | ReplicateRecord, params: Mapping[str, str], tags: Mapping[str, str]
-) -> None:
+def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Texts, tags: store.Texts) -> None:
     """Log the tags, and the parameters, metrics and points of curves that a run lacks."""
     client = mlflow.MlflowClient()
     logged, now = client.get_run(run_id).data, store.current_milliseconds()

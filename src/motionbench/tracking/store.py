@@ -135,8 +135,7 @@ def open_store() -> str:
         if is_on_a_server():
             raise
         raise UserError(
-            f"MLflow's store {store_name()} cannot be opened: {one_line(error)}; set MLFLOW_TRACKING_URI to "
-            "one that can"
+            f"MLflow's store {store_name()} cannot be opened: {one_line(error)}; set MLFLOW_TRACKING_URI to another"
         ) from error
 
 

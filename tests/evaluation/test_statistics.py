@@ -11,12 +11,6 @@ from motionbench.evaluation.statistics import (
 )
 
 
-@pytest.fixture
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer make the ends of intervals less exact, and a hundred comparisons quicker."""
-    monkeypatch.setattr("motionbench.evaluation.statistics.RESAMPLES", 1_000)
-
-
 def answers(accuracy: float, replicates: int, clips: int, random: np.random.Generator) -> NDArray[np.bool_]:
     """Answers of a model whose replicates share what is hard: each clip has a chance of its own to be right."""
     spread = 5.0
@@ -107,14 +101,12 @@ def test_with_more_tests_only_larger_differences_are_detectable() -> None:
     assert compare(perfect, six, tests=3).p_value == mcnemar(6, 0)
 
 
-@pytest.mark.usefixtures("fewer_resamples")
 def test_models_alike_rarely_seem_to_differ() -> None:
     random = np.random.default_rng(0)
     shown = sum(compare(answers(0.8, 3, 80, random), answers(0.8, 3, 80, random)).significant for _ in range(100))
     assert shown <= 5
 
 
-@pytest.mark.usefixtures("fewer_resamples")
 def test_a_planted_difference_is_found() -> None:
     random = np.random.default_rng(1)
     shown = [compare(answers(0.95, 3, 80, random), answers(0.6, 3, 80, random)) for _ in range(20)]

@@ -30,13 +30,13 @@ LIMIT = "With 80 clips the test could not have shown a difference below 0.075."
         (
             PERFECT,
             BAD,
-            "cnn_lstm is better than convlstm: accuracy cnn_lstm less convlstm +0.475 (95 % interval +0.362 to +0.587, "
+            "cnn_lstm is better than convlstm: accuracy cnn_lstm less convlstm +0.475 (95 % interval +0.362 to +0.588, "
             "exact paired test p = 1.8e-12).",
         ),
         (
             BAD,
             PERFECT,
-            "convlstm is better than cnn_lstm: accuracy cnn_lstm less convlstm -0.475 (95 % interval -0.587 to -0.362, "
+            "convlstm is better than cnn_lstm: accuracy cnn_lstm less convlstm -0.475 (95 % interval -0.588 to -0.362, "
             "exact paired test p = 1.8e-12).",
         ),
         (

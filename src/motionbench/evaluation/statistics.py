@@ -69,15 +69,16 @@ def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], tests: int = 1) 
     clips = ours.shape[1]
     per_clip = ours.mean(axis=0) - theirs.mean(axis=0)
     random = np.random.default_rng(0)
-    clip_weights = random.multinomial(clips, np.full(clips, 1 / clips), size=RESAMPLES) / clips
+    clip_counts = random.multinomial(clips, np.full(clips, 1 / clips), size=RESAMPLES).astype(float)
 
     def resampled(answers: NDArray[np.bool_]) -> NDArray[np.float64]:
         replicates = len(answers)
-        weights = random.multinomial(replicates, np.full(replicates, 1 / replicates), size=RESAMPLES) / replicates
-        means: NDArray[np.float64] = np.einsum("sr,rc,sc->s", weights, answers, clip_weights, optimize=True)
-        return means
+        counts = random.multinomial(replicates, np.full(replicates, 1 / replicates), size=RESAMPLES).astype(float)
+        return np.asarray(np.einsum("sr,rc,sc->s", counts, answers, clip_counts, optimize=True))
 
-    low, high = np.quantile(resampled(ours) - resampled(theirs), [LEVEL / 2, 1 - LEVEL / 2])
+    # Sums of whole numbers are exact, so that every processor gives the same interval.
+    differences = resampled(ours) * len(theirs) - resampled(theirs) * len(ours)
+    low, high = np.quantile(differences / (len(ours) * len(theirs) * clips), [LEVEL / 2, 1 - LEVEL / 2])
     needed = next(n for n in range(1, 100) if tests * mcnemar(n, 0) < LEVEL)
     return Comparison(
         difference=float(per_clip.mean()),

@@ -74,6 +74,14 @@ def test_a_fresh_worker_ends_with_its_task(engine: LocalEngine) -> None:
     assert run_tasks(engine, [process_id], ALL_CORES) == [kept], "the others are kept"
 
 
+def test_an_idle_worker_that_was_killed_is_replaced() -> None:
+    with local_engine() as engine:
+        [idle] = run_tasks(engine, [process_id], ALL_CORES)
+        os.kill(idle, signal.SIGKILL)
+        eventually(lambda: not lives(psutil.Process(idle)))
+        assert run_tasks(engine, [process_id], ALL_CORES) != [idle]
+
+
 def test_waiting_ends_without_a_message_at_its_timeout(engine: LocalEngine) -> None:
     assert engine.wait(0.0) == []
     worker = engine.start(tell_process_id_and_sleep)

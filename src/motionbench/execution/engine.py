@@ -79,6 +79,7 @@ class LocalEngine:
 
     def start(self, task: Task[Any], *, fresh: bool = False) -> Worker:
         """Start a task in a worker: in an idle one, or in a new one that ends with the task if `fresh`."""
+        self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle and not fresh else Worker(fresh=fresh)
         self._busy.append(worker)
         worker.connection.send(task)

@@ -89,11 +89,11 @@ def _reproduce(clone: Path) -> None:
 
 
 def _other_inputs(recorded: dict[str, StageLock], again: dict[str, StageLock]) -> list[str]:
-    outs = {out for entry in recorded.values() for out in entry.outs}
+    outs = [Path(out) for entry in recorded.values() for out in entry.outs]
     changed = {
         key
         for stage, entry in recorded.items()
         for key, value in {**again[stage].deps, **again[stage].params}.items()
-        if key not in outs and {**entry.deps, **entry.params}.get(key) != value
+        if {**entry.deps, **entry.params}.get(key) != value and not any(out.is_relative_to(key) for out in outs)
     }
     return sorted(changed)

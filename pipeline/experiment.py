@@ -13,10 +13,7 @@ def main() -> None:
     name = " ".join(sys.argv[1:])
     changes = [f"{key}={json.dumps(value)}" for key, value in read_experiment(name).items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
-    for command in (
-        ["exp", "run", "--temp", "--force", "--name", name, *settings],
-        ["metrics", "diff", "HEAD", name],
-    ):
+    for command in (["exp", "run", "--temp", "--force", "--name", name, *settings], ["metrics", "diff", "HEAD", name]):
         done = subprocess.run([sys.executable, "-m", "dvc", *command], check=False)
         if done.returncode:
             sys.exit(done.returncode)

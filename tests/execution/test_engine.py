@@ -78,7 +78,7 @@ def test_an_idle_worker_that_was_killed_is_replaced() -> None:
     with local_engine() as engine:
         [idle] = run_tasks(engine, [process_id], ALL_CORES)
         os.kill(idle, signal.SIGKILL)
-        eventually(lambda: not lives(psutil.Process(idle)))
+        os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)
         assert run_tasks(engine, [process_id], ALL_CORES) != [idle]
 
 

@@ -106,15 +106,14 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(folder / "reproduced.lock"):
         if not (folder / "reproduced").exists():
             (folder / "reproduced").mkdir()
-            # One replicate at a time: each process that trains imports TensorFlow, which takes seconds.
-            done = run(clone_with(TINY, folder / "reproduced"), "dvc", "repro", LOKY_MAX_CPU_COUNT="1")
+            done = run(clone_with(TINY, folder / "reproduced"), "dvc", "repro")
             assert done.returncode == 0, done.stdout + done.stderr
     return folder / "reproduced" / "a clone"
 
 
 @pytest.fixture
 def copy_of_reproduced(reproduced: Path, tmp_path: Path) -> Path:
-    """A copy of that clone for a test to change. Its runs must go to another store: copied ones name the old paths."""
+    """A copy of that clone for a test to change."""
     return Path(shutil.copytree(reproduced, tmp_path / "a copy", symlinks=True))
 
 
@@ -156,10 +155,12 @@ def allow_interrupts() -> None:
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this Python's environment in `folder`, without what would point it at another store."""
-    return subprocess.run(
-        command, cwd=folder, env=clean_environment() | environment, capture_output=True, text=True, check=False
-    )
+    """Run a command of this Python's environment in `folder`, without what would point it at another store.
+
+    One task at a time, since several tests run side by side and each process that trains imports TensorFlow.
+    """
+    variables = clean_environment() | {"LOKY_MAX_CPU_COUNT": "1"} | environment
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
 def clean_environment() -> dict[str, str]:

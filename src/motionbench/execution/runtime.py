@@ -7,13 +7,28 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from motionbench.core.errors import UserError
+
+IGNORED = ("DNNL_", "KERAS_", "ONEDNN_", "TF_", "TF2_", "XLA_")
+"""Environment variables that may change results begin with these, such as ONEDNN_MAX_CPU_ISA or KERAS_MAX_EPOCHS."""
+HARMLESS = ("TF_CPP_", "TF_FORCE_GPU_", "TF_GPU_")  # what is logged, and a GPU's memory
+
 
 @contextmanager
 def importing_tensorflow() -> Iterator[None]:
     """Import TensorFlow and Keras, and discard what they write to stderr, which no log level turns off.
 
+    Settings for other work, in the environment or in ~/.keras/keras.json, are ignored, since they decide results.
     Keras 3.15 imports packages for parts that are not used here. Hiding them saves a quarter of the time and 90 MB.
+
+    Raises:
+        UserError: if this process has imported Keras with another backend.
     """
+    for name in list(os.environ):
+        if name.startswith(IGNORED) and not name.startswith(HARMLESS):
+            del os.environ[name]
+    # No keras.json can be below this file, and Keras writes none.
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
     hidden = {"matplotlib", "pandas", "scipy", "sklearn"} - sys.modules.keys()
     with Path(os.devnull).open("w") as devnull:
         original = os.dup(2)
@@ -22,10 +37,12 @@ def importing_tensorflow() -> Iterator[None]:
             for name in hidden:
                 sys.modules[name] = None  # type: ignore[assignment] # hides it: Python's reference, 5.3.1
             try:
-                import_module("keras")
+                keras = import_module("keras")
             finally:
                 for name in hidden:
                     del sys.modules[name]
+            if keras.config.backend() != "tensorflow":
+                raise UserError(f"Keras runs on {keras.config.backend()} in this process; use a new process")
             yield
         finally:
             os.dup2(original, 2)

@@ -1,0 +1,86 @@
+"""What lies outside the repository, or where it lies, changes no result and breaks nothing."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from motionbench.core.files import path_md5
+from tests.conftest import run
+from tests.integration.test_tracking import contents, sync
+
+pytestmark = pytest.mark.slow  # they train for real
+
+KERAS_JSON = {
+    "backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "max_epochs": 1,
+}  # fmt: skip
+OTHER_WORK = {
+    "KERAS_MAX_EPOCHS": "1",
+    "KERAS_MAX_STEPS_PER_EPOCH": "1",
+    "MLFLOW_EXPERIMENT_NAME": "other work",
+    "MLFLOW_REGISTRY_URI": "sqlite:///elsewhere.db",
+    "OMP_NUM_THREADS": "7",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "PYTHONHASHSEED": "7",
+    "TF_DETERMINISTIC_OPS": "0",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_NUM_INTRAOP_THREADS": "7",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+    "LC_ALL": "C",
+}
+
+
+@pytest.mark.parametrize(
+    ("keras_json", "variables"),
+    [({}, {"KERAS_BACKEND": "jax"}), (KERAS_JSON, {}), ({}, OTHER_WORK)],
+    ids=["backend", "keras.json", "variables"],
+)
+def test_settings_for_other_work_change_no_weight(
+    keras_json: dict[str, object], variables: dict[str, str], copy_of_reproduced: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras/keras.json").write_text(json.dumps(keras_json), encoding="utf-8")
+    before = path_md5(copy_of_reproduced / "models/convlstm")
+    shutil.rmtree(copy_of_reproduced / "models/convlstm")
+    done = run(copy_of_reproduced, "python", "-m", "pipeline.train", "convlstm", HOME=str(tmp_path), **variables)
+    assert done.returncode == 0, done.stderr
+    assert path_md5(copy_of_reproduced / "models/convlstm") == before
+    assert not (copy_of_reproduced / "elsewhere.db").exists()
+
+
+def test_a_moved_repository_keeps_its_runs_and_leaves_nothing_behind(reproduced: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(reproduced, old, symlinks=True)
+    assert sync(old).returncode == 0  # Its paths are those of the copy.
+    before = contents(f"sqlite:///{old}/mlflow.db")
+    old.rename(new)
+    done = run(new, "python", "-m", "pipeline.predict", "reports/samples/sine.gif")
+    assert done.returncode == 0, done.stderr
+    assert f"MLflow's store was moved here from {old}: its paths are changed" in done.stderr
+    assert "motionbench version 1" in done.stdout
+    done = sync(new)
+    assert done.stdout.count(": there already") == 5, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert contents(f"sqlite:///{new}/mlflow.db") == before
+    assert run(new, "python", "-m", "pipeline.generate").returncode == 0
+    assert not old.exists()
+
+
+def test_a_copied_repository_leaves_the_original_alone(reproduced: Path, copy_of_reproduced: Path) -> None:
+    before = path_md5(reproduced / "mlruns"), path_md5(reproduced / "mlflow.db")
+    assert run(copy_of_reproduced, "dvc", "repro", "--force", "generate").returncode == 0
+    assert (path_md5(reproduced / "mlruns"), path_md5(reproduced / "mlflow.db")) == before
+    with closing(sqlite3.connect(copy_of_reproduced / "mlflow.db")) as store:
+        assert str(reproduced) not in "".join(store.iterdump())
+
+
+def test_variables_of_another_repository_move_no_store(copy_of_reproduced: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert (
+        run(copy_of_reproduced, "python", "-m", "pipeline.generate", DVC_ROOT=str(tmp_path / "other")).returncode == 0
+    )
+    assert list((tmp_path / "other").iterdir()) == []

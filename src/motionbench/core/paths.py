@@ -46,5 +46,6 @@ def checkpoint_path(model_name: str, seed: int) -> Path:
 
 
 def repository_root() -> Path:
-    """Return the repository's root, also where DVC runs an experiment in a temporary copy of it."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    """Return the repository's root, also where DVC runs an experiment in a temporary copy below it."""
+    here, root = Path.cwd(), Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    return root if here.is_relative_to(root) else here  # DVC_ROOT may be another repository's

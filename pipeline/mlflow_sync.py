@@ -13,9 +13,8 @@ def main() -> None:
     from motionbench.tracking.record import pending, restored_record
     from motionbench.tracking.runs import log_run
 
-    results = {True: "logged", False: "there already"}
     for record in pending():
-        print(f"{record.stage}, pending: {results[log_run(record)]}")
+        print(f"{record.stage}, pending: {'logged' if log_run(record) else 'there already'}")
     lock, incomplete = read_lock(), False
     for stage in read_stages():
         try:
@@ -26,7 +25,9 @@ def main() -> None:
             incomplete = True
             print(f"{stage}: not logged: {error}", file=sys.stderr)
         else:
-            print(f"{stage}: {results[log_run(record)]}")
+            missing = log_run(record)
+            restored = f"restored: {', '.join(missing)}" if missing else "there already"
+            print(f"{stage}: {'logged' if f'run {stage}' in missing else restored}")
     sys.exit(incomplete)
 
 

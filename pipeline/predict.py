@@ -8,7 +8,6 @@ from rich.table import Table
 
 from motionbench.core.errors import UserError, run_command
 from motionbench.data.clip_files import read_clip
-from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.loading import load_params
 
 
@@ -19,11 +18,10 @@ def main() -> None:
     clip = read_clip(Path(sys.argv[1]), load_params().data)
     from motionbench.tracking.model_registry import load_champion  # imported late: keeps error messages fast
 
-    with importing_tensorflow():
-        champion, class_names, predict = load_champion()
+    champion, predict = load_champion()
     table = Table("class", "probability", title=f"{sys.argv[1]} by {champion}")
-    for probability, name in sorted(zip(predict(clip)[0].tolist(), class_names, strict=True), reverse=True):
-        table.add_row(name, f"{probability:.4f}")
+    for name, probability in predict(clip).iloc[0].sort_values(ascending=False).items():
+        table.add_row(str(name), f"{probability:.4f}")
     Console().print(table)
 
 

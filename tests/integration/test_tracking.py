@@ -125,7 +125,7 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
     whole = contents(uri)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
         for loss in (
-            "DELETE FROM tags WHERE key = 'record.complete'",
+            "DELETE FROM tags WHERE key = 'md5.models/convlstm'",
             "DELETE FROM metrics WHERE step = 2 AND key = 'validation_loss'",
             "DELETE FROM latest_metrics WHERE key = 'best_epoch'",
             "DELETE FROM metrics WHERE key = 'best_epoch'",
@@ -137,8 +137,47 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
         ):
             assert store.execute(loss).rowcount > 0, loss
     assert contents(uri) != whole
-    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": logged") == 5
+    done = sync(restored, MLFLOW_TRACKING_URI=uri)
+    for missing in (
+        "generate: restored: parameters of generate, data train, data validation, data test",
+        "tags of train_convlstm", "metrics of train_convlstm seed 1", "version of convlstm",
+        "compare: restored: parameters of compare, data test",
+    ):  # fmt: skip
+        assert missing in done.stdout
     assert contents(uri) == whole
+    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": there already") == 5
+
+
+def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -> None:
+    uri, clip = f"sqlite:///{copy_of_reproduced}/mlflow.db", "reports/samples/sine.gif"
+    assert sync(copy_of_reproduced).returncode == 0
+    whole, client = contents(uri), mlflow.MlflowClient(uri)
+    predicted = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    champion = client.get_model_version_by_alias("motionbench", "champion")
+    client.delete_model_version("motionbench", champion.version)
+    client.delete_registered_model("cnn_lstm")
+    [figure] = (copy_of_reproduced / "mlruns").rglob("cost.png")
+    figure.unlink()
+    [run_of_seed] = client.search_runs(["1"], "attributes.run_name = 'train_convlstm seed 1'")
+    client.delete_run(run_of_seed.info.run_id)
+    archive = next((copy_of_reproduced / "mlruns").glob("**/models/*/artifacts/data/seed-0.keras"))
+    archive.write_bytes(archive.read_bytes()[:100])
+    refused = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("make mlflow-sync\n")
+    done = sync(copy_of_reproduced)
+    assert done.returncode == 0, done.stderr
+    for restored in (
+        "version of cnn_lstm", "run train_convlstm seed 1", "model models/convlstm/seed-1.keras", "/seed-0.keras",
+        "compare: restored: reports/comparison, version of motionbench, alias champion of motionbench",
+    ):  # fmt: skip
+        assert restored in done.stdout, done.stdout
+    held = contents(uri)
+    assert [name for name, *_ in held.pop("models")] == [name for name, *_ in whole.pop("models")]
+    assert held == whole
+    again = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    assert again.stdout == predicted.stdout.replace("version 1", "version 2")
+    assert sync(copy_of_reproduced).stdout.count(": there already") == 5
 
 
 def test_outputs_from_the_run_cache_find_their_run(copy_of_reproduced: Path) -> None:

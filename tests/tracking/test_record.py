@@ -51,7 +51,6 @@ def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None
     assert record.content == build_record("generate", PARAMS).content
     assert record.id == ""
     assert record.tags["mlflow.source.git.commit"] == "a commit"
-    assert record.tags["restored"] == "from files"
     (generated / "reports/samples/a.gif").write_bytes(b"another")
     with pytest.raises(UserError, match=r"reports/samples differs from dvc\.lock"):
         restored_record(entry, None)

@@ -31,7 +31,13 @@ def test_run_has_what_the_outputs_say_and_is_logged_once(runs: Runs) -> None:
     assert stored.inputs
     assert [each.dataset.name for each in stored.inputs.dataset_inputs] == ["train", "validation", "test"]
     assert not log_run(build_record("generate", PARAMS))
-    assert log_run(build_record("generate", {"data.seed": 1}))
+    assert "restored" not in stored.data.tags
+
+
+@pytest.mark.usefixtures("generated")
+def test_run_restored_from_files_says_so(runs: Runs) -> None:
+    assert log_run(build_record("generate", PARAMS))[0] == "run generate"
+    assert runs()["generate"].data.tags["restored"] == "from files"
 
 
 def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:
@@ -69,7 +75,7 @@ def test_unavailable_store_costs_seconds_and_a_spooled_record(
             log_run(next(pending()))
         assert "secret" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    assert [log_run(record) for record in pending()] == [True]
+    assert [log_run(record)[0] for record in pending()] == ["run generate"]
     assert list(pending()) == []
     assert not log_run(build_record("generate", PARAMS))
     assert runs()["generate"].info.status == "FINISHED"

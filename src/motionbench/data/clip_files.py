@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,29 @@ def read_clip(path: Path, data: DataParams) -> Clips:
     except Exception as error:  # Damaged files can make the parsers raise anything.
         raise UserError(f"{path}: not readable as {path.suffix} ({type(error).__name__}); {expected}") from error
     return frames.reshape(1, data.frames, data.height, data.width, 1)
+
+
+def check_clips(clips: Any, shape: tuple[int, ...]) -> Clips:
+    """Return clips of any numeric type as uint8; `shape` is that of one clip, (frames, height, width, channels).
+
+    Raises:
+        UserError: if they have another shape, or values that are not whole numbers from 0 to 255. Floats that are all
+            at most 1 were scaled, and would be taken for black.
+    """
+    expected = f"send whole numbers from 0 to 255 of shape (clips, {', '.join(map(str, shape))})"
+    try:
+        values = np.asarray(clips)
+    except ValueError as error:
+        raise UserError(f"clips of unequal shapes; {expected}") from error
+    if values.ndim == 0 or values.shape[1:] != shape or not len(values):
+        raise UserError(f"an array of shape {str(values.shape)[:100]}; {expected}")
+    if values.dtype.kind not in "uif":
+        raise UserError(f"values of type {str(values.dtype)[:50]}; {expected}")
+    if values.dtype.kind == "f" and ((values >= 0) & (values <= 1)).all():
+        raise UserError(f"floats from 0 to 1; {expected}")
+    if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+        raise UserError(f"values that are not whole or outside 0 to 255; {expected}")
+    return values.astype(np.uint8)
 
 
 def _read_npz(path: Path, data: DataParams) -> NDArray[np.uint8]:

@@ -1,40 +1,42 @@
 """Models in MLflow: logged, registered, promoted, loaded."""
 
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
-import numpy as np
-from mlflow.entities import LoggedModelStatus
+import pandas as pd
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
-from numpy.typing import NDArray
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.data.splits import Clips
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store, store_name
 
 CHAMPION = "champion"
-SERVING_REQUIREMENTS = ("keras", "numpy", "pydantic", "ruamel.yaml", "tensorflow")
+SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml", "tensorflow")
 
 
-def promote(run_id: str, model: ModelRecord, folder: Path) -> None:
-    """Log and register a model, unless this is done, and give its version the alias `champion`."""
+def promote(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
+    """Log and register a model, give its version the alias `champion`, and name what of this was missing."""
+    missing = log_model(run_id, model, folder)
     client = mlflow.MlflowClient()
-    log_model(run_id, model, folder)
-    versions = client.search_model_versions(f"name = '{model.name}'")
-    version = next(each.version for each in versions if each.tags.get("md5") == model.md5)
-    client.set_registered_model_alias(model.name, CHAMPION, version)
+    version = _find_version(client, model, folder / model.path)
+    if version and client.get_registered_model(model.name).aliases.get(CHAMPION) != version.version:
+        client.set_registered_model_alias(model.name, CHAMPION, version.version)
+        missing.append(f"alias {CHAMPION} of {model.name}")
+    return missing
 
 
-def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
-    """Return the champion's name, its class names, and the function from clips to class probabilities.
-
-    The clips have the shape (clips, frames, height, width, channels), the probabilities (clips, classes).
+def load_champion() -> tuple[str, Callable[[Clips], pd.DataFrame]]:
+    """Return the champion's name, and the function from clips to the probability of each class, a column each.
 
     Raises:
         UserError: if there is no champion, or the store is unavailable; the function raises it for clips of another
@@ -49,44 +51,94 @@ def load_champion() -> tuple[str, list[str], Callable[[NDArray[np.uint8]], NDArr
             f"no champion in MLflow's store {store_name()} ({one_line(error)}); a model becomes one when it passes "
             "the gate in params.yaml: make repro; to log an earlier champion again: make mlflow-sync"
         ) from error
-    expected = tuple(model.metadata.signature.inputs.inputs[0].shape[1:])
 
-    def predict(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if clips.shape[1:] != expected:
-            raise UserError(f"the champion takes clips of shape {expected}. Received: {clips.shape[1:]}")
-        return np.asarray(model.predict(clips))
+    def predict(clips: Clips) -> pd.DataFrame:
+        try:
+            return pd.DataFrame(model.predict(clips))
+        except MlflowException as error:
+            raise UserError(f"the champion refuses the clip: {one_line(error)}") from error
 
-    return f"{REGISTERED} version {champion.version}", model.metadata.metadata["class_names"], predict
+    return f"{REGISTERED} version {champion.version}", predict
 
 
-def log_model(run_id: str, model: ModelRecord, folder: Path) -> None:
-    """Log a model, unless its run has it, so that `mlflow.pyfunc.load_model` opens it anywhere; register the best.
+def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
+    """Log a model so that it opens anywhere, by pyfunc or Keras; register the best; name what of this was missing.
 
     This package's code is logged with it. Signature and requirements are given, so that MLflow need not run the model
     to infer them: logging takes a fraction of a second instead of half a minute.
     """
-    client = mlflow.MlflowClient()
-    outputs = client.get_run(run_id).outputs
-    logged = [client.get_logged_model(output.model_id) for output in (outputs.model_outputs if outputs else [])]
-    # A model whose logging was interrupted stays PENDING.
-    ready = [each.model_id for each in logged if each.status == LoggedModelStatus.READY]
-    model_id = ready[0] if ready else _log_archive(run_id, model, folder / model.path)
-    versions = client.search_model_versions(f"name = '{model.name}'")
-    if model.best and not any(each.run_id == run_id or each.tags.get("md5") == model.md5 for each in versions):
+    client, archive, missing = mlflow.MlflowClient(), folder / model.path, []
+    run = client.get_run(run_id)
+    logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    model_id = next((each.model_id for each in logged if _is_loadable(client, each, archive)), None)
+    if model_id is None:
+        # A model whose logging was interrupted, or whose files are gone, keeps its id.
+        model_id = logged[0].model_id if logged else _create_model(client, run)
+        _log_archive(client, run_id, model_id, model, archive)
+        missing.append(f"model {model.path}")
+    if model.best and not _find_version(client, model, archive):
         mlflow.register_model(f"models:/{model_id}", model.name, tags={"md5": model.md5})
+        missing.append(f"version of {model.name}")
+    return missing
 
 
-def _log_archive(run_id: str, model: ModelRecord, archive: Path) -> str:
-    inputs = Schema([TensorSpec(np.dtype("uint8"), (-1, *model.clip_shape))])
-    outputs = Schema([TensorSpec(np.dtype("float32"), (-1, len(model.class_names)))])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*input example was not provided")
-        logged = Model.log(
-            artifact_path=None, name="model", flavor=mlflow.pyfunc, run_id=run_id,
-            loader_module="motionbench.tracking.serving", data_path=str(archive),
-            code_paths=[str(Path(__file__).parents[1])],
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
+def _create_model(client: mlflow.MlflowClient, run: Run) -> str:
+    """Create a logged model with the parameters and metrics of its run, and return its id."""
+    run_id = run.info.run_id
+    created = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
+    client.log_outputs(run_id, [LoggedModelOutput(created.model_id, 0)])
+    metrics = [
+        Metric(key, point.value, point.timestamp, 0, created.model_id, run_id=run_id)
+        for key in run.data.metrics
+        for point in client.get_metric_history(run_id, key)
+        if point.step == 0
+    ]
+    client.log_batch(run_id, metrics)
+    return str(created.model_id)
+
+
+def _find_version(client: mlflow.MlflowClient, model: ModelRecord, archive: Path) -> ModelVersion | None:
+    """Return the newest version of a registered model that has this archive and can be loaded."""
+    for each in client.search_model_versions(f"name = '{model.name}'", order_by=["version_number DESC"]):
+        if each.tags.get("md5") != model.md5:
+            continue
+        try:
+            logged = client.get_logged_model((each.source or "").removeprefix("models:/"))
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+        else:
+            if _is_loadable(client, logged, archive):
+                return each
+    return None
+
+
+def _is_loadable(client: mlflow.MlflowClient, logged: LoggedModel, archive: Path) -> bool:
+    """Return whether a logged model is complete and its copy of the archive is there."""
+    if logged.status != LoggedModelStatus.READY:
+        return False
+    files = client.list_logged_model_artifacts(logged.model_id, "data")
+    return (f"data/{archive.name}", archive.stat().st_size) in {(file.path, file.file_size) for file in files}
+
+
+def _log_archive(client: mlflow.MlflowClient, run_id: str, model_id: str, model: ModelRecord, archive: Path) -> None:
+    """Log an archive with two flavors, which mlflow.keras.save_model would do if the model were loaded."""
+    described = Model(
+        run_id=run_id, model_id=model_id, model_uuid=model_id,
+        # No schema for clips: MLflow would convert numbers that `serving` refuses.
+        signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in model.class_names])),
+        metadata={"class_names": list(model.class_names), "clip_shape": list(model.clip_shape)},
+    )  # fmt: skip
+    described.add_flavor(
+        "keras", data=f"data/{archive.stem}", keras_backend="tensorflow", keras_version=version("keras"),
+        save_exported_model=False,
+    )  # fmt: skip
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/model"
+        mlflow.pyfunc.save_model(
+            path=path, mlflow_model=described, data_path=str(archive),
+            loader_module="motionbench.tracking.serving", code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
-            metadata={"class_names": list(model.class_names)},
         )  # fmt: skip
-    return str(logged.model_id)
+        client.log_model_artifacts(model_id, path)
+    client.finalize_logged_model(model_id, LoggedModelStatus.READY)

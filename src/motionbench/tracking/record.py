@@ -145,7 +145,7 @@ def restored_record(entry: StageLock, commit: str | None) -> Record:
         if path_md5(Path(path)) != md5:
             raise UserError(f"{path} differs from dvc.lock; make them agree: dvc repro, or dvc checkout")
     record = build_record(entry.stage, entry.params)
-    tags = {"mlflow.source.git.commit": commit or "unknown", "dvc.stage": entry.stage, "restored": "from files"}
+    tags = {"mlflow.source.git.commit": commit or "unknown", "dvc.stage": entry.stage}
     return record.model_copy(update={"tags": {**record.tags, **tags}})
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +19,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
-from motionbench.core.paths import DATA, MLFLOW_ARTIFACTS, repository_root
+from motionbench.core.paths import DATA
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
 from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, build_record, spool
-
-COMPLETE = "record.complete"  # tag of a stage's run that has everything
 
 
 class StageRun:
@@ -46,7 +45,7 @@ class StageRun:
         """Start the run and its child runs in the store."""
         experiment_id = store.open_store()
         store.end_abandoned_runs(experiment_id)
-        ids = _open_runs(experiment_id, self._record)
+        ids, _ = _open_runs(experiment_id, self._record)
         store.log_batches(ids[self._record.stage], params=self._record.params)
         for each in self._record.replicates:
             store.log_batches(ids[each.name], params={**self._record.params, "seed": str(each.seed)})
@@ -84,7 +83,7 @@ class StageRun:
         if not self._ids:
             return  # The store was unavailable; even to make a client may take minutes.
         client = mlflow.MlflowClient()
-        if COMPLETE not in client.get_run(self._ids[self._record.stage]).data.tags:
+        if client.get_run(self._ids[self._record.stage]).info.status == "RUNNING":
             for run_id in reversed(self._ids.values()):
                 client.set_terminated(run_id, status)
 
@@ -112,8 +111,8 @@ def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[
         raise
 
 
-def log_run(record: Record) -> bool:
-    """Log what the store lacks of `record`; return whether something was missing.
+def log_run(record: Record) -> list[str]:
+    """Log what the store lacks of `record`; return what was missing, for messages.
 
     Raises:
         UserError: if the store is unavailable.
@@ -128,33 +127,27 @@ def log_run(record: Record) -> bool:
         ) from error
 
 
-def _write_record(record: Record) -> bool:
+def _write_record(record: Record) -> list[str]:
     experiment_id = store.open_store()
-    with FileLock(repository_root() / MLFLOW_ARTIFACTS / ".log_run.lock"):
-        if any(COMPLETE in run.data.tags for run in _find_runs(experiment_id, record)):
-            return False
-        ids = _open_runs(experiment_id, record)
+    with FileLock(store.artifacts_folder() / ".log_run.lock"):
+        ids, missing = _open_runs(experiment_id, record)
         parent = ids[record.stage]
-        client = mlflow.MlflowClient()
-        _log_missing(parent, record, record.params, {**record.tags, **record.identity()})
-        client.log_inputs(parent, datasets=[_input(dataset) for dataset in record.datasets])
-        for path in record.artifacts:
-            if (local := record.folder / path).is_dir():
-                client.log_artifacts(parent, str(local), path.as_posix())
-            else:
-                client.log_artifact(parent, str(local), path.parent.as_posix())
+        missing += _log_missing(parent, record, record.params, {**record.tags, **record.identity()})
+        missing += _log_missing_data(parent, record.datasets)
+        missing += [str(path) for path in record.artifacts if _log_missing_files(parent, record.folder, path)]
         for each in record.replicates:
             model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
             params = {**record.params, "seed": str(each.seed)}
-            _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
+            missing += _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
             if each.model:
-                log_model(ids[each.name], each.model, record.folder)
-            client.set_terminated(ids[each.name])
+                missing += log_model(ids[each.name], each.model, record.folder)
         if record.champion:
-            promote(parent, record.champion, record.folder)
-        client.set_terminated(parent)
-        client.set_tag(parent, COMPLETE, "true")
-    return True
+            missing += promote(parent, record.champion, record.folder)
+        client = mlflow.MlflowClient()
+        for run_id in reversed(ids.values()):
+            if client.get_run(run_id).info.status != "FINISHED":
+                client.set_terminated(run_id)
+    return missing
 
 
 def _find_runs(experiment_id: str, record: Record) -> list[Run]:
@@ -163,28 +156,30 @@ def _find_runs(experiment_id: str, record: Record) -> list[Run]:
     return next(filter(None, found), [])
 
 
-def _open_runs(experiment_id: str, record: Record) -> dict[str, str]:
-    """Return the ids of a record's runs by name, the stage's run first; start those that the store lacks."""
+def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list[str]]:
+    """Return the ids of a record's runs by name, the stage's run first, and the names of those that were missing."""
     start = partial(mlflow.MlflowClient().create_run, experiment_id, record.started or None)
+    route = {} if record.id else {"restored": "from files"}
     found = _find_runs(experiment_id, record)
-    run = found[0] if found else start({**record.tags, **record.identity()}, record.stage)
+    run = found[0] if found else start({**record.tags, **record.identity(), **route}, record.stage)
     below = {"mlflow.parentRunId": run.info.run_id}
     children = store.search_runs(experiment_id, below)
     ids = {record.stage: run.info.run_id, **{child.info.run_name: child.info.run_id for child in children}}
-    for each in record.replicates:
-        if each.name not in ids:
-            ids[each.name] = start({**_shared_tags(record), **below}, each.name).info.run_id
-    return ids
+    missing = [each.name for each in record.replicates if each.name not in ids]
+    for name in missing:
+        ids[name] = start({**_shared_tags(record), **below, **route}, name).info.run_id
+    return ids, [*([] if found else [f"run {record.stage}"]), *(f"run {name}" for name in missing)]
 
 
 def _shared_tags(record: Record) -> dict[str, str]:
     return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
 
 
-def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Texts, tags: store.Texts) -> None:
-    """Log the tags, and the parameters, metrics and points of curves that a run lacks."""
+def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Texts, tags: store.Texts) -> list[str]:
+    """Log the tags, parameters, metrics and points of curves that a run lacks, and name their kinds."""
     client = mlflow.MlflowClient()
-    logged, now = client.get_run(run_id).data, store.current_milliseconds()
+    run, now = client.get_run(run_id), store.current_milliseconds()
+    logged = run.data
     metrics = [Metric(key, value, now, 0) for key, value in part.metrics.items() if key not in logged.metrics]
     if isinstance(part, ReplicateRecord):
         points = [
@@ -195,8 +190,44 @@ def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Text
         keys = {point.key for point in points}
         steps = {key: {point.step for point in client.get_metric_history(run_id, key)} for key in keys}
         metrics += [point for point in points if point.step not in steps[point.key]]
-    missing = {key: value for key, value in params.items() if key not in logged.params}
-    store.log_batches(run_id, params=missing, metrics=metrics, tags=tags)
+    params = {key: value for key, value in params.items() if key not in logged.params}
+    tags = {key: value for key, value in tags.items() if key not in logged.tags}
+    store.log_batches(run_id, params=params, metrics=metrics, tags=tags)
+    missing = {"parameters": params, "metrics": metrics, "tags": tags}
+    return [f"{kind} of {run.info.run_name}" for kind, entries in missing.items() if entries]
+
+
+def _log_missing_data(run_id: str, datasets: Sequence[DatasetRecord]) -> list[str]:
+    client = mlflow.MlflowClient()
+    inputs = client.get_run(run_id).inputs
+    logged = {(each.dataset.name, each.dataset.digest) for each in (inputs.dataset_inputs if inputs else [])}
+    missing = [each for each in datasets if (each.name, each.md5) not in logged]
+    if missing:
+        client.log_inputs(run_id, datasets=[_input(each) for each in missing])
+    return [f"data {each.name}" for each in missing]
+
+
+def _log_missing_files(run_id: str, folder: Path, path: Path) -> bool:
+    """Log a file or folder unless the run has all its files, by name and size; return whether some were missing."""
+    client = mlflow.MlflowClient()
+
+    def logged(place: str) -> Iterator[tuple[str, int | None]]:
+        for each in client.list_artifacts(run_id, place):
+            if each.is_dir:
+                yield from logged(each.path)
+            else:
+                yield each.path, each.file_size
+
+    local = folder / path
+    files = [file for file in (local.rglob("*") if local.is_dir() else [local]) if file.is_file()]
+    sizes = {(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files}
+    if sizes <= set(logged((path if local.is_dir() else path.parent).as_posix())):
+        return False
+    if local.is_dir():
+        client.log_artifacts(run_id, str(local), path.as_posix())
+    else:
+        client.log_artifact(run_id, str(local), path.parent.as_posix())
+    return True
 
 
 def _input(dataset: DatasetRecord) -> DatasetInput:

@@ -1,20 +1,46 @@
 """How MLflow loads a logged model: its copy of this package reads the Keras archive beside it, no pickle involved."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from motionbench.models.archive import load_model
+from motionbench.core.errors import UserError
+from motionbench.data.clip_files import check_clips
+from motionbench.execution.runtime import importing_tensorflow
+
+
+class RefusedClips(MlflowException):
+    """Clips that the model cannot mean. MLflow's server would print all of them before the reason."""
+
+    def serialize_as_json(self) -> str:
+        """Return the reason alone."""
+        return json.dumps({"error_code": self.error_code, "message": self.args[0]})
 
 
 def _load_pyfunc(path: str) -> SimpleNamespace:
-    """Return an object with `predict`, as `mlflow.pyfunc.load_model` wants it."""
+    """Return an object with `predict` and `get_raw_model`, as `mlflow.pyfunc.load_model` wants it."""
+    with importing_tensorflow():
+        from motionbench.models.archive import load_model
     model = load_model(Path(path))
+    class_names = (Model.load(str(Path(path).parents[1])).metadata or {})["class_names"]
 
-    def predict(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Classify clips, shape (clips, frames, height, width, channels), to probabilities (clips, classes)."""
-        return np.asarray(model(clips, training=False))
+    def predict(clips: Any) -> pd.DataFrame:
+        """Return the probability of each class, a column each, for clips, whole numbers from 0 to 255.
 
-    return SimpleNamespace(predict=predict)
+        Raises:
+            RefusedClips: if they have another shape, (clips, frames, height, width, channels), or other values.
+        """
+        try:
+            checked = check_clips(clips, model.input_shape[1:])
+        except UserError as error:
+            raise RefusedClips(str(error), INVALID_PARAMETER_VALUE) from error
+        return pd.DataFrame(np.asarray(model(checked, training=False)), columns=class_names)
+
+    return SimpleNamespace(predict=predict, get_raw_model=lambda: model)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import sqlalchemy
@@ -113,10 +114,11 @@ def open_store() -> str:
     # These log each retry; `BestEffort` reports once that the store is unavailable.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    artifacts = repository_root() / MLFLOW_ARTIFACTS
+    artifacts = artifacts_folder()
     try:
         artifacts.mkdir(exist_ok=True)
         mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
         if is_on_a_server() and not uri.startswith("http"):
             # MLflow would retry for minutes.
             engine = sqlalchemy.create_engine(uri)
@@ -127,10 +129,11 @@ def open_store() -> str:
             _create_database(uri)
             experiment = mlflow.get_experiment_by_name(EXPERIMENT)
             if experiment is not None:
+                _follow_move(uri, experiment.artifact_location)
                 return experiment.experiment_id
             # With this tag the UI shows trained models, not traces of language models.
             tags = {"mlflow.experimentKind": "custom_model_development"}
-            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if uri.startswith("sqlite:") else None, tags)
+            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if _sqlite_file(uri) else None, tags)
     except (MlflowException, SQLAlchemyError) as error:
         if is_on_a_server():
             raise
@@ -139,18 +142,51 @@ def open_store() -> str:
         ) from error
 
 
+def artifacts_folder() -> Path:
+    """Return the folder of artifacts and locks: beside a database file, which several checkouts may share."""
+    file = _sqlite_file(store_uri())
+    return (file.resolve().parent if file else repository_root()) / MLFLOW_ARTIFACTS
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    name = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(name) if name else None
+
+
 def _create_database(uri: str) -> None:
     """Create SQLite's file with all tables at once: MLflow cannot open one that a kill left with a part of them."""
-    name = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
-    if not name or Path(name).exists():
+    path = _sqlite_file(uri)
+    if path is None or path.exists():
         return
-    path = Path(name)
     partial = path.with_name(f".partial.{path.name}")
     for file in path.parent.glob(f"{partial.name}*"):  # SQLite's journal too
         file.unlink()
-    artifacts = (repository_root() / MLFLOW_ARTIFACTS).as_uri()
-    SqlAlchemyStore(f"sqlite:///{partial}", artifacts).engine.dispose()  # type: ignore[no-untyped-call] # mlflow ships none
+    store = SqlAlchemyStore(f"sqlite:///{partial}", artifacts_folder().as_uri())  # type: ignore[no-untyped-call] # mlflow ships none
+    store.engine.dispose()
     partial.replace(path)
+
+
+def _follow_move(uri: str, old: str) -> None:
+    """Change the absolute paths that MLflow keeps of a folder of artifacts which was moved, or copied with the store.
+
+    A store that lies elsewhere than in this repository keeps a folder that is still there.
+    """
+    file, folder, new = _sqlite_file(uri), Path(unquote(urlsplit(old).path)), artifacts_folder().as_uri()
+    if file is None or old == new or not old.startswith("file:") or folder.name != MLFLOW_ARTIFACTS.name:
+        return
+    if file.resolve().parent != repository_root() and folder.exists():
+        return
+    engine, tables = sqlalchemy.create_engine(uri), sqlalchemy.MetaData()
+    with engine.begin() as connection:
+        tables.reflect(connection)
+        for table in tables.tables.values():
+            for column in table.columns:
+                if isinstance(column.type, sqlalchemy.String):
+                    moved = sqlalchemy.literal(new).concat(sqlalchemy.func.substr(column, len(old) + 1))
+                    named = (column == old) | column.startswith(f"{old}/", autoescape=True)
+                    connection.execute(table.update().where(named).values({column: moved}))
+    engine.dispose()
+    print(f"MLflow's store was moved here from {folder.parent}: its paths are changed", file=sys.stderr)
 
 
 def search_runs(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:

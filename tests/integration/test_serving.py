@@ -1,0 +1,146 @@
+"""Logged models as others open them: by Keras, by pyfunc, and over HTTP."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import clean_environment, run
+
+pytestmark = pytest.mark.slow  # they use models that were trained
+
+
+@pytest.mark.parametrize("name", ["cnn_lstm", "convlstm"])
+def test_a_fresh_process_opens_a_model_by_keras_and_pyfunc(name: str, reproduced: Path, tmp_path: Path) -> None:
+    program = (
+        "import mlflow, numpy, sys\n"
+        f"mlflow.set_tracking_uri('sqlite:///{reproduced}/mlflow.db')\n"
+        f"clips = numpy.load({str(reproduced / 'data/test/clips.npy')!r})\n"
+        f"served = mlflow.pyfunc.load_model('models:/{name}/1')\n"
+        "raw = served.get_raw_model()\n"
+        f"again = mlflow.keras.load_model('models:/{name}/1')\n"
+        "answers = served.predict(clips)\n"
+        "print(list(answers.columns), len(answers), served.metadata.metadata['clip_shape'])\n"
+        "before = raw.predict(clips, verbose=0)\n"
+        "assert numpy.allclose(before, answers, atol=1e-6)\n"
+        "assert (again.predict(clips, verbose=0) == before).all()\n"
+        "again.compile('sgd', 'sparse_categorical_crossentropy')\n"
+        "again.fit(clips, numpy.zeros(len(clips)), verbose=0)\n"
+        "assert not (again.predict(clips, verbose=0) == before).all()\n"
+    )
+    done = run(tmp_path, "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['constant', 'ascending', 'descending', 'sine'] 16 [4, 16, 20, 1]\n"
+
+
+def test_keras_opens_a_logged_model_once_its_layers_are_imported(reproduced: Path, tmp_path: Path) -> None:
+    program = (
+        "import mlflow, motionbench.models.layers\n"
+        f"mlflow.set_tracking_uri('sqlite:///{reproduced}/mlflow.db')\n"
+        "print(mlflow.keras.load_model('models:/convlstm/1').input_shape)\n"
+    )
+    done = run(tmp_path, "python", "-c", program, PYTHONPATH=str(reproduced / "src"))
+    assert done.stdout == "(None, 4, 16, 20, 1)\n", done.stderr
+
+
+Ask = Callable[[Any], tuple[int, Any]]
+
+
+@pytest.fixture(scope="module")
+def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Return a function that sends clips to the champion, served over HTTP, and returns status and answer."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    log = tmp_path_factory.mktemp("serving") / "log"
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/motionbench@champion",
+        "--env-manager", "local", "--port", str(port),
+    ]  # fmt: skip
+    with log.open("wb") as stream:
+        environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db"}
+        process = subprocess.Popen(
+            command, cwd=reproduced, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+
+    def post(clips: Any) -> tuple[int, Any]:
+        body = json.dumps({"inputs": clips}).encode()
+        request = urllib.request.Request(  # noqa: S310 # our own address
+            f"{address}/invocations", body, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 # our own address
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}/ping", timeout=1):  # noqa: S310 # our own address
+                    break
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+                time.sleep(0.2)
+        yield post
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_served_model_names_the_classes(ask: Ask, reproduced: Path) -> None:
+    clips = np.load(reproduced / "data/test/clips.npy")[:3]
+    status, answer = ask(clips.tolist())
+    assert status == 200, answer
+    assert [list(each) for each in answer["predictions"]] == [["constant", "ascending", "descending", "sine"]] * 3
+    for each in answer["predictions"]:
+        assert sum(each.values()) == pytest.approx(1, abs=1e-5)
+    assert ask(clips.astype(float).tolist()) == (status, answer), "whole floats mean the same"
+
+
+def test_the_champion_answers_in_the_shell_as_it_is_served(ask: Ask, reproduced: Path, tmp_path: Path) -> None:
+    clips = np.load(reproduced / "data/train/clips.npy")[:1]
+    np.savez(tmp_path / "clip.npz", clips[0])
+    done = run(reproduced, "python", "-m", "pipeline.predict", str(tmp_path / "clip.npz"))
+    assert done.returncode == 0, done.stderr
+    shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
+    _, answer = ask(clips.tolist())
+    assert answer["predictions"] == [pytest.approx(shown, abs=1e-4)]
+
+
+CLIPS = np.full((2, 4, 16, 20, 1), 200)
+
+
+@pytest.mark.parametrize(
+    ("clips", "reason"),
+    [
+        (CLIPS / 255, "floats from 0 to 1"),
+        (CLIPS + 0.5, "values that are not whole or outside 0 to 255"),
+        (CLIPS + 100, "values that are not whole or outside 0 to 255"),
+        (CLIPS - 300, "values that are not whole or outside 0 to 255"),
+        (CLIPS[0], "an array of shape (4, 16, 20, 1)"),
+        (CLIPS[..., 0], "an array of shape (2, 4, 16, 20)"),
+        (CLIPS.repeat(3, axis=-1), "an array of shape (2, 4, 16, 20, 3)"),
+        (CLIPS[:, :3], "an array of shape (2, 3, 16, 20, 1)"),
+        (CLIPS[:0], "an array of shape (0,)"),
+        (np.full(CLIPS.shape, "a"), "values of type <U1"),
+    ],
+)
+def test_a_served_model_refuses_in_one_line_what_it_cannot_mean(clips: np.ndarray, reason: str, ask: Ask) -> None:
+    expected = "send whole numbers from 0 to 255 of shape (clips, 4, 16, 20, 1)"
+    status, answer = ask(clips.tolist())
+    assert (status, answer) == (400, {"error_code": "INVALID_PARAMETER_VALUE", "message": f"{reason}; {expected}"})

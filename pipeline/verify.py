@@ -22,7 +22,8 @@ def main() -> None:
     # Wide enough for a whole md5.
     Console(width=max(Console().width, 160)).print(table)
     print(f"commit: {git('log', '-1', '--format=%h %s').strip()}")
-    print(f"here: {', '.join(describe_environment())}; training.threads: {load_params().training.threads}")
+    here = describe_environment()
+    print(f"here: {', '.join(here)}; training.threads: {load_params().training.threads}")
     for out, environment in found.recorded_on.items():
         print(f"{out}: recorded on {', '.join(environment)}")
     if found.other_inputs:
@@ -30,9 +31,12 @@ def main() -> None:
     equal, different = ([each.out for each in found.checks if each.result == kind] for kind in ("equal", "DIFFERENT"))
     print(f"{len(equal)} of {len(equal) + len(different)} outputs are equal.")
     if different:
+        absent = {each for environment in found.recorded_on.values() for each in environment if each not in here}
+        if absent:
+            print(f"recorded with, but not here: {', '.join(sorted(absent))}")
         print(
             f"different: {', '.join(different)}. Clips are the same on every machine; trained weights, and what "
-            "follows from them, are the same with the same kind of processor, packages and training.threads."
+            "follows from them, are the same with the same processor, SIMD instructions, packages and training.threads."
         )
         sys.exit(1)
 

@@ -1,4 +1,13 @@
-from motionbench.core.processes import is_gone, this_process
+import platform
+
+from motionbench.core.processes import describe_environment, is_gone, this_process
+
+
+def test_the_environment_names_what_changes_weights() -> None:
+    described = describe_environment()
+    assert any(each.startswith("SIMD ") and len(each.split()) > 1 for each in described)
+    assert f"Python {platform.python_version()}" in described
+    assert {"keras", "numpy", "tensorflow"} <= {each.partition(" ")[0] for each in described}
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import joblib
+import numpy as np
 import psutil
 
 from motionbench.core.errors import UserError, one_line
@@ -32,13 +33,17 @@ def git(*arguments: str) -> str:
 
 
 def describe_environment() -> list[str]:
-    """Return processor, cores, system, Python and `PACKAGES` with their versions, one string each."""
+    """Return processor, its vector instructions, cores, system, Python and `PACKAGES` with versions, a string each.
+
+    NumPy names the instructions: X86_V3 means AVX2, X86_V4 AVX-512. The last bits of weights depend on them.
+    """
     try:
         processors = re.findall(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
         processors = []
     return [
         processors[0] if processors else platform.processor() or "unknown processor",
+        f"SIMD {' '.join(np.show_config(mode='dicts')['SIMD Extensions']['found'])}",
         f"{joblib.cpu_count()} cores",
         f"{platform.system()} {platform.machine()}",
         f"Python {platform.python_version()}",

@@ -2,6 +2,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,6 +27,14 @@ FIVE = ["cnn_lstm", "convlstm", "cnn3d", "single_frame", "bag_of_frames"]
 def colours(axis: Axes) -> dict[Any, str]:
     """Colour by label of the lines that a legend names."""
     return {line.get_label(): str(line.get_color()) for line in axis.lines if not str(line.get_label()).startswith("_")}
+
+
+def test_a_matplotlibrc_of_the_user_changes_no_picture(tmp_path: Path) -> None:
+    split = Split(np.zeros((2, 5, 4, 4, 1), np.uint8), np.array([0, 1]), ("one", "other"))
+    contact_sheet(split).savefig(tmp_path / "ours.png")
+    mpl.rcParams.update({"font.size": 20, "figure.facecolor": "red", "text.usetex": True})
+    contact_sheet(split).savefig(tmp_path / "theirs.png")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "ours.png").read_bytes()
 
 
 def test_as_many_models_as_are_likely_look_different() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -30,6 +31,12 @@ def model_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), strict=False), strict=False))  # the cycles are endless
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches. A matplotlibrc of the user changes nothing in it."""
+    mpl.rcdefaults()
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def contact_sheet(split: Split) -> Figure:
     """Show the first clip of each class."""
     firsts = {name: split.clips[split.labels == label][0] for label, name in enumerate(split.class_names)}
@@ -44,7 +51,7 @@ def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
     """
     frames = clips[0][1].shape[0]
     moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
-    figure = Figure(figsize=(2.2 * (len(moments) + 1), 1.1 * len(clips)), layout="constrained")
+    figure = new_figure(2.2 * (len(moments) + 1), 1.1 * len(clips))
     axes = figure.subplots(len(clips), len(moments) + 1, squeeze=False)
     ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis] / frames
     titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
@@ -64,7 +71,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         histories: per model, rows with seed, epoch, validation_loss and validation_accuracy.
     """
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = new_figure(9, 3.4)
     axes = figure.subplots(1, 2)
     styles = model_styles(histories)
     for model, history in histories.items():
@@ -90,7 +97,7 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
     styles = model_styles(accuracies["model"].unique())
     columns = min(5, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(2.2 * columns, 2.2 * rows + 0.4), layout="constrained")
+    figure = new_figure(2.2 * columns, 2.2 * rows + 0.4)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axis, name in zip(axes, names, strict=False):
         for model, curve in accuracies[accuracies["perturbation"] == name].groupby("model", sort=False):
@@ -111,7 +118,7 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
 
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together."""
-    figure = Figure(figsize=(4.2 * len(matrices), 3.6), layout="constrained")
+    figure = new_figure(4.2 * len(matrices), 3.6)
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     ticks = range(len(class_names))
     for axis, (model, matrix) in zip(axes, matrices.items(), strict=True):

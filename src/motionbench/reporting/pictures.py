@@ -85,7 +85,7 @@ def draw_pictures(
 
 def _error_against_latency(models: Models) -> Figure:
     """Draw each model's error against its latency, and a line through those that no other beats in both."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    figure = figures.new_figure(6, 3.6)
     axis = figure.subplots()
     points: list[tuple[float, float]] = []
     for name, (colour, marker) in figures.model_styles(models).items():

@@ -99,6 +99,7 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
         if trial.state.is_finished()
     ]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
+    mpl.rcdefaults()  # A matplotlibrc of the user changes nothing.
     mpl.use("agg")  # No window is opened.
     # Low values are what is wanted.
     warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances of params")

@@ -51,8 +51,8 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
 	python -m pipeline.predict '$(CLIP)'
 
-tune-ui: .venv/installed ## show the studies in a browser at http://127.0.0.1:8080 (optuna-dashboard)
-	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port 8080
+tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-dashboard): make tune-ui [PORT=8081]
+	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port $(or $(PORT),8080)
 
 lint: .venv/installed ## check style, formatting, types and the floors of the rooms
 	ruff check .
@@ -63,8 +63,8 @@ lint: .venv/installed ## check style, formatting, types and the floors of the ro
 docs: .venv/installed ## write docs/perturbations.md anew from the code
 	PYTHONPATH=src python -c 'from motionbench.reporting import report; print(report.describe_perturbations(), end="")' > docs/perturbations.md
 
-ui: .venv/installed ## show all runs in a browser at http://127.0.0.1:5000 (mlflow ui)
-	mlflow ui
+ui: .venv/installed ## show all runs at http://127.0.0.1:5000 (mlflow ui): make ui [PORT=5001]
+	mlflow ui --port $(or $(PORT),5000)
 
 mlflow-sync: .venv/installed ## log to MLflow what the files have and its store has not; safe to repeat
 	python -m pipeline.mlflow_sync
@@ -76,15 +76,19 @@ lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
 clean: ## remove .venv and what the tools cache; clips, models, reports and runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
-# Written last, so that an interrupted installation starts again.
+# Written last, so that an interrupted installation starts again. It names its folder: an environment cannot be moved.
+ifneq "$(shell cat .venv/installed 2>/dev/null)" "$(CURDIR)"
+.PHONY: .venv/installed
+endif
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
 	  { echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "make: $(PYTHON) lacks venv; install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 # No telemetry from MLflow in any process of this environment; DVC's is off in .dvc/config.
 	@.venv/bin/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'mlflow_telemetry_off.pth') \
 	  .write_text('import os; os.environ.setdefault(\"MLFLOW_DISABLE_TELEMETRY\", \"true\")\n')"
-	@touch $@
+	@pwd -P > $@

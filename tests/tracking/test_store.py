@@ -1,4 +1,6 @@
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +57,15 @@ def test_impossible_store_is_named_in_one_line(
     ):
         store.open_store()
     assert (working_directory / "params.yaml").read_text(encoding="utf-8") == "data: {}\n"
+
+
+@pytest.mark.usefixtures("runs")
+def test_store_of_another_mlflow_is_named_with_two_ways_out(working_directory: Path) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'another'")
+    uri = f"sqlite:///{working_directory}/mlflow.db"
+    with pytest.raises(UserError, match=f"another version of MLflow .* mlflow db upgrade {uri}; .*: make mlflow-sync$"):
+        store.open_store()
 
 
 def test_search_without_a_store_creates_none(working_directory: Path) -> None:

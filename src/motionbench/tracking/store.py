@@ -137,9 +137,14 @@ def open_store() -> str:
     except (MlflowException, SQLAlchemyError) as error:
         if is_on_a_server():
             raise
-        raise UserError(
-            f"MLflow's store {store_name()} cannot be opened: {one_line(error)}; set MLFLOW_TRACKING_URI to another"
-        ) from error
+        reason, remedy = one_line(error), "set MLFLOW_TRACKING_URI to another"
+        if "database schema" in reason:
+            reason = "another version of MLflow made it"
+            remedy = (
+                f"keep a copy and run: mlflow db upgrade {store_name()}; if that fails, the other version is newer: "
+                "move the store away and run: make mlflow-sync"
+            )
+        raise UserError(f"MLflow's store {store_name()} cannot be opened: {reason}; {remedy}") from error
 
 
 def artifacts_folder() -> Path:

@@ -47,7 +47,6 @@ def outputs(clone: Path, stage: str) -> dict[str, bytes]:
 
 
 def stages_environment(clone: Path) -> dict[str, str]:
-    # The copied runs name the old paths.
     return {"MLFLOW_TRACKING_URI": f"sqlite:///{clone}/mlflow.db.chaos"}
 
 
@@ -76,11 +75,12 @@ def test_killed_stage_leaves_whole_files_and_same_outputs_next(stage: str, survi
     expected = outputs(survivor, stage)
     untracked = untracked_files(survivor)
     environment = stages_environment(survivor)
-    started = time.monotonic()
-    assert run(survivor, "dvc", "repro", "--single-item", "--force", stage, **environment).returncode == 0
-    seconds = time.monotonic() - started  # what it takes here
     moments = random.Random(stage)  # noqa: S311 # chaos, no cryptography
-    trains = stage.startswith("train_")
+    trains, seconds = stage.startswith("train_"), 2.0
+    if not trains or KILLS > 1:  # what the stage takes here
+        started = time.monotonic()
+        assert run(survivor, "dvc", "repro", "--single-item", "--force", stage, **environment).returncode == 0
+        seconds = time.monotonic() - started
     for number in range(KILLS):
         late = trains and number % 2 == 0
         limit = 2 if late else seconds

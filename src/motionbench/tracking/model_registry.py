@@ -69,11 +69,12 @@ def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     """
     client, archive, missing = mlflow.MlflowClient(), folder / model.path, []
     run = client.get_run(run_id)
-    logged = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    logged = [each for each in found if each.tags.get("md5") == model.md5]
     model_id = next((each.model_id for each in logged if _is_loadable(client, each, archive)), None)
     if model_id is None:
         # A model whose logging was interrupted, or whose files are gone, keeps its id.
-        model_id = logged[0].model_id if logged else _create_model(client, run)
+        model_id = logged[0].model_id if logged else _create_model(client, run, model.md5)
         _log_archive(client, run_id, model_id, model, archive)
         missing.append(f"model {model.path}")
     if model.best and not _find_version(client, model, archive):
@@ -82,10 +83,11 @@ def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     return missing
 
 
-def _create_model(client: mlflow.MlflowClient, run: Run) -> str:
+def _create_model(client: mlflow.MlflowClient, run: Run, md5: str) -> str:
     """Create a logged model with the parameters and metrics of its run, and return its id."""
     run_id = run.info.run_id
-    created = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
+    tags = {"md5": md5}
+    created = client.create_logged_model(run.info.experiment_id, "model", run_id, tags, run.data.params)
     client.log_outputs(run_id, [LoggedModelOutput(created.model_id, 0)])
     metrics = [
         Metric(key, point.value, point.timestamp, 0, created.model_id, run_id=run_id)

@@ -18,6 +18,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.paths import DATA
 from motionbench.tracking import store
@@ -208,20 +209,26 @@ def _log_missing_data(run_id: str, datasets: Sequence[DatasetRecord]) -> list[st
 
 
 def _log_missing_files(run_id: str, folder: Path, path: Path) -> bool:
-    """Log a file or folder unless the run has all its files, by name and size; return whether some were missing."""
+    """Log a file or folder unless the run has all its files, by name and size; return whether some were missing.
+
+    Measured times differ between two runs with the same results, so that of their files the names count alone.
+    """
     client = mlflow.MlflowClient()
+
+    def known(file: str, size: int | None) -> tuple[str, int | None]:
+        return file, None if is_wall_clock(file) else size
 
     def logged(place: str) -> Iterator[tuple[str, int | None]]:
         for each in client.list_artifacts(run_id, place):
             if each.is_dir:
                 yield from logged(each.path)
             else:
-                yield each.path, each.file_size
+                yield known(each.path, each.file_size)
 
     local = folder / path
     files = [file for file in (local.rglob("*") if local.is_dir() else [local]) if file.is_file()]
-    sizes = {(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files}
-    if sizes <= set(logged((path if local.is_dir() else path.parent).as_posix())):
+    wanted = {known(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files}
+    if wanted <= set(logged((path if local.is_dir() else path.parent).as_posix())):
         return False
     if local.is_dir():
         client.log_artifacts(run_id, str(local), path.as_posix())

@@ -85,6 +85,8 @@ endif
 	  { echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one that is: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "make: $(PYTHON) lacks venv; install it (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@[ -e .git ] || \
+	  { echo "make: DVC needs a git repository; run: git init && git add --all && git commit --message start"; exit 1; }
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

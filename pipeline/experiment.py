@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-from motionbench.core.errors import run_command
+from motionbench.core.errors import UserError, run_command
 from motionbench.params.editing import read_experiment
 
 
@@ -13,6 +14,8 @@ def main() -> None:
     name = " ".join(sys.argv[1:])
     changes = [f"{key}={json.dumps(value)}" for key, value in read_experiment(name).items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
+    if not str(Path.cwd()).isascii():
+        raise UserError(f"{Path.cwd()}: DVC's temporary copies need a path of ASCII letters; move the repository")
     for command in (["exp", "run", "--temp", "--force", "--name", name, *settings], ["metrics", "diff", "HEAD", name]):
         done = subprocess.run([sys.executable, "-m", "dvc", *command], check=False)
         if done.returncode:

@@ -84,3 +84,12 @@ def test_variables_of_another_repository_move_no_store(copy_of_reproduced: Path,
         run(copy_of_reproduced, "python", "-m", "pipeline.generate", DVC_ROOT=str(tmp_path / "other")).returncode == 0
     )
     assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_an_experiment_below_letters_that_dvc_cannot_write_is_refused(reproduced: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(reproduced, tmp_path / "Übung", symlinks=True))
+    (copy / "experiments/short.yaml").write_text("training:\n  patience: 1\n", encoding="utf-8")
+    done = run(copy, "python", "-m", "pipeline.experiment", "short")
+    assert done.returncode == 2
+    assert done.stderr == (f"error: {copy}: DVC's temporary copies need a path of ASCII letters; move the repository\n")
+    assert run(copy, "python", "-m", "pipeline.predict", "reports/samples/sine.gif").returncode == 0

@@ -68,6 +68,49 @@ def test_store_of_another_mlflow_is_named_with_two_ways_out(working_directory: P
         store.open_store()
 
 
+@pytest.mark.parametrize("form", ["{}/mlruns", "{}/mlruns/1"])
+@pytest.mark.parametrize("as_uri", [True, False])
+def test_paths_of_a_moved_store_are_changed_wherever_they_are(
+    form: str, as_uri: bool, runs: Runs, working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = working_directory / "an old place"
+    before, after = ((place.as_uri() if as_uri else str(place)) for place in (old, working_directory))
+    experiment_id = store.open_store()
+    mlflow.MlflowClient().create_run(experiment_id, run_name="run")
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (form.format(before),))
+        database.execute("UPDATE runs SET artifact_uri = ?", (f"{form.format(before)}/run/artifacts",))
+    assert store.open_store() == experiment_id
+    assert f"moved here from {old}: its paths are changed" in capsys.readouterr().err
+    assert runs()["run"].info.artifact_uri == f"{form.format(after)}/run/artifacts"
+    store.open_store()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_shared_store_keeps_a_folder_that_is_still_there(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (working_directory / "shared").mkdir()
+    (working_directory / "another/mlruns").mkdir(parents=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{working_directory}/shared/mlflow.db")
+    store.open_store()
+    location = (working_directory / "another/mlruns").as_uri()
+    with closing(sqlite3.connect("shared/mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (location,))
+    store.open_store()
+    assert artifact_location() == location
+    (working_directory / "another/mlruns").rmdir()
+    store.open_store()
+    assert artifact_location() == (working_directory / "shared/mlruns").as_uri()
+
+
+def artifact_location() -> str:
+    experiment = mlflow.get_experiment_by_name(store.EXPERIMENT)
+    assert experiment
+    return str(experiment.artifact_location)
+
+
 def test_search_without_a_store_creates_none(working_directory: Path) -> None:
     assert store.find_runs({}) is None
     assert list(working_directory.iterdir()) == []

@@ -171,16 +171,19 @@ def _create_database(uri: str) -> None:
     partial.replace(path)
 
 
-def _follow_move(uri: str, old: str) -> None:
+def _follow_move(uri: str, location: str) -> None:
     """Change the absolute paths that MLflow keeps of a folder of artifacts which was moved, or copied with the store.
 
     A store that lies elsewhere than in this repository keeps a folder that is still there.
     """
-    file, folder, new = _sqlite_file(uri), Path(unquote(urlsplit(old).path)), artifacts_folder().as_uri()
-    if file is None or old == new or not old.startswith("file:") or folder.name != MLFLOW_ARTIFACTS.name:
+    file, ours, is_uri = _sqlite_file(uri), artifacts_folder(), location.startswith("file:")
+    path = Path(unquote(urlsplit(location).path) if is_uri else location)
+    folder = next((each for each in (path, *path.parents) if each.name == ours.name), ours)
+    if file is None or folder == ours or not folder.is_absolute():
         return
     if file.resolve().parent != repository_root() and folder.exists():
         return
+    old, new = (each.as_uri() if is_uri else str(each) for each in (folder, ours))
     engine, tables = sqlalchemy.create_engine(uri), sqlalchemy.MetaData()
     with engine.begin() as connection:
         tables.reflect(connection)

@@ -52,6 +52,8 @@ predict: .venv/installed ## classify a clip with the champion: make predict CLIP
 	python -m pipeline.predict '$(CLIP)'
 
 tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-dashboard): make tune-ui [PORT=8081]
+	@[ -n "$$OPTUNA_STORAGE" ] || [ -e optuna.journal ] || \
+	  { echo "make: optuna.journal is missing; search first: make tune"; exit 1; }
 	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port $(or $(PORT),8080)
 
 lint: .venv/installed ## check style, formatting, types and the floors of the rooms

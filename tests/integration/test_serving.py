@@ -71,9 +71,15 @@ def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "--env-manager", "local", "--port", str(port),
     ]  # fmt: skip
     with log.open("wb") as stream:
-        environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db"}
+        # Another backend of Keras, as a user's other work may have set it, is not used.
+        environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db", "KERAS_BACKEND": "jax"}
         process = subprocess.Popen(
-            command, cwd=reproduced, env=environment, stdout=stream, stderr=stream, start_new_session=True
+            command,
+            cwd=reproduced,
+            env=clean_environment() | environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
 
     def post(clips: Any) -> tuple[int, Any]:

@@ -1,0 +1,53 @@
+"""What make does in a folder that is not a finished clone. Nothing is installed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, clean_environment
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", f"PYTHON={sys.executable}", *arguments],
+        cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an environment that counts as installed there, and no git repository."""
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/installed").write_text(f"{tmp_path.resolve()}\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_an_unpacked_archive_is_told_to_become_a_repository(folder: Path) -> None:
+    shutil.rmtree(folder / ".venv")
+    done = make(folder, "repro")
+    assert done.returncode != 0
+    assert "make: DVC needs a git repository; run: git init && git add --all && git commit" in done.stdout
+    assert not (folder / ".venv").exists()
+
+
+def test_an_environment_is_made_anew_only_after_a_move(folder: Path) -> None:
+    assert make(folder, "-n", "repro").stdout == "dvc repro\n"
+    moved = folder.rename(folder.with_name("moved elsewhere"))
+    assert "rm -rf .venv" in make(moved, "-n", "repro").stdout
+
+
+def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:
+    done = make(folder, "tune-ui")
+    assert done.returncode != 0
+    assert done.stdout == "make: optuna.journal is missing; search first: make tune\n"
+
+
+@pytest.mark.parametrize(("target", "port"), [("ui", "5000"), ("tune-ui", "8080")])
+def test_pages_take_another_port(target: str, port: str, folder: Path) -> None:
+    assert f"--port {port}\n" in make(folder, "-n", target).stdout
+    assert "--port 7777\n" in make(folder, "-n", target, "PORT=7777").stdout

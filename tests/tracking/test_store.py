@@ -52,8 +52,9 @@ def test_impossible_store_is_named_in_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     (working_directory / "params.yaml").write_text("data: {}\n", encoding="utf-8")
+    named = uri.replace("///", f"///{working_directory}/")
     with pytest.raises(
-        UserError, match=rf"MLflow's store {uri} cannot be opened: .*; set MLFLOW_TRACKING_URI to another"
+        UserError, match=rf"MLflow's store {named} cannot be opened: .*; set MLFLOW_TRACKING_URI to another"
     ):
         store.open_store()
     assert (working_directory / "params.yaml").read_text(encoding="utf-8") == "data: {}\n"
@@ -103,6 +104,18 @@ def test_a_shared_store_keeps_a_folder_that_is_still_there(
     (working_directory / "another/mlruns").rmdir()
     store.open_store()
     assert artifact_location() == (working_directory / "shared/mlruns").as_uri()
+
+
+def test_a_relative_file_is_one_in_the_root_also_in_a_temporary_copy(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = working_directory / ".dvc/tmp/exps/a copy"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(working_directory))
+    for given, expected in (("", "mlflow.db"), ("sqlite:///other.db", "other.db"), ("sqlite:////a/b.db", "/a/b.db")):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        assert store.store_uri() == f"sqlite:///{working_directory / expected}"
 
 
 def artifact_location() -> str:

@@ -88,8 +88,12 @@ def store_name() -> str:
 
 
 def store_uri() -> str:
-    """Return the store's address."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / MLFLOW_DATABASE}"
+    """Return the store's address. A relative file is one in the repository's root, not in a temporary copy of DVC's."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"
+    file = _sqlite_file(uri)
+    if file is None:
+        return uri
+    return sqlalchemy.make_url(uri).set(database=str(repository_root() / file)).render_as_string(hide_password=False)
 
 
 def is_on_a_server() -> bool:

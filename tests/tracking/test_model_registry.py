@@ -38,6 +38,8 @@ def test_a_run_can_have_two_champions_one_after_the_other(working_directory: Pat
         (one, []),
     ):
         assert promote(run_id, model, Path()) == missing
+    names = [each.name for each in mlflow.MlflowClient().search_logged_models([experiment_id])]
+    assert names == ["motionbench seed-0"] * 2
     for version, content in (("1", "one"), ("2", "the other")):
         folder = Path(mlflow.artifacts.download_artifacts(f"models:/{REGISTERED}/{version}"))
         assert (folder / "data/seed-0.keras").read_text(encoding="utf-8") == content

@@ -74,7 +74,7 @@ def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     model_id = next((each.model_id for each in logged if _is_loadable(client, each, archive)), None)
     if model_id is None:
         # A model whose logging was interrupted, or whose files are gone, keeps its id.
-        model_id = logged[0].model_id if logged else _create_model(client, run, model.md5)
+        model_id = logged[0].model_id if logged else _create_model(client, run, model)
         _log_archive(client, run_id, model_id, model, archive)
         missing.append(f"model {model.path}")
     if model.best and not _find_version(client, model, archive):
@@ -83,11 +83,10 @@ def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     return missing
 
 
-def _create_model(client: mlflow.MlflowClient, run: Run, md5: str) -> str:
+def _create_model(client: mlflow.MlflowClient, run: Run, model: ModelRecord) -> str:
     """Create a logged model with the parameters and metrics of its run, and return its id."""
-    run_id = run.info.run_id
-    tags = {"md5": md5}
-    created = client.create_logged_model(run.info.experiment_id, "model", run_id, tags, run.data.params)
+    run_id, name, tags = run.info.run_id, f"{model.name} {model.path.stem}", {"md5": model.md5}
+    created = client.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params)
     client.log_outputs(run_id, [LoggedModelOutput(created.model_id, 0)])
     metrics = [
         Metric(key, point.value, point.timestamp, 0, created.model_id, run_id=run_id)

@@ -4,9 +4,13 @@ import copy
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -147,6 +151,24 @@ def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     ):
         subprocess.run(["git", *arguments], cwd=clone, check=True)
     return clone
+
+
+def free_port() -> int:
+    """Return a port of this machine that no program uses."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        return int(free.getsockname()[1])
+
+
+def wait_for_answer(address: str, log: Path) -> None:
+    """Wait until a server of ours answers; fail with its log after two minutes."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=1):  # noqa: S310 # our own address
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
 
 
 def allow_interrupts() -> None:

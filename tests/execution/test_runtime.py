@@ -2,6 +2,9 @@ import importlib
 import os
 import sys
 
+import pytest
+
+from motionbench.core.errors import UserError
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 
@@ -25,7 +28,16 @@ def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
     )  # fmt: skip
 
 
+def use_another_backend(_on_event: EventCallback) -> None:
+    keras = importlib.import_module("keras")
+    keras.config.backend = lambda: "torch"
+    with importing_tensorflow():
+        pass
+
+
 def test_a_prepared_process_has_tensorflow_and_the_threads_set() -> None:
     with local_engine() as engine:
         engine.prepare("tensorflow", 1)
         assert run_tasks(engine, [use_tensorflow], 2) == [(True, True, 2, 2)]
+        with pytest.raises(UserError, match=r"^Keras runs on torch in this process; use a new process$"):
+            run_tasks(engine, [use_another_backend], 2)

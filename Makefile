@@ -3,11 +3,11 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  lint ui mlflow-sync docs lock clean
+  example-clips lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: .venv/installed ## generate the clips, train all models, compare them (dvc repro)
 	dvc repro
@@ -51,6 +51,9 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
 	python -m pipeline.predict '$(CLIP)'
 
+example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
+	python -m pipeline.example_clips '$(or $(FOLDER),data/clips)' $(if $(LEAK),leak)
+
 tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-dashboard): make tune-ui [PORT=8081]
 	@[ -n "$$OPTUNA_STORAGE" ] || [ -e optuna.journal ] || \
 	  { echo "make: optuna.journal is missing; search first: make tune"; exit 1; }
@@ -75,8 +78,8 @@ lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
 
-clean: ## remove .venv and what the tools cache; clips, models, reports and runs stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove .venv, decoded clips and what the tools cache; clips, models, reports and runs stay
+	rm -rf .venv .decoded .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Written last, so that an interrupted installation starts again. It names its folder: an environment cannot be moved.
 ifneq "$(shell cat .venv/installed 2>/dev/null)" "$(CURDIR)"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from motionbench.core.paths import PARAMS
 from motionbench.core.processes import describe_environment, git
+from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.execution.engine import EventCallback, Task, local_engine, run_tasks
 from motionbench.params.loading import load_params
 from motionbench.params.schema import Params
@@ -25,6 +26,14 @@ Result = TypeVar("Result")
 def default_params() -> Params:
     """Return the parameters of the repository's params.yaml, from any working directory."""
     return load_params(ROOT / PARAMS)
+
+
+def default_drawing() -> Drawing:
+    """Return what is drawn with these parameters."""
+    params = default_params()
+    section = params.source()
+    assert isinstance(section, SyntheticParams)
+    return section.drawing(params.data)
 
 
 def machine() -> str:

@@ -5,6 +5,7 @@ python -m benchmarks.growth writes benchmarks/GROWTH.md and benchmarks/growth.pn
 
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks.common import (
     HERE,
     ROOT,
+    default_drawing,
     default_params,
     machine,
     markdown_table,
@@ -24,9 +26,9 @@ from benchmarks.common import (
     write_page,
 )
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.params import DataParams
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import CLIPS_AT_ONCE, write_split
+from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.execution.runtime import importing_tensorflow
 
@@ -44,7 +46,7 @@ def main() -> None:
         folder = Path(temporary)
         for _ in range(ROUNDS):
             for size in CLIPS_PER_CLASS:
-                data = default_params().data.model_copy(update={"clips_per_class": size})
+                data = default_drawing()._replace(clips_per_class=size)
                 if 2 * _clips(data) * _clip_bytes(data) > shutil.disk_usage(folder).free:
                     print(f"{size:,} clips per class do not fit on the disk; left out")
                     continue
@@ -55,30 +57,30 @@ def main() -> None:
     chart(rows).savefig(HERE / "growth.png", dpi=110)
 
 
-def measure(folder: Path, data: DataParams) -> dict[str, float]:
+def measure(folder: Path, data: Drawing) -> dict[str, float]:
     """Return what a split of this size takes to draw and to train on; `folder` is left empty."""
     row: dict[str, float] = {"clips": _clips(data), "gigabytes": _clips(data) * _clip_bytes(data) / 1e9}
-    for job in (_fill, _draw, _train):
-        row |= run_in_new_process(job, folder, data)
+    for job in (partial(_fill, folder, data), partial(_draw, folder, data), partial(_train, folder)):
+        row |= run_in_new_process(job)
         (folder / "fill").unlink(missing_ok=True)
     (folder / "clips.npy").unlink()
     return row
 
 
-def _clips(data: DataParams) -> int:
+def _clips(data: Drawing) -> int:
     return len(PATTERNS) * data.clips_per_class
 
 
-def _clip_bytes(data: DataParams) -> int:
+def _clip_bytes(data: Drawing) -> int:
     return data.frames * data.height * data.width
 
 
-def _draw(folder: Path, data: DataParams) -> dict[str, float]:
+def _draw(folder: Path, data: Drawing) -> dict[str, float]:
     seconds = _median_seconds(lambda: write_split(folder, "train", data), data)
     return {"draw_seconds": seconds, "draw_megabytes": peak_megabytes()}
 
 
-def _fill(folder: Path, data: DataParams) -> dict[str, float]:
+def _fill(folder: Path, data: Drawing) -> dict[str, float]:
     def fill() -> None:
         with (folder / "fill").open("wb") as file:
             for _ in range(0, _clips(data), CLIPS_AT_ONCE):
@@ -87,16 +89,16 @@ def _fill(folder: Path, data: DataParams) -> dict[str, float]:
     return {"fill_seconds": _median_seconds(fill, data)}
 
 
-def _median_seconds(work: Callable[[], Any], data: DataParams) -> float:
+def _median_seconds(work: Callable[[], Any], data: Drawing) -> float:
     """Return seconds per clip."""
     work()  # warm-up
     return median(seconds_of(work) / _clips(data) for _ in range(max(1, LEAST_CLIPS // _clips(data))))
 
 
-def _train(folder: Path, data: DataParams) -> dict[str, float]:
-    split = read_split(folder, data)
+def _train(folder: Path) -> dict[str, float]:
+    split = read_split(folder)
     with importing_tensorflow():
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.registry import build_model
         from motionbench.training.loop import order_of_clips, read_batches
     fix_threads(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.common import default_params
+from benchmarks.common import default_drawing, default_params
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.runtime import importing_tensorflow
@@ -33,13 +33,13 @@ def run_notebook(epochs_by_model: Mapping[str, int] = EPOCHS) -> dict[str, Any]:
 
         from benchmarks.stock_models import build
     params = default_params()
-    data = params.data.model_copy(update={"variant": "notebook"})
+    data = default_drawing()._replace(variant="notebook")
     accuracies = {}
     with TemporaryDirectory() as folder:
         for name in ("train", "test"):
             Path(folder, name).mkdir()
             write_split(Path(folder, name), name, data)
-        train, test = (read_split(Path(folder, name), data) for name in ("train", "test"))
+        train, test = (read_split(Path(folder, name)) for name in ("train", "test"))
         for name, epochs in epochs_by_model.items():
             section = params.model(name).model_copy(update={"activation": "relu"})
             model = build(name, section, train.clips.shape[1:], len(train.class_names))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.common import default_params, seconds_of
+from benchmarks.common import default_drawing, default_params, seconds_of
 from motionbench.core.processes import peak_megabytes
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
@@ -59,7 +59,7 @@ def main() -> None:
 
 def draw_clips(batch_size: int) -> tuple[Any, Any]:
     """Return shuffled clips and labels: 80, or as many more as fill the last batch."""
-    data = default_params().data
+    data = default_drawing()
     random = np.random.default_rng(0)
     trajectories = np.concatenate([pattern(data, 2 * CLIPS_PER_CLASS, random) for pattern in PATTERNS.values()])
     labels = np.repeat(np.arange(CLASSES), 2 * CLIPS_PER_CLASS)
@@ -69,7 +69,7 @@ def draw_clips(batch_size: int) -> tuple[Any, Any]:
 
 def _ours(model_name: str, params: ModelParams, clip_shape: ClipShape, threads: int) -> Side:
     with importing_tensorflow():
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.registry import build_model
     fix_threads(threads)
     return _keras_side(build_model(model_name, params, clip_shape, CLASSES))
@@ -81,7 +81,7 @@ def _stock(model_name: str, params: ModelParams, clip_shape: ClipShape, threads:
     from benchmarks.stock_models import build
 
     with importing_tensorflow():
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
     fix_threads(threads)
     return _keras_side(build(model_name, params, clip_shape, CLASSES))
 

@@ -65,10 +65,10 @@ def _fit(model_name: str, cell: Cell, seed: int, on_event: EventCallback) -> lis
     with importing_tensorflow():
         import keras
 
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.registry import build_model
     params = default_params()
-    train, validation = (read_split(ROOT / folder, params.data) for folder in (TRAIN, VALIDATION))
+    train, validation = (read_split(ROOT / folder) for folder in (TRAIN, VALIDATION))
     fix_threads(1)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)

@@ -31,9 +31,9 @@ from benchmarks.common import (
     write_page,
 )
 from motionbench.core.files import read_json, write_json
-from motionbench.core.paths import TRAIN, TUNING_REPORTS, VALIDATION
+from motionbench.core.paths import CLIPS, DATA, SOURCE, TRAIN, TUNING_REPORTS, VALIDATION, ReplicateKey
+from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import read_split
-from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTENDERS, ModelParams
@@ -80,11 +80,11 @@ def as_markdown() -> list[str]:
 
 
 def _params(**changes: Any) -> Params:
-    """Return the default parameters with changes in the sections data and tuning, and in the search for `MODEL`."""
+    """Return the default parameters with changes in synthetic and tuning, and in the search for `MODEL`."""
     params = default_params()
     content = params.model_dump()
     section = content["tuning"][params.tuning.section(MODEL)]
-    places = {"clips_per_class": content["data"], "epochs": section, "space": section}
+    places = {"clips_per_class": content["synthetic"], "epochs": section, "space": section}
     for key, value in changes.items():
         places.get(key, content["tuning"])[key] = value
     return ParamsSchema.model_validate(content)
@@ -95,9 +95,9 @@ def _search(
 ) -> Searched:
     """Search in a new folder, or continue the search in `folder`."""
     with nullcontext(folder) if folder else TemporaryDirectory() as place, chdir(place):
-        for split in (TRAIN, VALIDATION):
-            split.mkdir(parents=True, exist_ok=True)
-            write_split(split, split.name, params.data)
+        for outputs in CLIPS:
+            outputs.mkdir(parents=True, exist_ok=True)
+        write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
         storage, name = open_storage()
         study = open_study(storage, name, MODEL, params, {})
         seconds = seconds_of(lambda: search(storage, study, MODEL, params, trials, workers, on_end))
@@ -262,11 +262,11 @@ def _measure_retrained() -> dict[str, Any]:
         variants = {"params.yaml": {}, "search": best["values"]}
         models = {variant: _with_values(params, name, values) for variant, values in variants.items()}
         with local_engine() as engine:
-            tasks = [as_task(_train, name, model, seed, params) for seed in FRESH_SEEDS for model in models.values()]
+            tasks = [as_task(_train, name, model, seed) for seed in FRESH_SEEDS for model in models.values()]
             losses = run_tasks(engine, tasks, 1)
             # With all threads, so that one task runs at a time.
             latencies = run_tasks(
-                engine, [as_task(_latency, name, model, params) for model in models.values()], joblib.cpu_count()
+                engine, [as_task(_latency, name, model) for model in models.values()], joblib.cpu_count()
             )
         by_variant = {variant: losses[place :: len(models)] for place, variant in enumerate(models)}
         by_variant |= {"notebook": some} if (some := _notebook_losses(name)) else {}
@@ -307,25 +307,25 @@ def _difference(ours: list[float], theirs: list[float]) -> list[float]:
     return [mean(ours) - mean(theirs), float(interval.low), float(interval.high)]
 
 
-def _train(name: str, model: ModelParams, seed: int, params: Params) -> float:
+def _train(name: str, model: ModelParams, seed: int) -> float:
     with importing_tensorflow():
         import keras
 
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.training.loop import fit_epochs
     fix_threads(1)
     keras.utils.clear_session()
-    train, validation = (read_split(ROOT / folder, params.data) for folder in (TRAIN, VALIDATION))
-    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, seed, model, train, validation))
+    train, validation = (read_split(ROOT / folder) for folder in (TRAIN, VALIDATION))
+    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, ReplicateKey(seed), model, train, validation))
 
 
-def _latency(name: str, model: ModelParams, params: Params) -> float:
+def _latency(name: str, model: ModelParams) -> float:
     with importing_tensorflow():
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import measure_latency
         from motionbench.models.registry import build_model
     fix_threads(1)
-    train = read_split(ROOT / TRAIN, params.data)
+    train = read_split(ROOT / TRAIN)
     built = build_model(name, model, train.clips.shape[1:], len(train.class_names))
     return median(measure_latency(built, train.clips) for _ in range(5))
 

@@ -12,8 +12,10 @@ from motionbench.params.editing import read_experiment
 def main() -> None:
     """Check the values, run the stages in a temporary copy, and compare the metrics with the last commit's."""
     name = " ".join(sys.argv[1:])
-    changes = [f"{key}={json.dumps(value)}" for key, value in read_experiment(name).items()]
+    values, params = read_experiment(name)
+    changes = [f"{key}={json.dumps(value)}" for key, value in values.items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
+    settings += [argument for path in params.source().untracked_clips() for argument in ("--copy-paths", str(path))]
     if not str(Path.cwd()).isascii():
         raise UserError(f"{Path.cwd()}: DVC's temporary copies need a path of ASCII letters; move the repository")
     for command in (["exp", "run", "--temp", "--force", "--name", name, *settings], ["metrics", "diff", "HEAD", name]):

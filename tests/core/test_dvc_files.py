@@ -10,8 +10,8 @@ DVC_YAML = """
 stages:
   train_both:
     cmd: python -m pipeline.train both
-    deps: [data/train, src/motionbench/core]
-    params: [data, training.seeds]
+    deps: [data/train, "${folder.path}", src/motionbench/core]
+    params: [data, "${data.source}", training.seeds]
     outs:
       - models/one
       - models/two
@@ -25,15 +25,23 @@ stages:
 def test_stages_are_read_as_dvc_yaml_declares_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
+    Path("params.yaml").write_text("data: {source: synthetic}\nfolder: {path: my clips}\n", encoding="utf-8")
     stages = read_stages()
     assert list(stages) == ["train_both", "compare"]
-    assert stages["train_both"].deps == ["data/train", "src/motionbench/core"]
+    assert stages["train_both"].deps == ["data/train", "my clips", "src/motionbench/core"]
     assert stages["train_both"].outs == ["models/one", "models/two", "metrics/training/one"]
-    assert stages["train_both"].params == ["data", "training.seeds"]
+    assert stages["train_both"].params == ["data", "synthetic", "training.seeds"]
     assert stages["train_both"].model_names() == ["one", "two"]
     assert stages["compare"] == ("compare", [], ["reports/comparison"], [])
     assert training_stage("two") == "train_both"
     assert training_stage("new") == "train_new"
+
+
+def test_a_missing_value_of_params_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML, encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("data: {source: synthetic}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"params\.yaml: folder\.path: missing; add it$"):
+        read_stages(tmp_path / "dvc.yaml")
 
 
 def test_a_lock_is_read_by_stage() -> None:

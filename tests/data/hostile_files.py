@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from motionbench.core.errors import UserError
 from motionbench.data.params import DataParams
 from motionbench.data.synthetic.frames import write_split
+from motionbench.data.synthetic.params import SyntheticParams
 from tests.conftest import ROOT
 
-DATA = DataParams(
-    variant="corrected", seed=0, clips_per_class=2, frames=4, height=16, width=20, point_size=6, jitter=0.0
-)
+DATA = DataParams(source="synthetic", frames=4, height=16, width=20, colour="grey")
+SECTION = SyntheticParams(variant="corrected", seed=0, clips_per_class=2, point_size=6, jitter=0.0)
 
 
 def clips_folder(folder: Path) -> None:
     folder.mkdir()
-    write_split(folder, "train", DATA)
+    write_split(folder, "train", SECTION.drawing(DATA))
 
 
 def npy(shape: Any, dtype: str = "|u1", content: bytes = b"", *, fortran: bool = False, version: int = 1) -> bytes:
@@ -53,9 +53,9 @@ def damaged(content: bytes, damage: Any) -> bytes:
     return bytes(changed if length is None else changed[: int(length * len(changed))])
 
 
-def read_or_refuse(read: Callable[[Path, DataParams], Any], path: Path) -> Any:
+def read_or_refuse(read: Callable[[Path], Any], path: Path) -> Any:
     try:
-        return read(path, DATA)
+        return read(path)
     except UserError as error:
         message = str(error)
     assert message.isprintable(), "one line"
@@ -67,7 +67,7 @@ READER = f"""
 import resource, sys
 from pathlib import Path
 from motionbench.core.errors import UserError
-from motionbench.data.clip_files import read_clip
+from motionbench.data.decoding import read_clip
 from motionbench.data.params import DataParams
 from motionbench.data.splits import read_split
 data = DataParams.model_validate({DATA.model_dump()})
@@ -75,7 +75,7 @@ used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = used()
 for path in map(Path, sys.argv[1:]):
     try:
-        (read_split if path.is_dir() else read_clip)(path, data)
+        read_split(path) if path.is_dir() else read_clip(path, data)
         print("accepted", path)
     except UserError as error:
         print(error)

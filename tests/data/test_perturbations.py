@@ -12,7 +12,7 @@ from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.params.loading import load_params
 from motionbench.params.schema import Params
-from tests.conftest import ROOT
+from tests.conftest import ROOT, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -22,13 +22,13 @@ MIRRORING = [name for name, perturbation in PERTURBATIONS.items() if perturbatio
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    data, random = PARAMS.data, np.random.default_rng(0)
+    data, random = drawing(PARAMS), np.random.default_rng(0)
     paths = np.concatenate([pattern(data, 3, random) for pattern in PATTERNS.values()])
     clips = draw_clamped(paths, data.height, data.width, data.point_size)
     return Split(clips, np.repeat(np.arange(4), 3), tuple(PATTERNS))
 
 
-@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings())
+@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings("synthetic"))
 def test_each_perturbation_changes_a_copy_of_the_clips(name: str, level: float, split: Split) -> None:
     before = split.clips.copy()
     changed = perturb(split, name, level, 0)
@@ -71,7 +71,7 @@ def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
 
 
 def test_other_perturbations_leave_the_labels_as_they_are(split: Split) -> None:
-    for name, level in PARAMS.perturbations.settings():
+    for name, level in PARAMS.perturbations.settings("synthetic"):
         if name not in MIRRORING:
             assert (perturb(split, name, level, 0).labels == split.labels).all(), name
 
@@ -123,8 +123,8 @@ def test_params_yaml_has_a_key_for_each_perturbation() -> None:
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> None:
-    without = params_with({f"perturbations.{name}": []}).perturbations.settings()
-    assert without == [setting for setting in PARAMS.perturbations.settings() if setting[0] != name]
+    without = params_with({f"perturbations.{name}": []}).perturbations.settings("synthetic")
+    assert without == [setting for setting in PARAMS.perturbations.settings("synthetic") if setting[0] != name]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
-from motionbench.data.splits import Split, read_split
+from motionbench.core.files import write_json
+from motionbench.core.paths import FOLDS, SOURCE, TEST, TRAIN, fold_path
+from motionbench.data.splits import (
+    SPLITS,
+    AnySplit,
+    JoinedClips,
+    Split,
+    part_folders,
+    read_source,
+    read_split,
+    read_test,
+    read_training,
+    training_folders,
+)
 from motionbench.data.synthetic.frames import write_split
 from motionbench.params.schema import Params
+from tests.conftest import SOURCE_RECORD, drawing
 from tests.data.hostile_files import clips_folder, damaged, damages, npy, read_apart, read_or_refuse
 from tests.fuzzing import some_examples
 
@@ -20,14 +35,14 @@ Load = Callable[[dict[str, Any]], Params]
 
 def drawn(folder: Path, params: Params, name: str = "train") -> Split:
     folder.mkdir(parents=True, exist_ok=True)
-    write_split(folder, name, params.data)
-    return read_split(folder, params.data)
+    write_split(folder, name, drawing(params))
+    return read_split(folder)
 
 
 @pytest.mark.parametrize("file", ["clips.npy", "labels.npy", "class_names.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "other shape", "other type"])
 def test_damaged_clip_files_are_refused_in_one_line(file: str, damage: str, params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.clips_per_class": 2})
+    params = params_with({"synthetic.clips_per_class": 2})
     drawn(tmp_path, params)
     path = tmp_path / file
     content = path.read_bytes()
@@ -43,38 +58,38 @@ def test_damaged_clip_files_are_refused_in_one_line(file: str, damage: str, para
         array = np.load(path)
         np.save(path, array[1:] if damage == "other shape" else array.astype(np.float32))
     with pytest.raises(UserError) as refused:
-        read_split(tmp_path, params.data)
+        read_split(tmp_path)
     line = str(refused.value)
     assert str(tmp_path) in line
-    assert line.endswith("draw the clips again: dvc repro --force generate")
+    assert line.endswith("make the clips again: dvc repro --force generate")
     assert "\n" not in line
 
 
 def test_labels_without_a_class_are_refused(params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.clips_per_class": 2})
+    params = params_with({"synthetic.clips_per_class": 2})
     labels = drawn(tmp_path, params).labels.copy()
     labels[0] = 4
     np.save(tmp_path / "labels.npy", labels)
     with pytest.raises(UserError, match="labels outside 0 to 3"):
-        read_split(tmp_path, params.data)
+        read_split(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "sine", "a\nb", "\x1b[31m", "\ud800", "a" * 101])
 def test_unreadable_class_names_are_refused(name: str, params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.clips_per_class": 2})
+    params = params_with({"synthetic.clips_per_class": 2})
     drawn(tmp_path, params)
     names = ["constant", "ascending", name, "sine"]
     (tmp_path / "class_names.json").write_text(json.dumps(names), encoding="utf-8")
     with pytest.raises(UserError, match="must differ and have 1 to 100 printable characters"):
-        read_split(tmp_path, params.data)
+        read_split(tmp_path)
 
 
 def test_pickles_are_never_loaded(params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.clips_per_class": 2})
+    params = params_with({"synthetic.clips_per_class": 2})
     drawn(tmp_path, params)
     np.save(tmp_path / "labels.npy", np.array([object()]), allow_pickle=True)
     with pytest.raises(UserError, match="holds object"):
-        read_split(tmp_path, params.data)
+        read_split(tmp_path)
 
 
 def test_files_that_claim_a_huge_size_take_no_memory(tmp_path: Path) -> None:
@@ -125,3 +140,123 @@ def test_damaged_splits_are_read_or_refused(tmp_path_factory: Any, name: str, da
             assert all(label.isprintable() for label in split.class_names)
     finally:
         (folder / name).write_bytes(content)
+
+
+@some_examples
+@given(st.data())
+def test_joined_clips_are_read_like_one_array(drawn: st.DataObject) -> None:
+    lengths = drawn.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    random = np.random.default_rng(0)
+    parts = [random.integers(0, 256, (length, 2, 3, 3, 1), dtype=np.uint8) for length in lengths]
+    whole = np.concatenate(parts)
+    numbers = drawn.draw(
+        st.lists(st.integers(-len(whole), len(whole) - 1), max_size=10).map(lambda each: np.array(each, np.int64))
+        | st.slices(len(whole))
+        | st.lists(st.booleans(), min_size=len(whole), max_size=len(whole)).map(lambda each: np.array(each, bool))
+    )
+    joined = JoinedClips(parts)
+    assert joined.shape == whole.shape
+    assert joined[numbers].dtype == np.uint8
+    np.testing.assert_array_equal(joined[numbers], whole[numbers])
+
+
+def test_a_clip_that_is_not_there_is_no_other_clip() -> None:
+    joined = JoinedClips([np.zeros((2, 1, 1, 1, 1), np.uint8), np.ones((3, 1, 1, 1, 1), np.uint8)])
+    with pytest.raises(IndexError):
+        joined[np.array([5])]
+
+
+def write_folds(folds: int) -> None:
+    """Write parts, of which part i has i + 1 clips whose pixels are all i, and a record of so many folds."""
+    for part in range(folds):
+        folder = fold_path(part)
+        folder.mkdir(parents=True)
+        np.save(folder / "clips.npy", np.full((part + 1, 2, 3, 3, 1), part, np.uint8))
+        np.save(folder / "labels.npy", np.full(part + 1, part % 2))
+        write_json(folder / "class_names.json", ["even", "odd"])
+    write_json(SOURCE, SOURCE_RECORD.model_copy(update={"folds": folds}).model_dump())
+
+
+def parts_of(split: AnySplit) -> list[int]:
+    """Return the numbers of the parts that a split of these has, and check that it has all of each."""
+    numbers = split.clips[:][:, 0, 0, 0, 0]
+    parts = np.unique(numbers)
+    assert numbers.tolist() == [part for part in parts for _ in range(part + 1)]
+    assert split.labels.tolist() == (numbers % 2).tolist()
+    assert split.class_names == ("even", "odd")
+    return [int(part) for part in parts]
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+@pytest.mark.usefixtures("working_directory")
+def test_each_fold_is_tested_on_its_part_and_validated_on_the_next(folds: int) -> None:
+    write_folds(folds)
+    assert list(read_source().fold_numbers()) == list(range(folds))
+    for fold in range(folds):
+        train, validation = read_training(fold)
+        following = (fold + 1) % folds
+        assert parts_of(read_test(fold)) == [fold]
+        assert parts_of(validation) == [following]
+        assert parts_of(train) == sorted(set(range(folds)) - {fold, following})
+        assert training_folders(fold)[-1] == fold_path(following)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_training_does_not_need_the_part_that_it_is_tested_on() -> None:
+    write_folds(4)
+    shutil.rmtree(fold_path(2))
+    train, validation = read_training(2)
+    assert (parts_of(train), parts_of(validation)) == ([0, 1], [3])
+    with pytest.raises(UserError, match=r"^data/folds/2/class_names\.json: missing; make the clips again"):
+        read_test(2)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_without_folds_the_splits_are_read(params_with: Load) -> None:
+    params = params_with({"synthetic.clips_per_class": 2})
+    splits = {name: drawn(Path("data", name), params, name) for name in SPLITS}
+    FOLDS.mkdir()
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    assert list(read_source().fold_numbers()) == [None]
+    train, validation = read_training(None)
+    for read, name in ((train, "train"), (validation, "validation"), (read_test(None), "test")):
+        np.testing.assert_array_equal(read.clips[:], splits[name].clips)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_parts_are_found_in_the_order_of_their_numbers(params_with: Load) -> None:
+    write_folds(12)
+    assert part_folders(FOLDS) == [fold_path(part) for part in range(12)]
+    drawn(TRAIN, params_with({"synthetic.clips_per_class": 2}))
+    assert part_folders(TRAIN) == [TRAIN]
+    TEST.mkdir()
+    assert part_folders(TEST) == []
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_what_is_known_of_the_clips_is_read_as_written() -> None:
+    FOLDS.mkdir(parents=True)
+    record = SOURCE_RECORD.model_copy(
+        update={"source": "folder", "folds": 5, "warnings": ["few clips"], "skipped": {"a.mp4": "no frame"}}
+    )
+    write_json(SOURCE, record.model_dump())
+    assert read_source() == record
+
+
+@pytest.mark.usefixtures("working_directory")
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"\xff", b"[]", b"{}", b"[" * 10**6, b" " * 10**7, b'{"source": "folder", "folds": "some"}',
+     b'{"source": "folder", "resize": "zoom", "seconds": 1}', b'{"source": "a", "resize": "pad", "seconds": "\\n"}'],
+)  # fmt: skip
+def test_a_damaged_record_of_the_clips_is_refused_in_one_line(content: bytes | None) -> None:
+    FOLDS.mkdir(parents=True)
+    if content is not None:
+        SOURCE.write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        read_source()
+    line = str(refused.value)
+    assert line.startswith(f"{SOURCE}: missing; " if content is None else f"{SOURCE}: not readable (")
+    assert line.endswith("make the clips again: dvc repro --force generate")
+    assert line.isprintable()
+    assert len(line) < 300

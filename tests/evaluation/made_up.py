@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import Split
 from motionbench.evaluation.results import ModelResult, join_results
 from motionbench.training.results import Training
@@ -32,7 +33,7 @@ def training(*losses: Sequence[float]) -> Training:
         parameters=13_039,
         best_epochs=[1] * len(losses),
         history=history,
-        best_seed=0,
+        best=ReplicateKey(0),
         seconds=1.0,
         peak_megabytes=500.0,
         section={"epochs": 40},

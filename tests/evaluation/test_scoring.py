@@ -4,44 +4,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from tests.conftest import TINY
+from tests.conftest import TINY, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
 
 def evaluate(folder: Path, params: Params, _on_event: EventCallback) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import measure_cost, score
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.evaluation.scoring import answer, measure_cost
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.registry import build_model
     fix_threads(1)
-    split = read_split(folder, params.data)
+    split = read_split(folder)
     model = build_model("cnn_lstm", params.model("cnn_lstm"), split.clips.shape[1:], len(split.class_names))
     # All weights zero but one bias: everything is taken for class 2.
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
     model.layers[-1].bias.assign([0, 0, 1, 0])
     save_model(model, folder / "model.keras")
-    return score(folder / "model.keras", split, 1, params.perturbations), measure_cost(folder / "model.keras", split, 1)
+    settings = params.perturbations.settings("synthetic")
+    answers = answer(folder / "model.keras", split, 1, settings, params.perturbations.clips_per_class, 0)
+    return answers, measure_cost(folder / "model.keras", split, 1)
 
 
-def test_scores_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
+def test_answers_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
     params = params_with(TINY)
-    write_split(tmp_path, "test", params.data)
+    write_split(tmp_path, "test", drawing(params))
     with local_engine() as engine:
-        [(scores, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
-    assert (scores["correct"], scores["clips"], scores["accuracy"]) == (4, 16, 0.25)
-    assert scores["confusion"] == [[0, 0, 4, 0]] * 4
-    assert scores["classes"]["descending"] == {"precision": 0.25, "recall": 1.0, "f1": pytest.approx(0.4)}
-    assert scores["classes"]["sine"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-    right = {(each["perturbation"], each["level"]): each["right"] for each in scores["perturbed"]}
+        [(answers, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
+    assert answers["predicted"] == [2] * 16
+    right = {(each["perturbation"], each["level"]): each["right"] for each in answers["perturbed"]}
     assert len(right) == 17
     # Of each class, the first two clips: perturbations.clips_per_class.
     assert right["pixel_noise", 0.1] == [False] * 4 + [True] * 2 + [False] * 2

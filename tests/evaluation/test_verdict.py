@@ -126,20 +126,20 @@ def test_three_perfect_contenders_are_all_said_to_be(monkeypatch: pytest.MonkeyP
 
 
 def test_controls_that_do_as_well_take_the_evidence_away() -> None:
-    blind = check_controls(models(PERFECT, PERFECT), SPLIT.labels)
+    blind = check_controls(models(PERFECT, PERFECT), SPLIT.labels, "synthetic")
     assert "single_frame sees the first frame alone, bag_of_frames sees all frames in no order" in blind
     assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in blind
     assert "no accuracy is evidence that a model sees motion" in blind
-    one = check_controls(models(PERFECT, PERFECT, controls=(20, 79)), SPLIT.labels)
+    one = check_controls(models(PERFECT, PERFECT, controls=(20, 79)), SPLIT.labels, "synthetic")
     assert "cnn_lstm is not shown to be better than bag_of_frames." in one
     assert "no accuracy is evidence that a model sees motion" in one
 
 
 def test_what_is_reached_beyond_the_controls_rests_on_motion(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), SPLIT.labels)
+    seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), SPLIT.labels, "synthetic")
     assert "single_frame 0.250, bag_of_frames 0.750: what cnn_lstm reaches beyond that, 1.000, rests on motion" in seen
     register(monkeypatch, THREE)
-    third = check_controls(models(BAD, BAD, PERFECT, controls=(20, 60)), SPLIT.labels)
+    third = check_controls(models(BAD, BAD, PERFECT, controls=(20, 60)), SPLIT.labels, "synthetic")
     assert "what cnn3d reaches beyond that, 1.000, rests on motion" in third
 
 
@@ -188,11 +188,11 @@ TUNED = ModelResult({**result(80), "search": SEARCH})
 
 
 def test_the_effort_of_tuning_is_told() -> None:
-    assert search_notes(models(PERFECT, PERFECT)) == [
+    assert search_notes(models(PERFECT, PERFECT), 0) == [
         "Both models had the same effort of tuning: the parameters of neither come from a search."
     ]
-    assert search_notes(models(TUNED, TUNED))[0].startswith("The models had the same effort of tuning")
-    unequal, gap = search_notes(models(TUNED, PERFECT))
+    assert search_notes(models(TUNED, TUNED), 0)[0].startswith("The models had the same effort of tuning")
+    unequal, gap = search_notes(models(TUNED, PERFECT), 0)
     assert unequal == "The models had not the same effort of tuning: cnn_lstm 40 trials and convlstm 0 trials."
     assert gap.startswith("The parameters of cnn_lstm are those of trial 7 of study s, the best of 40, with")
     assert "an optimism gap of +0.1000 nats" in gap
@@ -200,9 +200,9 @@ def test_the_effort_of_tuning_is_told() -> None:
 
 def test_the_effort_of_tuning_of_three_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
-    [note] = search_notes(models(PERFECT, PERFECT, PERFECT))
+    [note] = search_notes(models(PERFECT, PERFECT, PERFECT), 0)
     assert note == "All 3 models had the same effort of tuning: the parameters of none come from a search."
-    efforts, *gaps = search_notes(models(TUNED, PERFECT, TUNED))
+    efforts, *gaps = search_notes(models(TUNED, PERFECT, TUNED), 0)
     assert "not the same effort" in efforts
     assert all(each in efforts for each in ("cnn_lstm 40 trials", "convlstm 0 trials", "cnn3d 40 trials"))
     assert [gap.split(" are ")[0] for gap in gaps] == ["The parameters of cnn_lstm", "The parameters of cnn3d"]

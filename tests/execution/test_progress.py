@@ -2,8 +2,10 @@ import re
 
 import pytest
 
+from motionbench.core.paths import ReplicateKey
 from motionbench.execution.progress import epoch_progress, trial_progress
 
+KEYS = [ReplicateKey(0), ReplicateKey(1)]
 EPOCH = {"seed": 1, "epoch": 2, "loss": 0.5, "accuracy": 0.75, "validation_loss": 0.25, "validation_accuracy": 1.0}
 
 
@@ -19,16 +21,16 @@ def without_colours(text: str) -> str:
 
 
 def test_without_a_terminal_each_epoch_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with epoch_progress("convlstm", [0, 1], epochs=3) as show:
-        show(EPOCH)
+    with epoch_progress("convlstm", KEYS, epochs=3) as show:
+        show(KEYS[1], EPOCH)
     line = "convlstm seed 1 epoch 2: loss 0.5000, validation loss 0.2500, validation accuracy 1.0000\n"
     assert capsys.readouterr().out == line
 
 
 @pytest.mark.usefixtures("terminal")
 def test_on_a_terminal_each_replicate_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with epoch_progress("convlstm", [0, 1], epochs=3) as show:
-        show(EPOCH)
+    with epoch_progress("convlstm", KEYS, epochs=3) as show:
+        show(KEYS[1], EPOCH)
     shown = without_colours(capsys.readouterr().out)
     assert "convlstm seed 0" in shown
     assert "2/3 validation loss 0.250 accuracy 1.000" in shown

@@ -15,7 +15,7 @@ def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
     with importing_tensorflow():
         import tensorflow as tf
 
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
 
         assert not os.path.samestat(os.fstat(2), stderr)
     assert os.path.samestat(os.fstat(2), stderr), "stderr is back"

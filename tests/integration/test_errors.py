@@ -17,7 +17,7 @@ def test_commands_refuse_a_bad_key_and_write_nothing(module: list[str], workspac
     done = run(workspace, "python", "-m", *module)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines() == ["error: params.yaml: data.jitter: missing; add it (and 1 more)"]
+    assert done.stderr.splitlines() == ["error: params.yaml: synthetic.jitter: missing; add it (and 1 more)"]
     assert [path for path in sorted(workspace.rglob("*")) if "__pycache__" not in path.parts] == before
 
 
@@ -44,7 +44,7 @@ def test_commands_refuse_hostile_parameters_and_write_nothing(workspace: Path) -
 def test_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
     before = {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()}
-    edit_params(workspace / "params.yaml", {"data.clips_per_class": 1000})
+    edit_params(workspace / "params.yaml", {"synthetic.clips_per_class": 1000})
     # In kilobytes: more than MLflow's database has, less than the clips would.
     done = run(workspace, "bash", "-c", "ulimit -f 2000; python -m pipeline.generate")
     assert done.returncode == 2
@@ -68,6 +68,7 @@ from functools import partial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from motionbench.core.errors import run_command
+from motionbench.core.paths import ReplicateKey
 from motionbench.tracking.runs import stage_run
 from motionbench.tracking.trials import study_run
 
@@ -91,7 +92,7 @@ def main():
         with study_run("name", "id", {"space": 1}):
             pass
     else:
-        with stage_run("train_convlstm", {}, [("convlstm", 0)]) as stage:
+        with stage_run("train_convlstm", {}, [("convlstm", ReplicateKey(0))]) as stage:
             stage.log_epoch("convlstm", {"seed": 0, "epoch": 1, "loss": 0.5, "seconds": 0.1})
 
 signal.signal(signal.SIGINT, signal.default_int_handler)

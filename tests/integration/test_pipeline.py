@@ -52,9 +52,9 @@ def test_second_repro_runs_no_stage(reproduced: Path) -> None:
 
 def test_outputs_exist_and_git_ignores_the_large_ones(reproduced: Path) -> None:
     for path in (
-        "data/test/clips.npy", "reports/samples/contact_sheet.png", "reports/samples/sine.gif",
-        "models/cnn_lstm/seed-1.keras", "metrics/training/convlstm/history.csv", "metrics/comparison_timing.json",
-        "reports/comparison/report.html", "reports/comparison/report.md",
+        "data/test/clips.npy", "data/folds/source.json", "reports/samples/contact_sheet.png",
+        "reports/samples/sine.gif", "models/cnn_lstm/seed-1.keras", "metrics/training/convlstm/history.csv",
+        "metrics/comparison_timing.json", "reports/comparison/report.html", "reports/comparison/report.md",
     ):  # fmt: skip
         assert (reproduced / path).stat().st_size > 0
     untracked = run(reproduced, "git", "status", "--porcelain", "--untracked-files=all").stdout
@@ -92,7 +92,8 @@ def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) ->
 def test_runs_have_the_declared_parameters_flat(reproduced: Path) -> None:
     stages = YAML(typ="safe").load((reproduced / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for stage, parent in stage_runs(reproduced).items():
-        assert {key.partition(".")[0] for key in parent.data.params} == set(stages[stage]["params"])
+        declared = {key.replace("${data.source}", "synthetic") for key in stages[stage]["params"]}
+        assert {key.partition(".")[0] for key in parent.data.params} == declared
         assert parent.data.params["data.height"] == "16"
     assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
 
@@ -141,7 +142,11 @@ def test_change_makes_the_stages_stale_that_depend_on_it(copy_of_reproduced: Pat
     assert changed() == []
     edit_params(copy_of_reproduced / "params.yaml", {"convlstm.filters": [3, 2]})
     assert changed() == ["train_convlstm"]
-    edit_params(copy_of_reproduced / "params.yaml", {"data.jitter": 0.5})
+    edit_params(copy_of_reproduced / "params.yaml", {"folder.seed": 1})
+    assert changed() == ["train_convlstm"], "no stage reads the section of another source"
+    edit_params(copy_of_reproduced / "params.yaml", {"synthetic.jitter": 0.5})
+    assert set(changed()) == {"generate", "train_convlstm"}
+    edit_params(copy_of_reproduced / "params.yaml", {"data.frames": 5})
     assert changed() == STAGES, "all list the section data"
 
 
@@ -166,8 +171,8 @@ def test_outputs_are_equal_whatever_runs_in_parallel(workspace: Path, reproduced
     done = run(workspace, "dvc", "repro", "train_cnn_lstm", "train_convlstm", LOKY_MAX_CPU_COUNT="2")
     assert done.returncode == 0, done.stdout + done.stderr
     for folder in (
-        "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/convlstm",
-        "metrics/training/cnn_lstm", "metrics/training/convlstm",
+        "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
+        "models/convlstm", "metrics/training/cnn_lstm", "metrics/training/convlstm",
     ):  # fmt: skip
         assert path_md5(workspace / folder) == path_md5(reproduced / folder), folder
 
@@ -244,7 +249,7 @@ def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) 
     no_perturbations: dict[str, Any] = {f"perturbations.{name}": [] for name in PERTURBATIONS}
     small_controls = {key: value for key, value in TINY.items() if key.startswith(CONTROLS)}
     small = {"convlstm.kernel_sizes": [3, 3, 3], **small_controls}
-    changes = {"data.variant": "notebook", "training.seeds": [0], **no_perturbations, **small}
+    changes = {"synthetic.variant": "notebook", "training.seeds": [0], **no_perturbations, **small}
     clone = clone_with(changes, tmp_path)
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -277,7 +277,8 @@ def test_server_killed_three_times_costs_no_epoch(workspace: Path, tmp_path: Pat
     edit_params(
         workspace / "params.yaml",
         {
-            "data.clips_per_class": 100, "cnn_lstm.epochs": 10, "training.patience": 10, "training.target_loss": 0.0,
+            "synthetic.clips_per_class": 100, "cnn_lstm.epochs": 10,
+            "training.patience": 10, "training.target_loss": 0.0,
         },
     )  # fmt: skip
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
@@ -384,8 +385,8 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
     assert done.returncode == 1, done.stderr
     found = dict(re.findall(r"│ (\w+/[\w./]+) +│.*│ (equal|DIFFERENT|not compared: timings) +│", done.stdout))
     assert {out for out, equal in found.items() if equal == "equal"} == {
-        "data/train", "data/validation", "data/test", "reports/samples", "models/cnn_lstm", "models/single_frame",
-        "models/bag_of_frames", "metrics/training/cnn_lstm", "metrics/training/single_frame",
+        "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
+        "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm", "metrics/training/single_frame",
         "metrics/training/bag_of_frames",
     }  # fmt: skip
     assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {

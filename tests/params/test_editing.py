@@ -50,7 +50,7 @@ def test_every_experiment_is_accepted(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data: {seed: -1}", "other.yaml: data.seed: -1 is not allowed"),
+        ("synthetic: {seed: -1}", "other.yaml: synthetic.seed: -1 is not allowed"),
         ("data: {seeds: 1}", "other.yaml: data.seeds: 1: unknown key"),
         ("lstm: {units: 1}", "other.yaml: lstm: {'units': 1}: unknown key"),
         ("convlstm: {filters: [3]}", "other.yaml: convlstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),

@@ -12,22 +12,30 @@ from tests.conftest import ROOT
 
 Load = Callable[[dict[str, Any]], Params]
 
+MOTION, NOTEBOOK = {"synthetic.variant": "motion"}, {"synthetic.variant": "notebook"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"data.clips": 3}, "data.clips: 3: unknown key; known here: variant, seed, clips_per_class"),
-    ({"data.variant": "notebok"}, "data.variant: 'notebok' is not allowed: input should be 'corrected', 'notebook' or"),
-    ({"data.clips_per_class": 0}, "data.clips_per_class: 0 is not allowed: input should be greater than 0"),
-    ({"data.clips_per_class": 2.5}, "data.clips_per_class: 2.5 is not allowed: input should be a valid integer"),
-    ({"data.clips_per_class": True}, "data.clips_per_class: True is not allowed"),
-    ({"data.clips_per_class": "20"}, "data.clips_per_class: '20' is not allowed"),
-    ({"data.seed": -1}, "data.seed: -1 is not allowed"),
-    ({"data.jitter": float("nan")}, "data.jitter: nan is not allowed"),
-    ({"data.jitter": -1.0}, "data.jitter: -1.0 is not allowed"),
-    ({"data.point_size": 5}, "data.point_size: 5 is not allowed: must be an even number of pixels"),
-    ({"data.point_size": 50}, "data.point_size: 50 is not allowed: must be at most 48 in a frame of 50x130"),
-    ({"data.variant": "notebook", "data.frames": 10}, "data.frames: 10 is not allowed: must be 20, the reference"),
-    ({"data.variant": "motion", "data.frames": 3}, "data.frames: 3 is not allowed: must be at least 4 with data.va"),
-    ({"data.variant": "motion", "data.point_size": 2}, "data.point_size: 2 is not allowed: must be at least 4 and"),
-    ({"data.variant": "motion", "data.point_size": 48}, "data.point_size: 48 is not allowed: must be at least 4 and 3"),
+    ({"data.clips": 3}, "data.clips: 3: unknown key; known here: source, frames, height, width, colour"),
+    ({"data.source": "video"}, "data.source: video is not allowed: must be one of synthetic, folder"),
+    ({"data.source": 3}, "data.source: 3 is not allowed: input should be a valid string"),
+    ({"data.colour": "rgb"}, "data.colour: rgb is not allowed: must be grey with data.source: synthetic"),
+    ({"data.colour": "red"}, "data.colour: 'red' is not allowed: input should be 'grey' or 'rgb'"),
+    ({"synthetic.variant": "notebok"}, "synthetic.variant: 'notebok' is not allowed: input should be 'corrected',"),
+    ({"synthetic.clips_per_class": 0}, "synthetic.clips_per_class: 0 is not allowed: input should be greater than 0"),
+    ({"synthetic.clips_per_class": 2.5}, "synthetic.clips_per_class: 2.5 is not allowed: input should be a valid int"),
+    ({"synthetic.clips_per_class": True}, "synthetic.clips_per_class: True is not allowed"),
+    ({"synthetic.clips_per_class": "20"}, "synthetic.clips_per_class: '20' is not allowed"),
+    ({"synthetic.seed": -1}, "synthetic.seed: -1 is not allowed"),
+    ({"synthetic.jitter": float("nan")}, "synthetic.jitter: nan is not allowed"),
+    ({"synthetic.jitter": -1.0}, "synthetic.jitter: -1.0 is not allowed"),
+    ({"synthetic.point_size": 5}, "synthetic.point_size: 5 is not allowed: must be an even number of pixels"),
+    ({"synthetic.point_size": 50}, "synthetic.point_size: 50 is not allowed: must be at most 48 in a frame of 50x130"),
+    (NOTEBOOK | {"data.frames": 10}, "data.frames: 10 is not allowed: must be 20, the reference"),
+    (MOTION | {"data.frames": 3}, "data.frames: 3 is not allowed: must be at least 4 with synthetic.va"),
+    (MOTION | {"synthetic.point_size": 2}, "synthetic.point_size: 2 is not allowed: must be at least 4 and"),
+    (MOTION | {"synthetic.point_size": 48}, "synthetic.point_size: 48 is not allowed: must be at least 4 and 3"),
+    (NOTEBOOK | {"synthetic.jitter": 2.0}, "synthetic.jitter: 2.0 is not allowed: must be 1.0, the reference"),
+    ({"folder.fold": 3}, "folder.fold: 3: unknown key; known here: path, manifest, group, folds"),
+    ({"folder.resize": "zoom"}, "folder.resize: 'zoom' is not allowed: input should be 'pad', 'crop' or 'stretch'"),
     ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
     ({"training.patience": 0}, "training.patience: 0 is not allowed"),
@@ -122,7 +130,11 @@ def test_every_key_of_params_yaml_has_a_comment() -> None:
 
 def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    declared = stage_params(params_with({"data.seed": 7}), "train_controls")
-    assert declared["data.seed"] == 7
+    params = params_with({"data.frames": 21, "synthetic.seed": 7})
+    declared = stage_params(params, "generate")
+    assert declared["synthetic.seed"] == 7
+    assert {key.split(".")[0] for key in declared} == {"data", "synthetic"}
+    declared = stage_params(params, "train_controls")
+    assert declared["data.frames"] == 21
     assert declared["single_frame.filters"] == (5, 5, 5)
     assert {key.split(".")[0] for key in declared} == {"data", "training", "single_frame", "bag_of_frames"}

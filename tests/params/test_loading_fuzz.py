@@ -17,7 +17,7 @@ from motionbench.models.registry import CONTENDERS, MODEL_NAMES
 from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import Params, ParamsSchema
 from motionbench.tuning.space import check_search_space
-from tests.conftest import ROOT
+from tests.conftest import ROOT, drawing
 from tests.fuzzing import some_examples
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -69,7 +69,8 @@ def check(load: Callable[[], Params]) -> Params | None:
     """Do what a command does before it starts, and return the parameters that it accepts."""
     try:
         params = load()
-        check_paths(params.data)
+        if params.data.source == "synthetic":
+            check_paths(drawing(params))
         for name in CONTENDERS:
             check_search_space(params, name)
     except UserError as refused:
@@ -83,9 +84,13 @@ def check(load: Callable[[], Params]) -> Params | None:
 
 def check_that_it_is_valid(params: Params) -> None:
     data = params.data
-    assert 4 * data.clips_per_class * data.frames * data.height * data.width <= 4 * 10**11
-    assert data.frames * data.height * data.width <= 10**9
-    for seed in (data.seed, params.tuning.seed, *params.training.seeds):
+    assert math.prod(data.clip_shape()) <= 10**9
+    seeds = [params.tuning.seed]
+    if data.source == "synthetic":
+        drawn = drawing(params)
+        assert 4 * drawn.clips_per_class * drawn.frames * drawn.height * drawn.width <= 4 * 10**11
+        seeds.append(drawn.seed)
+    for seed in (*seeds, *params.training.seeds):
         assert 0 <= seed < 2**32
     for model in map(params.model, MODEL_NAMES):
         assert max(*model.filters, *model.kernel_sizes) <= 4096

@@ -1,13 +1,18 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
+from motionbench.data.folder.params import FolderParams
 from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.data.sources import SOURCES
+from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES
-from motionbench.params.loading import load_params
+from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import Domain, Params, ParamsSchema, PerturbationsSchema, SearchParams, TuningSchema
 from tests.conftest import ROOT
 
@@ -17,11 +22,41 @@ Load = Callable[[dict[str, Any]], Params]
 def test_params_cannot_change_later() -> None:
     params = load_params(ROOT / "params.yaml")
     with pytest.raises(ValidationError, match="frozen"):
-        params.data.seed = 1  # type: ignore[misc] # the point of the test
+        params.data.frames = 1  # type: ignore[misc] # the point of the test
 
 
-def test_every_model_and_perturbation_has_its_key() -> None:
-    assert set(ParamsSchema.model_fields) - set(Params.model_fields) == set(MODEL_NAMES)
+def without(section: str, **data: Any) -> Params:
+    """Check the repository's params.yaml without a section, with changes in the section data."""
+    content = read_yaml(ROOT / "params.yaml")
+    del content[section]
+    content["data"] |= data
+    return check_params(content, Path("params.yaml"))
+
+
+def test_the_section_of_the_source_of_the_clips_is_needed_and_no_other() -> None:
+    assert isinstance(without("folder").source(), SyntheticParams)
+    assert isinstance(without("synthetic", source="folder").source(), FolderParams)
+    for source in SOURCES:
+        with pytest.raises(UserError, match=rf"^params.yaml: {source}: .* with data.source: {source}$"):
+            without(source, source=source)
+
+
+def test_the_section_of_an_unused_source_is_checked_too(params_with: Load) -> None:
+    unused = {"synthetic": "folder", "folder": "synthetic"}
+    for source in SOURCES:
+        with pytest.raises(UserError, match=rf"{unused[source]}\.wrong: 1: unknown key"):
+            params_with({"data.source": source, f"{unused[source]}.wrong": 1})
+        with pytest.raises(UserError, match=rf"{unused[source]}\.seed: -1 is not allowed"):
+            params_with({"data.source": source, f"{unused[source]}.seed": -1})
+
+
+def test_video_files_may_have_colours(params_with: Load) -> None:
+    assert params_with({}).data.clip_shape() == (20, 50, 130, 1)
+    assert params_with({"data.source": "folder", "data.colour": "rgb"}).data.clip_shape() == (20, 50, 130, 3)
+
+
+def test_every_source_model_and_perturbation_has_its_key() -> None:
+    assert set(ParamsSchema.model_fields) - set(Params.model_fields) == {*SOURCES, *MODEL_NAMES}
     assert set(PerturbationsSchema.model_fields) == {"seed", "clips_per_class", *PERTURBATIONS}
     assert set(CONTENDERS) < set(TuningSchema.model_fields)
 
@@ -30,20 +65,27 @@ def test_every_model_and_perturbation_has_its_key() -> None:
 def test_tuning_default_is_for_contenders_without_a_section(name: str) -> None:
     content = read_yaml(ROOT / "params.yaml")["tuning"]
     own = content.pop(name)
-    without = TuningSchema.model_validate(content)
-    assert without.section(name) == "default"
-    assert without.model(name) == without.default == SearchParams.model_validate(content["default"])
+    without_own = TuningSchema.model_validate(content)
+    assert without_own.section(name) == "default"
+    assert without_own.model(name) == without_own.default == SearchParams.model_validate(content["default"])
     with_its_own = TuningSchema.model_validate({**content, name: own})
     assert with_its_own.section(name) == name
     assert with_its_own.model(name) == SearchParams.model_validate(own)
 
 
+def test_only_synthetic_clips_are_mirrored(params_with: Load) -> None:
+    perturbations = params_with({}).perturbations
+    mirroring = [name for name, perturbation in PERTURBATIONS.items() if perturbation.mirrors_labels]
+    assert mirroring
+    left_out = set(perturbations.settings("synthetic")) - set(perturbations.settings("folder"))
+    assert {name for name, _ in left_out} == set(mirroring)
+
+
 def test_settings_are_in_the_order_of_the_registry(params_with: Load) -> None:
-    names = [name for name, _ in params_with({}).perturbations.settings()]
+    names = [name for name, _ in params_with({}).perturbations.settings("synthetic")]
     assert list(dict.fromkeys(names)) == list(PERTURBATIONS)
-    assert params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings().index(("speed", 0.5)) == (
-        params_with({"perturbations.speed": [3.0]}).perturbations.settings().index(("speed", 3.0)) + 1
-    )
+    two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings("synthetic")
+    assert two.index(("speed", 0.5)) == two.index(("speed", 3.0)) + 1
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def shown(what: str) -> dict[str, str]:
 @pytest.mark.usefixtures("repository")
 def test_commit_is_the_one_that_added_what_dvc_lock_has() -> None:
     outs = {"models/convlstm": "1.dir"}
-    record(outs, data={"seed": 0})
+    record(outs, synthetic={"seed": 0})
     commit("first")
-    record(outs, data={"seed": 1})
+    record(outs, synthetic={"seed": 1})
     uncommitted = read_lock()["train_convlstm"]
     assert commit_of(uncommitted) is None
     added = commit("second")
@@ -66,7 +66,7 @@ def test_commit_is_the_one_that_added_what_dvc_lock_has() -> None:
 def test_path_and_md5_lead_to_the_same_lines() -> None:
     out = "models/convlstm"
     md5 = path_md5(Path(out))
-    record({out: md5}, data={"seed": 0})
+    record({out: md5}, synthetic={"seed": 0})
     added = commit("recorded")
     lines = shown(out)
     assert lines[out] == f"{md5}, as recorded"
@@ -74,7 +74,7 @@ def test_path_and_md5_lead_to_the_same_lines() -> None:
     assert lines["commit"].startswith(f"{added}, ")
     assert lines["from data"] == "data/train 1.dir"
     assert lines["from code"] == "1 files and folders, by md5 in dvc.lock"
-    assert lines["parameters"] == "data.seed=0"
+    assert lines["parameters"] == "synthetic.seed=0"
     assert "make mlflow-sync" in lines["MLflow"]
     for what in (str(Path.cwd() / out), md5, md5.removesuffix(".dir")):
         assert shown(what) == lines
@@ -123,16 +123,16 @@ def test_environment_is_that_of_the_recorded_timings() -> None:
 @pytest.mark.usefixtures("repository")
 def test_earlier_md5_leads_to_the_commit_that_recorded_it() -> None:
     old = f"{'a' * 32}.dir"
-    record({"models/convlstm": old}, data={"seed": 0})
+    record({"models/convlstm": old}, synthetic={"seed": 0})
     added = commit("old")
-    record({"models/convlstm": path_md5(Path("models/convlstm"))}, data={"seed": 1})
+    record({"models/convlstm": path_md5(Path("models/convlstm"))}, synthetic={"seed": 1})
     commit("new")
     git("rm", "--quiet", "dvc.lock")
     commit("without dvc.lock")
-    record({"models/convlstm": path_md5(Path("models/convlstm"))}, data={"seed": 1})
+    record({"models/convlstm": path_md5(Path("models/convlstm"))}, synthetic={"seed": 1})
     for what in (old, old.removesuffix(".dir")):
         assert shown(what)["commit"].startswith(f"{added}, ")
-        assert shown(what)["parameters"] == "data.seed=0"
+        assert shown(what)["parameters"] == "synthetic.seed=0"
 
 
 @pytest.mark.usefixtures("repository")

@@ -20,7 +20,7 @@ OTHER = CLASS_NAMES[1]
 
 
 def texts(compared: dict[str, ModelResult]) -> list[str]:
-    return [text for text, _ in disagreements(compared, SPLIT, PERTURBATIONS)]
+    return [text for text, _ in disagreements(compared, [SPLIT], PERTURBATIONS)]
 
 
 def test_disagreements_have_the_answer_of_each_majority() -> None:
@@ -47,7 +47,7 @@ def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
     params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
     clips = SPLIT.clips.copy()
     clips[41, :, 0, 0, 0] = [10, 20, 30]
-    [(text, clip)] = disagreements(few, BOTH_CLASSES._replace(clips=clips), params)
+    [(text, clip)] = disagreements(few, [BOTH_CLASSES._replace(clips=clips)], params)
     assert text.startswith("test clip 41, speed 2\n")
     # At twice the speed the last frame stays.
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
@@ -77,7 +77,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
 
 def draw(compared: dict[str, ModelResult], folder: Path) -> dict[str, str]:
     histories = {name: model["training"].history for name, model in compared.items()}
-    return draw_pictures(folder, compared, histories, BOTH_CLASSES, PERTURBATIONS)
+    return draw_pictures(folder, compared, histories, [BOTH_CLASSES], PERTURBATIONS)
 
 
 def legend(owner: Any) -> list[str]:

@@ -35,7 +35,7 @@ def test_names_cannot_inject_html_or_pictures(tmp_path: Path) -> None:
     compared["convlstm"]["search"] = Search(
         study=HOSTILE, trials=1, number=0, validation_loss=0.1, search_loss=0.1, retrained_loss=0.1
     )
-    page, text = write(tmp_path, compared, search_notes(compared))
+    page, text = write(tmp_path, compared, search_notes(compared, 0))
     for written in (page, text):
         assert "&lt;b&gt;" in written
         assert "<b>" not in written

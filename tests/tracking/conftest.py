@@ -11,9 +11,10 @@ import pytest
 from mlflow.entities import Run
 
 from motionbench.core.files import write_json
+from motionbench.core.paths import SOURCE
 from motionbench.data.splits import SPLITS
 from motionbench.tracking import store
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, SOURCE_RECORD, clean_environment
 
 Runs = Callable[[], dict[str, Run]]
 
@@ -35,7 +36,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(working_directory: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Make an empty store that of the working directory; return a function that returns its runs by name."""
     shutil.copy(empty_database, "mlflow.db")
-    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setattr(store, "best_effort", store.BestEffort())
     for name in store.WAIT_LIMITS:
@@ -61,7 +63,10 @@ def generated(working_directory: Path) -> Path:
         np.save(folder / "clips.npy", np.full((4, 3, 2, 2, 1), number, np.uint8))
         np.save(folder / "labels.npy", np.arange(4))
         write_json(folder / "class_names.json", ["a", "b", "c", "d"])
+    (working_directory / "data/folds").mkdir()
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
     (working_directory / "reports/samples").mkdir(parents=True)
     (working_directory / "reports/samples/a.gif").write_bytes(b"GIF")
-    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, name)
     return working_directory

@@ -8,15 +8,18 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 
-PARAMS = {"data.seed": 0, "data.jitter": 1.0}
+PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
 
 
 def test_content_ignores_timings_and_the_type_of_whole_numbers() -> None:
     md5s = {"models/convlstm": "1", "metrics/training_timing/convlstm.json": "2"}
     content = content_md5("train_convlstm", PARAMS, md5s)
-    assert content_md5("train_convlstm", {"data.seed": 0.0, "data.jitter": 1}, {**md5s, [*md5s][1]: "3"}) == content
+    assert (
+        content_md5("train_convlstm", {"synthetic.seed": 0.0, "synthetic.jitter": 1}, {**md5s, [*md5s][1]: "3"})
+        == content
+    )
     assert content_md5("train_convlstm", PARAMS, {**md5s, "models/convlstm": "3"}) != content
-    assert content_md5("train_convlstm", {**PARAMS, "data.seed": 1}, md5s) != content
+    assert content_md5("train_convlstm", {**PARAMS, "synthetic.seed": 1}, md5s) != content
     assert content_md5("train_cnn_lstm", PARAMS, md5s) != content
 
 
@@ -34,7 +37,7 @@ def test_record_names_the_content_of_all_outputs() -> None:
         assert record.tags[f"data.md5.{name}"] == record.tags[f"md5.data/{name}"] == md5
     assert record.tags["md5.reports/samples/a.gif"] == path_md5(Path("reports/samples/a.gif"))
     assert record.artifacts == [Path("reports/samples")]
-    assert record.params == {"data.seed": "0", "data.jitter": "1.0"}
+    assert record.params == {"synthetic.seed": "0", "synthetic.jitter": "1.0"}
 
 
 def test_missing_output_is_named(generated: Path) -> None:
@@ -45,7 +48,10 @@ def test_missing_output_is_named(generated: Path) -> None:
 
 
 def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None:
-    outs = {out: path_md5(Path(out)) for out in ("data/train", "data/validation", "data/test", "reports/samples")}
+    outs = {
+        out: path_md5(Path(out))
+        for out in ("data/train", "data/validation", "data/test", "data/folds", "reports/samples")
+    }
     entry = StageLock("generate", "a command", {}, outs, PARAMS)
     record = restored_record(entry, "a commit")
     assert record.content == build_record("generate", PARAMS).content

@@ -11,12 +11,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from motionbench.core.errors import UserError
+from motionbench.core.paths import ReplicateKey
 from motionbench.tracking.record import build_record, pending
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.trials import study_run
 from tests.tracking.conftest import Runs
 
-PARAMS = {"data.seed": 0}
+PARAMS = {"synthetic.seed": 0}
 
 
 @pytest.mark.usefixtures("generated")
@@ -27,7 +28,7 @@ def test_run_has_what_the_outputs_say_and_is_logged_once(runs: Runs) -> None:
     [stored] = runs().values()
     assert stored.info.run_id == run_id
     assert stored.info.status == "FINISHED"
-    assert stored.data.params == {"data.seed": "0"}
+    assert stored.data.params == {"synthetic.seed": "0"}
     assert stored.inputs
     assert [each.dataset.name for each in stored.inputs.dataset_inputs] == ["train", "validation", "test"]
     assert not log_run(build_record("generate", PARAMS))
@@ -41,7 +42,7 @@ def test_run_restored_from_files_says_so(runs: Runs) -> None:
 
 
 def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:
-    with pytest.raises(UserError), stage_run("train_convlstm", {}, [("convlstm", 0)]):
+    with pytest.raises(UserError), stage_run("train_convlstm", {}, [("convlstm", ReplicateKey(0))]):
         raise UserError("diverged")
     assert {name: run.info.status for name, run in runs().items()} == {
         "train_convlstm": "FAILED", "train_convlstm seed 0": "FAILED",
@@ -105,7 +106,7 @@ def interrupt_after_insert(table: str) -> Iterator[None]:
 
 
 def train() -> None:
-    with stage_run("train_convlstm", {}, [("convlstm", 0)]) as run:
+    with stage_run("train_convlstm", {}, [("convlstm", ReplicateKey(0))]) as run:
         run.log_epoch("convlstm", {"seed": 0, "epoch": 1, "loss": 0.5, "seconds": 0.1})
 
 

@@ -4,13 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motionbench.core.paths import checkpoint_path
+from motionbench.core.paths import ReplicateKey, checkpoint_path
 from motionbench.training.checkpoints import (
     Checkpoint,
-    checkpoint_key,
     load_checkpoint,
     remove_checkpoints,
     save_checkpoint,
+    training_digest,
 )
 
 
@@ -48,7 +48,7 @@ def test_the_key_follows_parameters_clips_code_and_versions(tmp_path: Path, monk
     code.write_text("code", encoding="utf-8")
 
     def key(parameters: dict[str, int]) -> str:
-        return checkpoint_key(parameters, [str(tmp_path / "clips"), str(code)])
+        return training_digest(parameters, [str(tmp_path / "clips"), str(code)])
 
     keys = [key({"a": 1}), key({"a": 2})]
     (tmp_path / "clips/__pycache__").mkdir()
@@ -65,7 +65,7 @@ def test_the_key_follows_parameters_clips_code_and_versions(tmp_path: Path, monk
 
 def test_only_the_checkpoints_of_one_model_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    ours, others = checkpoint_path("convlstm", 0), checkpoint_path("cnn_lstm", 0)
+    ours, others = (checkpoint_path(name, ReplicateKey(0)) for name in ("convlstm", "cnn_lstm"))
     for path in (ours, others):
         save_checkpoint(path, "key", Checkpoint([], [], [], []))
     remove_checkpoints("convlstm")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from motionbench.core.errors import UserError
+from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from tests.conftest import TINY
+from tests.conftest import TINY, drawing
 
 ALL_CORES = joblib.cpu_count()  # in one process
 Load = Callable[[dict[str, Any]], Params]
@@ -41,18 +42,18 @@ def drawn(params_with: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("splits")
     for name in ("train", "validation"):
         (folder / name).mkdir()
-        write_split(folder / name, name, params_with(TINY).data)
+        write_split(folder / name, name, drawing(params_with(TINY)))
     return folder
 
 
 def train(model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback) -> Any:
     with importing_tensorflow():
         from motionbench.training.loop import train_replicate
-    splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
+    splits = (read_split(folder / "train"), read_split(folder / "validation"))
     path = folder / f"{number}.keras"
-    seed = params.training.seeds[0]
+    key = ReplicateKey(params.training.seeds[0])
     checkpoint = path.with_suffix(".npz")
-    replicate = train_replicate(model_name, seed, params, *splits, path, checkpoint, str(number), on_event)
+    replicate = train_replicate(model_name, key, params, *splits, path, checkpoint, str(number), on_event)
     return replicate, path.read_bytes()
 
 
@@ -128,10 +129,10 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
 
 
-def read_in_order(folder: Path, params: Params, order: Any, _on_event: EventCallback) -> list[int]:
+def read_in_order(folder: Path, order: Any, _on_event: EventCallback) -> list[int]:
     with importing_tensorflow():
         from motionbench.training.loop import read_batches
-    split = read_split(folder, params.data)
+    split = read_split(folder)
     batches = list(read_batches(split, 3, order))
     assert [(len(clips), clips.dtype.name) for clips, _ in batches] == [(3, "uint8")] * 5 + [(1, "uint8")]
     content = {clip.tobytes(): number for number, clip in enumerate(split.clips)}
@@ -146,23 +147,20 @@ def orders(_on_event: EventCallback) -> list[list[int]]:
     return [order_of_clips(16, *which).tolist() for which in ((1, 1), (1, 1), (1, 2), (2, 1))]
 
 
-def test_each_epoch_reads_every_clip_once_in_its_own_order(
-    params_with: Load, engine: LocalEngine, splits: Path
-) -> None:
-    params = params_with(TINY)
+def test_each_epoch_reads_every_clip_once_in_its_own_order(engine: LocalEngine, splits: Path) -> None:
     [[first, again, next_epoch, other_seed]] = run_tasks(engine, [orders], 1)
     assert first == again
     assert len({tuple(order) for order in (first, next_epoch, other_seed)}) == 3
     assert sorted(first) == sorted(next_epoch) == list(range(16))
-    tasks = [partial(read_in_order, splits / "train", params, order) for order in (None, np.array(first))]
+    tasks = [partial(read_in_order, splits / "train", order) for order in (None, np.array(first))]
     assert run_tasks(engine, tasks, ALL_CORES) == [list(range(16)), first]
 
 
 def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback) -> list[dict[str, Any]]:
     with importing_tensorflow():
         from motionbench.training.loop import fit_epochs
-    splits = (read_split(folder / "train", params.data), read_split(folder / "validation", params.data))
-    return [dict(epoch) for _, epoch in fit_epochs(model_name, 3, params.model(model_name), *splits)]
+    splits = (read_split(folder / "train"), read_split(folder / "validation"))
+    return [dict(epoch) for _, epoch in fit_epochs(model_name, ReplicateKey(3), params.model(model_name), *splits)]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
-from motionbench.core.paths import DVC_YAML, training_paths
+from motionbench.core.paths import DVC_YAML, PARAMS, ReplicateKey, training_paths
 from motionbench.models.registry import ModelParams
 from motionbench.training.results import Epoch, Replicate, read_training, write_training
 from tests.conftest import ROOT
@@ -33,7 +33,8 @@ def replicate(seed: int, losses: list[float], seconds: list[float], megabytes: f
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Metrics and timing of two replicates of the ConvLSTM in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    DVC_YAML.symlink_to(ROOT / DVC_YAML)  # says which stage trains the model
+    for path in (DVC_YAML, PARAMS):  # They say which stage trains the model.
+        path.symlink_to(ROOT / path)
     _, folder, timing = training_paths("convlstm")
     folder.mkdir(parents=True)
     timing.parent.mkdir(parents=True)
@@ -47,7 +48,7 @@ def test_what_was_written_is_read() -> None:
     training = read_training("convlstm")
     assert training.parameters == 123
     assert training.best_epochs == [2, 1]
-    assert training.best_seed == 7
+    assert training.best == ReplicateKey(7)
     # The first replicate's first two epochs, and the second's only one.
     assert training.seconds == (4.0 + 2.0) / 2
     assert training.peak_megabytes == 500.0

@@ -10,7 +10,7 @@ from motionbench.params.schema import Params
 from motionbench.tuning.study import claim_trial, open_storage, open_study
 
 Load = Callable[[dict[str, Any]], Params]
-DATA = {"train": "1", "validation": "2"}
+DATA = {"data/train": "1", "data/validation": "2"}
 
 
 def opened(params: Params, data: dict[str, str] = DATA) -> Study:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from optuna.study import Study
 
+from motionbench.core.files import write_json
+from motionbench.core.paths import SOURCE
 from motionbench.execution.engine import Message
 from motionbench.params.schema import Params
 from motionbench.tracking.trials import TrialRecord
 from motionbench.tuning import search as searches
 from motionbench.tuning.study import finished, open_storage, open_study, retry, running
+from tests.conftest import SOURCE_RECORD
 from tests.tuning.studies import DATA, Load, claimed
 
 pytestmark = pytest.mark.usefixtures("working_directory")
@@ -155,8 +158,9 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
         raise KeyboardInterrupt
 
     params = params_with({})
-    for folder in ("train", "validation"):
+    for folder in ("train", "validation", "folds"):
         Path("data", folder).mkdir(parents=True)
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
     for name, acted in (("study_run", study_run), ("log_trials", log_trials), ("search", interrupted_search)):
         monkeypatch.setattr(searches, name, acted)
     with pytest.raises(KeyboardInterrupt):

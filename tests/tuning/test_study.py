@@ -122,7 +122,7 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
             "tuning.convlstm.space.filters: {'low': 2, 'high': 9}, but study first.convlstm in optuna.journal was "
             "started with {'low': 2, 'high': 8}; undo the change, or start another study: tuning.study",
         ),
-        ({}, {"train": "1", "validation": "3"}, "data/validation md5: 3, but study"),
+        ({}, {"data/train": "1", "data/validation": "3"}, "data/validation md5: 3, but study"),
         ({"convlstm.batch_size": 4}, DATA, "convlstm.batch_size: 4, but study"),
         ({"convlstm.filters": [5, 5], "convlstm.kernel_sizes": [4, 4]}, DATA, "convlstm.filters count: 2, but study"),
         ({"tuning.convlstm.epochs": 9}, DATA, "tuning.convlstm.epochs: 9, but study"),

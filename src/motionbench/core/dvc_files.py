@@ -1,12 +1,13 @@
 """What dvc.yaml declares of each stage, and what dvc.lock records of the last run of each."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
-from motionbench.core.paths import DATA, DVC_LOCK, DVC_YAML, MODELS, PARAMS, WALL_CLOCK
+from motionbench.core.paths import CLIPS, DVC_LOCK, DVC_YAML, MODELS, PARAMS, WALL_CLOCK
 
 
 class Stage(NamedTuple):
@@ -32,18 +33,30 @@ class StageLock(NamedTuple):
     params: dict[str, Any]  # flat: {"data.seed": 0, ...}
 
     def data(self) -> dict[str, str]:
-        """Return the md5s of the splits among what the stage read."""
-        return {path: md5 for path, md5 in self.deps.items() if Path(path).is_relative_to(DATA)}
+        """Return the md5s of the clips that `generate` made among what the stage read."""
+        return {path: md5 for path, md5 in self.deps.items() if Path(path) in CLIPS}
 
 
 def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
-    """Return the stages of dvc.yaml by name, in their order."""
+    """Return the stages of dvc.yaml by name, in their order, with values of params.yaml for ${...}, as DVC does.
+
+    Raises:
+        UserError: if params.yaml lacks such a value.
+    """
+    values = flatten(read_yaml(path.with_name(PARAMS.name)))
+
+    def filled(texts: list[str]) -> list[str]:
+        try:
+            return [re.sub(r"\$\{(.+?)\}", lambda match: str(values[match[1]]), text) for text in texts]
+        except KeyError as error:
+            raise UserError(f"{PARAMS}: {error.args[0]}: missing; add it") from error
+
     return {
         name: Stage(
             name=name,
-            deps=declared.get("deps", []),
+            deps=filled(declared.get("deps", [])),
             outs=[out if isinstance(out, str) else next(iter(out)) for out in declared["outs"]],
-            params=declared.get("params", []),
+            params=filled(declared.get("params", [])),
         )
         for name, declared in read_yaml(path)["stages"].items()
     }

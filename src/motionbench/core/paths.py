@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 PARAMS = Path("params.yaml")
 EXPERIMENTS = Path("experiments")
@@ -12,6 +13,10 @@ DATA = Path("data")
 TRAIN = DATA / "train"
 VALIDATION = DATA / "validation"
 TEST = DATA / "test"
+FOLDS = DATA / "folds"  # with folds, a folder per part; the splits are empty then
+SOURCE = FOLDS / "source.json"
+CLIPS = (TRAIN, VALIDATION, TEST, FOLDS)  # what `generate` makes for other stages
+DECODED = Path(".decoded")  # the decoded clips of video files, which DVC and git ignore
 SAMPLES = Path("reports/samples")
 MODELS = Path("models")
 TRAINING_METRICS = Path("metrics/training")
@@ -19,6 +24,7 @@ TRAINING_TIMING = Path("metrics/training_timing")
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
+PREDICTIONS = Path("reports/predictions")
 TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""
@@ -30,9 +36,28 @@ WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
 """Outputs that hold measured times, or where they were measured. All other outputs are deterministic."""
 
 
-def replicate_path(folder: Path, seed: int) -> Path:
-    """Return the path in `folder` of the model that was trained from `seed`."""
-    return folder / f"seed-{seed}.keras"
+class ReplicateKey(NamedTuple):
+    """What identifies a replicate of a model: its seed and, with folds, the number of its fold."""
+
+    seed: int
+    fold: int | None = None
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}" if self.fold is None else f"fold {self.fold} seed {self.seed}"
+
+    def file_name(self, suffix: str) -> str:
+        """Return the name of the replicate's file, as in fold-1-seed-0.keras."""
+        return f"{str(self).replace(' ', '-')}{suffix}"
+
+
+def replicate_path(folder: Path, key: ReplicateKey) -> Path:
+    """Return the path in `folder` of a replicate's model."""
+    return folder / key.file_name(".keras")
+
+
+def fold_path(part: int) -> Path:
+    """Return the folder of the clips on which this fold is tested."""
+    return FOLDS / str(part)
 
 
 def training_paths(model_name: str) -> tuple[Path, Path, Path]:
@@ -40,9 +65,9 @@ def training_paths(model_name: str) -> tuple[Path, Path, Path]:
     return MODELS / model_name, TRAINING_METRICS / model_name, TRAINING_TIMING / f"{model_name}.json"
 
 
-def checkpoint_path(model_name: str, seed: int) -> Path:
+def checkpoint_path(model_name: str, key: ReplicateKey) -> Path:
     """Return the place of a replicate's checkpoint."""
-    return CHECKPOINTS / model_name / f"seed-{seed}.npz"
+    return CHECKPOINTS / model_name / key.file_name(".npz")
 
 
 def repository_root() -> Path:

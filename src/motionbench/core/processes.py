@@ -32,6 +32,13 @@ def git(*arguments: str) -> str:
         raise UserError(f"git {arguments[0]}: {reason}; run inside a clone of the repository") from error
 
 
+def untracked(folder: Path) -> list[Path]:
+    """Return what of a folder in the repository git does not have, so that a clone lacks it: all, or some entries."""
+    if not git("ls-files", "--", str(folder)):
+        return [folder]
+    return [entry for entry in sorted(folder.iterdir()) if not git("ls-files", "--", str(entry))]
+
+
 def describe_environment() -> list[str]:
     """Return processor, its vector instructions, cores, system, Python and `PACKAGES` with versions, a string each.
 

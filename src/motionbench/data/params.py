@@ -1,48 +1,56 @@
-"""The data section of params.yaml."""
+"""The data section of params.yaml, and what the section of each source has in common."""
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from motionbench.core.schema import Pixels, Section, refusal
 
-from motionbench.core.schema import Count, Pixels, Section, Seed, refusal
+CLIP_BYTES = 10**9
 
-CLIP_BYTES, SPLIT_BYTES = 10**9, 10**11
-NOTEBOOK = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
+
+class ClipShape(NamedTuple):
+    """The shape of a clip, as its array has it."""
+
+    frames: int
+    height: int
+    width: int
+    channels: int
 
 
 class DataParams(Section):
-    """What the clips look like."""
+    """What the clips look like, whatever their source."""
 
-    variant: Literal["corrected", "notebook", "motion"]
-    seed: Seed
-    clips_per_class: Count
+    source: str
     frames: Pixels
     height: Pixels
     width: Pixels
-    point_size: Pixels
-    jitter: Annotated[float, Field(ge=0, le=10_000)]
+    colour: Literal["grey", "rgb"]
 
-    @model_validator(mode="after")
-    def _check_geometry(self) -> Self:
-        height, width, size = self.height, self.width, self.point_size
-        side = min(height, width)
-        self._require(size % 2 == 0, "point_size", "an even number of pixels")
-        self._require(size + 2 <= side, "point_size", f"at most {side - 2} in a frame of {height}x{width}")
-        if self.variant == "motion":
-            # The smallest square is 2 pixels smaller; the largest, 2 larger, must leave a row and a column dark.
-            allowed = f"at least 4 and 3 below the sides of the frame, {height}x{width}, with data.variant: motion"
-            self._require(4 <= size <= side - 3, "point_size", allowed)
-            allowed = "at least 4 with data.variant: motion, so that a sine is curved"
-            self._require(self.frames >= 4, "frames", allowed)
-        clip = self.frames * height * width
-        self._require(clip <= CLIP_BYTES, "frames", f"at most {CLIP_BYTES // (height * width)} with such frames")
-        allowed = f"at most {SPLIT_BYTES // clip} with such clips"
-        self._require(clip * self.clips_per_class <= SPLIT_BYTES, "clips_per_class", allowed)
-        for key, value in NOTEBOOK.items() if self.variant == "notebook" else ():
-            allowed = f"{value}, the reference notebook's, with data.variant: notebook"
-            self._require(getattr(self, key) == value, key, allowed)
-        return self
+    def clip_shape(self) -> ClipShape:
+        """Return the shape of a clip."""
+        return ClipShape(self.frames, self.height, self.width, 3 if self.colour == "rgb" else 1)
 
-    def _require(self, accepted: bool, key: str, allowed: str) -> None:
-        if not accepted:
-            raise refusal(f"data.{key}", getattr(self, key), allowed)
+    def check_size(self) -> None:
+        """Check that a clip is not too large.
+
+        Raises:
+            PydanticCustomError: naming the key, its value and what is allowed.
+        """
+        frame = self.height * self.width * self.clip_shape().channels
+        if self.frames * frame > CLIP_BYTES:
+            raise refusal("data.frames", self.frames, f"at most {CLIP_BYTES // frame} with such frames")
+
+
+class SourceParams(Section):
+    """The section of a source, which is checked wherever it stands, and needed if `data.source` names it."""
+
+    def untracked_clips(self) -> list[Path]:
+        """Return the files and folders that clips are made from and that a clone of the repository lacks."""
+        return []
+
+    def check_data(self, data: DataParams) -> None:
+        """Check what the section and the data section say together.
+
+        Raises:
+            PydanticCustomError: naming the key, its value and what is allowed.
+        """

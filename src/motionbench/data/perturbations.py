@@ -126,10 +126,11 @@ def distractors(clips: Clips, level: float, random: np.random.Generator) -> Clip
     """Add squares that stand still; level: how many."""
     crowded = clips.copy()
     height, width = clips.shape[2:4]
+    side = min(POINT_SIDE, height, width)
     for clip in crowded:
         for _ in range(round(level)):
-            row, column = random.integers(height - POINT_SIDE + 1), random.integers(width - POINT_SIDE + 1)
-            clip[:, row : row + POINT_SIDE, column : column + POINT_SIDE] = 255
+            row, column = random.integers(height - side + 1), random.integers(width - side + 1)
+            clip[:, row : row + side, column : column + side] = 255
     return crowded
 
 

@@ -1,24 +1,64 @@
-"""Three disjoint splits of labelled clips, on disk."""
+"""Labelled clips on disk: three disjoint splits, or the parts from which folds are made."""
 
 import json
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
+from motionbench.core import paths
 from motionbench.core.errors import UserError
-from motionbench.data.params import DataParams
 
 SPLITS = ("train", "validation", "test")
 Clips = NDArray[np.uint8]  # shape (clips, frames, height, width, channels)
 CLASS_NAMES_BYTES = 1_000_000  # read at most
-REDRAW = "draw the clips again: dvc repro --force generate"
+REDRAW = "make the clips again: dvc repro --force generate"
+
+
+class SourceRecord(BaseModel, frozen=True):
+    """What is known of the clips as a whole: data/folds/source.json."""
+
+    source: str
+    folds: int = Field(default=0, ge=0)  # 0: three splits
+    resize: Literal["pad", "crop", "stretch"]  # how a video of another shape becomes a clip
+    seconds: float  # the median duration of a clip
+    warnings: list[str] = []
+    skipped: dict[str, str] = {}  # by file, why it is not among the clips
+
+    def fold_numbers(self) -> Sequence[int | None]:
+        """Return the numbers of the folds; without folds there is one training, whose number is None."""
+        return range(self.folds) if self.folds else [None]
+
+
+FolderOf = Callable[[str], Path]
+"""Returns the folder of a part by its name: train, validation and test, or the number of a fold as text."""
+Write = Callable[[FolderOf], SourceRecord]
+"""Writes the clips of all parts, and returns what is known of them."""
+
+
+class JoinedClips:
+    """The clips of several parts, which stay on disk, as one array that is read by the numbers of clips."""
+
+    def __init__(self, parts: Sequence[Clips]) -> None:
+        self._parts = parts
+        self._firsts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape = (int(self._firsts[-1]), *parts[0].shape[1:])
+
+    def __getitem__(self, numbers: NDArray[np.int64] | slice) -> Clips:
+        """Return the clips with these numbers, in their order."""
+        wanted = np.arange(self.shape[0])[numbers]
+        clips = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        owners = np.searchsorted(self._firsts, wanted, side="right") - 1
+        for owner in np.unique(owners):
+            clips[owners == owner] = self._parts[owner][wanted[owners == owner] - self._firsts[owner]]
+        return clips
 
 
 class Split(NamedTuple):
@@ -29,20 +69,103 @@ class Split(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def read_split(folder: Path, data: DataParams) -> Split:
-    """Open a split, its clips memory-mapped.
+class JoinedSplit(NamedTuple):
+    """Several parts as one split."""
+
+    clips: JoinedClips
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+AnySplit = Split | JoinedSplit
+
+
+def read_source() -> SourceRecord:
+    """Read what is known of the clips as a whole.
 
     Raises:
-        UserError: if a file is missing, damaged or of another shape than `data` says.
+        UserError: if the file is missing or damaged.
+    """
+    with _open(paths.SOURCE) as file:
+        try:
+            return SourceRecord.model_validate_json(file.read(CLASS_NAMES_BYTES))
+        except ValidationError as error:
+            raise ValueError("not what generate writes") from error
+
+
+def read_training(fold: int | None) -> tuple[AnySplit, Split]:
+    """Open the clips to train and to validate with: the splits, or those of a fold.
+
+    Fold i is tested on part i, validated on the next part and trained on the others.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    *train, validation = training_folders(fold)
+    return join([read_split(folder) for folder in train]), read_split(validation)
+
+
+def join(parts: Sequence[Split]) -> AnySplit:
+    """Return parts as one split."""
+    if len(parts) == 1:
+        return parts[0]
+    labels = np.concatenate([part.labels for part in parts])
+    return JoinedSplit(JoinedClips([part.clips for part in parts]), labels, parts[0].class_names)
+
+
+def training_folders(fold: int | None) -> list[Path]:
+    """Return the folders of the clips that a training sees: those to train with, and the one to validate with.
+
+    Raises:
+        UserError: if it cannot be read how many folds there are.
+    """
+    if fold is None:
+        return [paths.TRAIN, paths.VALIDATION]
+    folds = read_source().folds
+    validation = (fold + 1) % folds
+    others = [part for part in range(folds) if part not in (fold, validation)]
+    return [paths.fold_path(part) for part in (*others, validation)]
+
+
+def read_test(fold: int | None) -> Split:
+    """Open the clips to test with: the split, or part `fold`.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    return read_split(paths.TEST if fold is None else paths.fold_path(fold))
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders of clips in a folder that `generate` writes: itself, or one per fold, or none."""
+    folds = sorted(folder.glob("*/clips.npy"), key=lambda file: int(file.parent.name))
+    return [folder] if (folder / "clips.npy").exists() else [file.parent for file in folds]
+
+
+@contextmanager
+def clips_file(folder: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """Yield the file clips.npy in `folder`, to write clips of this shape to it, one after the other."""
+    with (folder / "clips.npy").open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def read_split(folder: Path) -> Split:
+    """Open the clips in a folder, memory-mapped.
+
+    Raises:
+        UserError: if a file is missing or damaged.
     """
     with _open(folder / "class_names.json") as file:
         names = json.loads(file.read(CLASS_NAMES_BYTES).decode("utf-8"))
         texts = [name for name in names if isinstance(name, str) and len(name) in range(1, 101) and name.isprintable()]
         if not texts or texts != names or len(set(texts)) < len(texts):
             raise ValueError("class names must differ and have 1 to 100 printable characters")
-    count = len(texts) * data.clips_per_class
-    clips = _map_array(folder / "clips.npy", np.uint8, (count, data.frames, data.height, data.width, 1))
-    labels = np.array(_map_array(folder / "labels.npy", np.int64, (count,)))
+    clips = _map_array(folder / "clips.npy", np.uint8, dimensions=5)
+    labels = np.array(_map_array(folder / "labels.npy", np.int64, dimensions=1))
+    if len(labels) != len(clips):
+        raise UserError(f"{folder / 'labels.npy'}: {len(labels)} labels for {len(clips)} clips; {REDRAW}")
     if not ((labels >= 0) & (labels < len(texts))).all():
         raise UserError(f"{folder / 'labels.npy'}: labels outside 0 to {len(texts) - 1}; {REDRAW}")
     return Split(clips, labels, tuple(texts))
@@ -59,12 +182,11 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: not readable ({error}); {REDRAW}") from error
 
 
-def _map_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+def _map_array(path: Path, dtype: type[np.generic], dimensions: int) -> NDArray[Any]:
     with _open(path) as file:
-        found, found_dtype = read_npy_header(file)
-        if (found, found_dtype) != (shape, np.dtype(dtype)):
-            expected = f"where params.yaml's data section means {np.dtype(dtype)} {shape}"
-            raise ValueError(f"holds {str(found_dtype)[:50]} {str(found)[:100]} {expected}")
+        shape, found = read_npy_header(file)
+        if found != np.dtype(dtype) or len(shape) != dimensions or 0 in shape:
+            raise ValueError(f"holds {str(found)[:50]} {str(shape)[:100]}, not {np.dtype(dtype)} of {dimensions} axes")
         if os.fstat(file.fileno()).st_size != file.tell() + math.prod(shape) * np.dtype(dtype).itemsize:
             raise ValueError("cut off or too long")
         mapped: NDArray[Any] = np.memmap(file, dtype, "r", file.tell(), shape)

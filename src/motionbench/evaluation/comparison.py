@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
-from motionbench.data.splits import Split
+from motionbench.data.splits import AnySplit
 from motionbench.evaluation.results import Models, median_cost, right_answers
 from motionbench.evaluation.statistics import Comparison, adjust_holm, compare
 from motionbench.models.registry import CONTENDERS
@@ -65,7 +65,7 @@ def accuracies_when_perturbed(models: Models, frames: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "replicate", "perturbation", "level", "accuracy"])
 
 
-def write_comparison(folder: Path, timing: Path, models: Models, split: Split, champion: Path | None) -> None:
+def write_comparison(folder: Path, timing: Path, models: Models, split: AnySplit, champion: Path | None) -> None:
     """Write summary.json, scores.json and two tables to `folder`, and the cost of inference to the file `timing`.
 
     predictions.csv has a row per clip: its label, and the class that each replicate of each model predicts.

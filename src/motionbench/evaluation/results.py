@@ -23,8 +23,15 @@ class Perturbed(TypedDict):
     right: list[bool]  # per clip, whether that is the label of the perturbed clip
 
 
+class Answers(TypedDict):
+    """One replicate's answers to the clips of a split or a part."""
+
+    predicted: list[int]  # per clip, the number of the class
+    perturbed: list[Perturbed]
+
+
 class Scores(TypedDict):
-    """One replicate's answers to a split."""
+    """The answers of a model from one seed to all test clips; with folds, those of one replicate per fold."""
 
     correct: int
     clips: int
@@ -117,7 +124,8 @@ def read_applied_search(model_name: str, training: Training) -> Search | None:
         applied = read_json(APPLIED_SEARCHES).get(model_name)
         if applied is None or applied["section"] != training.section:
             return None
-        lowest = training.history.sort_values("epoch").groupby("seed")["validation_loss"].agg(list)
+        replicate = [column for column in ("seed", "fold") if column in training.history]
+        lowest = training.history.sort_values("epoch").groupby(replicate)["validation_loss"].agg(list)
         curve = np.minimum.accumulate(applied["curve"])
         ends = [min(len(losses), len(curve)) for losses in lowest]
         return Search(

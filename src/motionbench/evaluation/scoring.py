@@ -1,24 +1,31 @@
-"""A model's answers to the clips of a split, as they are and perturbed, and the cost of inference."""
+"""A replicate's answers to test clips, as they are and perturbed, and the cost of inference."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.data.perturbations import chosen_clips, perturb
 from motionbench.data.splits import Clips, Split
-from motionbench.evaluation.results import Cost, Perturbed, Scores
-from motionbench.execution.runtime import fix_threads
+from motionbench.evaluation.results import Answers, Cost, Perturbed
+from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import load_model
 from motionbench.models.cost import as_graph, count_flops, time_batches, time_single_clips
-from motionbench.params.schema import PerturbationsParams
 
 CLIPS_AT_ONCE = 8
 
 
-def score(path: Path, split: Split, threads: int, params: PerturbationsParams) -> Scores:
-    """Classify the clips of `split` with the model at `path`, as they are, and some of them with every perturbation."""
+def answer(
+    path: Path, split: Split, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int
+) -> Answers:
+    """Classify the clips of `split` with the model at `path`, as they are, and some of them perturbed.
+
+    Args:
+        settings: name and level of each perturbation.
+        clips_per_class: of the clips that are perturbed, at most.
+        seed: of what perturbations draw.
+    """
     fix_threads(threads)
     infer = as_graph(load_model(path), split.clips)
 
@@ -28,28 +35,13 @@ def score(path: Path, split: Split, threads: int, params: PerturbationsParams) -
         return predicted
 
     perturbed = []
-    _, chosen = chosen_clips(split, params.clips_per_class)
-    for name, level in params.settings():
-        clips, correct, _ = perturb(chosen, name, level, params.seed)
+    _, chosen = chosen_clips(split, clips_per_class)
+    for name, level in settings:
+        clips, correct, _ = perturb(chosen, name, level, seed)
         answers = predict(clips)
         right = (answers == correct).tolist()
         perturbed.append(Perturbed(perturbation=name, level=level, predicted=answers.tolist(), right=right))
-    predicted = predict(split.clips)
-    labels = np.arange(len(split.class_names))
-    precision, recall, f1, _ = precision_recall_fscore_support(split.labels, predicted, labels=labels, zero_division=0)
-    hits = int((predicted == split.labels).sum())
-    return Scores(
-        correct=hits,
-        clips=len(predicted),
-        accuracy=hits / len(predicted),
-        classes={
-            name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
-            for label, name in enumerate(split.class_names)
-        },
-        confusion=confusion_matrix(split.labels, predicted, labels=labels).tolist(),
-        predicted=predicted.tolist(),
-        perturbed=perturbed,
-    )
+    return Answers(predicted=predict(split.clips).tolist(), perturbed=perturbed)
 
 
 def measure_cost(path: Path, split: Split, threads: int) -> Cost:

@@ -1,47 +1,100 @@
-"""All models scored on the test split, in parallel, and their costs measured, one after the other."""
+"""All models tested on the test clips, in parallel, and their costs measured, one after the other."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import joblib
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from motionbench.core.paths import MODELS, TEST, replicate_path
-from motionbench.data.splits import read_split
-from motionbench.evaluation.results import Cost, Models, Scores, join_results, read_applied_search
+from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
+from motionbench.data.splits import AnySplit, Split, join, read_source, read_test
+from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES
 from motionbench.params.schema import Params
+from motionbench.training.replicates import replicate_keys
 from motionbench.training.results import Training
 
 
-def evaluate_models(engine: LocalEngine, trained: dict[str, Training], params: Params) -> Models:
-    """Score every replicate of every model on the test split, and measure the cost of each model.
+def evaluate_models(
+    engine: LocalEngine, trained: dict[str, Training], params: Params, tests: Sequence[Split]
+) -> Models:
+    """Test every replicate of every model on the clips that it has not seen, and measure the cost of each model.
+
+    With folds, the answers of a seed's replicates are joined: each clip is tested once per seed.
+
+    Args:
+        tests: the clips to test with, those of each fold.
 
     Raises:
-        UserError: if a model or the test split is missing or damaged.
+        UserError: if a model or a test clip is missing or damaged.
     """
-    seeds = params.training.seeds
-    tasks = [partial(_score, name, seed, params) for name in MODEL_NAMES for seed in seeds]
-    scores = iter(run_tasks(engine, tasks, params.training.threads))
+    keys, threads = replicate_keys(params.training.seeds), params.training.threads
+    settings = params.perturbations.settings(read_source().source)
+    folds = list(dict.fromkeys(key.fold for key in keys))
+    clips_per_class = params.perturbations.clips_per_part(len(tests))
+    tasks = [
+        partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed)
+        for name in MODEL_NAMES
+        for key in keys
+    ]
+    answers = iter(run_tasks(engine, tasks, threads))
     # Each takes all cores, so that nothing else runs while it is timed.
-    cost_tasks = [partial(_measure_cost, name, seeds[0], params) for name in MODEL_NAMES]
+    cost_tasks = [partial(_measure_cost, name, keys[0], threads) for name in MODEL_NAMES]
     costs = run_tasks(engine, cost_tasks, joblib.cpu_count())
     searches = {name: read_applied_search(name, trained[name]) for name in CONTENDERS}
-    return {
-        name: join_results(trained[name], [next(scores) for _ in seeds], cost, searches.get(name))
-        for name, cost in zip(MODEL_NAMES, costs, strict=True)
-    }
+    test = join(tests)
+    models = {}
+    for name, cost in zip(MODEL_NAMES, costs, strict=True):
+        by_key = {key: next(answers) for key in keys}
+        scores = [score([by_key[ReplicateKey(seed, fold)] for fold in folds], test) for seed in params.training.seeds]
+        models[name] = join_results(trained[name], scores, cost, searches.get(name))
+    return models
+
+
+def score(parts: Sequence[Answers], test: AnySplit) -> Scores:
+    """Join the answers to all parts of the test clips, and score them."""
+    labels, names = test.labels, test.class_names
+    predicted = np.concatenate([part["predicted"] for part in parts])
+    numbers = np.arange(len(names))
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+    hits = int((predicted == labels).sum())
+    return Scores(
+        correct=hits,
+        clips=len(predicted),
+        accuracy=hits / len(predicted),
+        classes={
+            name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
+            for label, name in enumerate(names)
+        },
+        confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
+        predicted=predicted.tolist(),
+        perturbed=[_join(same) for same in zip(*(part["perturbed"] for part in parts), strict=True)],
+    )
+
+
+def _join(parts: Sequence[Perturbed]) -> Perturbed:
+    return Perturbed(
+        perturbation=parts[0]["perturbation"],
+        level=parts[0]["level"],
+        predicted=[answer for part in parts for answer in part["predicted"]],
+        right=[right for part in parts for right in part["right"]],
+    )
 
 
 # Imported in the functions: the main process needs no TensorFlow.
-def _score(name: str, seed: int, params: Params, _on_event: EventCallback) -> Scores:
+def _answer(
+    name: str, key: ReplicateKey, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int,
+    _on_event: EventCallback,
+) -> Answers:  # fmt: skip
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import score
-    path = replicate_path(MODELS / name, seed)
-    return score(path, read_split(TEST, params.data), params.training.threads, params.perturbations)
+        from motionbench.evaluation.scoring import answer
+    return answer(replicate_path(MODELS / name, key), read_test(key.fold), threads, settings, clips_per_class, seed)
 
 
-def _measure_cost(name: str, seed: int, params: Params, _on_event: EventCallback) -> Cost:
+def _measure_cost(name: str, key: ReplicateKey, threads: int, _on_event: EventCallback) -> Cost:
     with importing_tensorflow():
         from motionbench.evaluation.scoring import measure_cost
-    return measure_cost(replicate_path(MODELS / name, seed), read_split(TEST, params.data), params.training.threads)
+    return measure_cost(replicate_path(MODELS / name, key), read_test(key.fold), threads)

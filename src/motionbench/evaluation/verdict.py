@@ -3,12 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from motionbench.data.splits import SourceRecord
 from motionbench.evaluation.comparison import Pair, compare_pairs, unbeaten_models
 from motionbench.evaluation.results import Models, right_answers
 from motionbench.evaluation.statistics import compare
 from motionbench.models.registry import CONTENDERS, CONTROLS, MODELS
 from motionbench.params.schema import GateParams
 
+SEEN_BY_SEARCH = (
+    "A search trains and validates on fold 0 alone. It has not seen the clips on which fold 0 is tested, but those of "
+    "the other {} folds, so that the accuracy over all folds may be too high."
+)
 EACH = "both" if len(CONTENDERS) == 2 else f"all {len(CONTENDERS)}"
 
 
@@ -46,8 +51,8 @@ def _describe_pair(pair: Pair, pairs: int) -> str:
     return f"No difference shown{between}: {figures}"
 
 
-def check_controls(models: Models, labels: NDArray[np.int64]) -> str:
-    """Say what the accuracy of the controls, which cannot see motion, shows about the data."""
+def check_controls(models: Models, labels: NDArray[np.int64], source: str) -> str:
+    """Say what the accuracy of the controls, which cannot see motion, shows about the data of a source."""
     right = {name: right_answers(model, labels) for name, model in models.items()}
     best = max(CONTENDERS, key=lambda name: models[name]["accuracy"])
     behind = {name: compare(right[best], right[name]) for name in CONTROLS}
@@ -57,8 +62,8 @@ def check_controls(models: Models, labels: NDArray[np.int64]) -> str:
     if alike:
         return (
             f"{blind}, and yet their accuracy is {scores}: {best} is not shown to be better than "
-            f"{' and '.join(alike)}. So on these clips no accuracy is evidence that a model sees motion; "
-            "data.variant: motion draws clips that need it."
+            f"{' and '.join(alike)}. So on these clips no accuracy is evidence that a model sees motion"
+            f"{'; synthetic.variant: motion draws clips that need it' if source == 'synthetic' else ''}."
         )
     return (
         f"{blind}, and their accuracy is {scores}: what {best} reaches beyond that, {models[best]['accuracy']:.3f}, "
@@ -89,8 +94,11 @@ def choose_champion(models: Models, labels: NDArray[np.int64], gate: GateParams)
     return name, f"Champion: {name}, {reason}; accuracy at least {low:.3f}, latency {latency:.1f} ms."
 
 
-def search_notes(models: Models) -> list[str]:
-    """Say how many trials each contender had, and how the loss of each search compares with the retrained loss."""
+def search_notes(models: Models, folds: int) -> list[str]:
+    """Say how many trials each contender had, and how the loss of each search compares with the retrained loss.
+
+    With folds, also say which of their test clips the searches have seen.
+    """
     searches = {name: models[name]["search"] for name in CONTENDERS}
     trials = {name: search["trials"] if search else 0 for name, search in searches.items()}
     if not any(trials.values()):
@@ -111,4 +119,19 @@ def search_notes(models: Models) -> list[str]:
             for name, search in searches.items()
             if search
         ),
+        *([SEEN_BY_SEARCH.format(folds - 1)] if folds else []),
+    ]
+
+
+def clip_notes(source: SourceRecord) -> list[str]:
+    """Say how the clips were dealt into folds, which files were left out, and what may mislead a reader."""
+    folds = (
+        f"Cross-validation over {source.folds} folds: each clip is tested once per seed, by a replicate that has seen "
+        "neither the clip nor another one of its group."
+    )
+    skipped = "; ".join(f"{name} ({reason})" for name, reason in source.skipped.items())
+    return [
+        *([folds] if source.folds else []),
+        *([f"Left out, since folder.on_bad is skip: {skipped}."] if skipped else []),
+        *(f"Warning: {warning}." for warning in source.warnings),
     ]

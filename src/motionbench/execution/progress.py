@@ -1,4 +1,4 @@
-"""Progress of replicates and trials: bars on a terminal, one line per epoch or trial elsewhere."""
+"""Progress of clips, replicates and trials: bars on a terminal; elsewhere one line per epoch or trial."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from motionbench.core.paths import ReplicateKey
 
 
 def _bars(measured: str) -> Progress:
@@ -17,25 +19,38 @@ def _bars(measured: str) -> Progress:
 
 
 @contextmanager
-def epoch_progress(model_name: str, seeds: Sequence[int], epochs: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that shows a finished epoch. The time left is that to the last epoch, if none stops early."""
+def epoch_progress(
+    model_name: str, keys: Sequence[ReplicateKey], epochs: int
+) -> Iterator[Callable[[ReplicateKey, Mapping[str, Any]], None]]:
+    """Yield a function that shows a finished epoch of a replicate.
+
+    The time left is that to the last epoch, if none stops early.
+    """
     losses = (
         "validation loss {task.fields[validation_loss]:.3f} accuracy {task.fields[validation_accuracy]:.3f} at most"
     )
     unknown: dict[str, Any] = {"validation_loss": float("nan"), "validation_accuracy": float("nan")}
     line = (
-        "{} seed {seed} epoch {epoch}: loss {loss:.4f}, validation loss {validation_loss:.4f}, "
+        "{} {} epoch {epoch}: loss {loss:.4f}, validation loss {validation_loss:.4f}, "
         "validation accuracy {validation_accuracy:.4f}"
     )
     with _bars(losses) as progress:
-        bars = {seed: progress.add_task(f"{model_name} seed {seed}", total=epochs, **unknown) for seed in seeds}
+        bars = {key: progress.add_task(f"{model_name} {key}", total=epochs, **unknown) for key in keys}
 
-        def show(epoch: Mapping[str, Any]) -> None:
-            progress.update(bars[epoch["seed"]], completed=epoch["epoch"], **{key: epoch[key] for key in unknown})
+        def show(key: ReplicateKey, epoch: Mapping[str, Any]) -> None:
+            progress.update(bars[key], completed=epoch["epoch"], **{key: epoch[key] for key in unknown})
             if progress.disable:
-                print(line.format(model_name, **epoch), flush=True)
+                print(line.format(model_name, key, **epoch), flush=True)
 
         yield show
+
+
+@contextmanager
+def clip_progress(total: int) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows that one more of `total` clips is decoded."""
+    with _bars("clips decoded") as progress:
+        bar = progress.add_task("generate", total=total)
+        yield lambda: progress.advance(bar)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""TensorFlow in a process: its import, and the settings that make results repeatable."""
+"""TensorFlow's import, without the settings that would change results."""
 
 import os
 import sys
@@ -47,12 +47,3 @@ def importing_tensorflow() -> Iterator[None]:
         finally:
             os.dup2(original, 2)
             os.close(original)
-
-
-def fix_threads(threads: int) -> None:
-    """Let TensorFlow use `threads` CPU threads in this process and deterministic operations."""
-    import tensorflow as tf  # imported late: the main process needs no TensorFlow
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.experimental.enable_op_determinism()

@@ -6,17 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import EXPERIMENTS, PARAMS
 from motionbench.params.loading import check_params
+from motionbench.params.schema import Params
+
+
+class _NullRepresenter(RoundTripRepresenter):
+    """Writes what is not set as null; by default its value would be left out."""
+
+
+_NullRepresenter.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
 
 
 def update_yaml(text: str, changes: Mapping[str, Any]) -> str:
     """Return the text of params.yaml with other values, by section: {"convlstm": {"filters": [4, 4]}}."""
     yaml = YAML()
+    yaml.Representer = _NullRepresenter
     yaml.preserve_quotes = True
     yaml.width = 4096  # no line is broken
     content = yaml.load(text)
@@ -26,8 +38,8 @@ def update_yaml(text: str, changes: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def read_experiment(name: str, folder: Path = EXPERIMENTS) -> dict[str, Any]:
-    """Return the values that an experiment changes, flat: {"data.variant": "motion", ...}.
+def read_experiment(name: str, folder: Path = EXPERIMENTS) -> tuple[dict[str, Any], Params]:
+    """Return the values that an experiment changes, flat: {"data.frames": 12, ...}; and all parameters with them.
 
     Raises:
         UserError: if there is no such experiment, or if params.yaml with its values would be refused.
@@ -42,8 +54,7 @@ def read_experiment(name: str, folder: Path = EXPERIMENTS) -> dict[str, Any]:
     content = read_yaml(PARAMS)
     if isinstance(content, Mapping):
         _update(content, overlay)
-    check_params(content, path)
-    return flatten(overlay)
+    return flatten(overlay), check_params(content, path)
 
 
 def _update(section: Any, changes: Mapping[str, Any]) -> None:

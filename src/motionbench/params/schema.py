@@ -1,12 +1,14 @@
-"""params.yaml as frozen, typed, checked objects. The sections of models and perturbations follow from registries."""
+"""params.yaml as frozen, typed, checked objects. Sections of sources, models, perturbations follow from registries."""
 
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PositiveFloat, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
-from motionbench.data.params import DataParams
+from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.data.sources import SOURCES
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
 
 
@@ -32,9 +34,21 @@ class PerturbationsParams(Section):
     seed: Seed
     clips_per_class: Count
 
-    def settings(self) -> list[tuple[str, float]]:
-        """Return name and level of all perturbations, in the order of the registry."""
-        return [(name, level) for name in PERTURBATIONS for level in getattr(self, name)]
+    def clips_per_part(self, parts: int) -> int:
+        """Return how many clips of each class of a part are perturbed, for `clips_per_class` in all parts together."""
+        return -(-self.clips_per_class // parts)
+
+    def settings(self, source: str) -> list[tuple[str, float]]:
+        """Return name and level of all perturbations for clips of a source, in the order of the registry.
+
+        What mirrors labels is for synthetic clips: only of these is it known which label becomes which.
+        """
+        return [
+            (name, level)
+            for name, perturbation in PERTURBATIONS.items()
+            for level in getattr(self, name)
+            if source == "synthetic" or not perturbation.mirrors_labels
+        ]
 
 
 class GateParams(Section):
@@ -106,7 +120,7 @@ class TuningParams(Section):
 
 
 class Params(Section):
-    """The whole of params.yaml. `ParamsSchema` adds a section for each model of the registry."""
+    """The whole of params.yaml. `ParamsSchema` adds a section for each source and each model of the registries."""
 
     data: DataParams
     training: TrainingParams
@@ -115,10 +129,20 @@ class Params(Section):
     tuning: TuningParams
 
     @model_validator(mode="after")
-    def _check_layers_fit_frames(self) -> Self:
+    def _check_clips(self) -> Self:
+        if self.data.source not in SOURCES:
+            raise refusal("data.source", self.data.source[:100], f"one of {', '.join(SOURCES)}")
+        if getattr(self, self.data.source) is None:
+            raise PydanticCustomError("refused", "{section}: missing; add it", {"section": self.data.source})
+        self.data.check_size()
+        self.source().check_data(self.data)
         for name in MODEL_NAMES:
             self.model(name).check_frames(name, self.data)
         return self
+
+    def source(self) -> SourceParams:
+        """Return the section of the source of the clips."""
+        return cast("SourceParams", getattr(self, self.data.source))
 
     def model(self, model_name: str) -> ModelParams:
         """Return the section of the model called `model_name`."""
@@ -130,9 +154,11 @@ _levels: dict[str, Any] = {
     for name, perturbation in PERTURBATIONS.items()
 }
 _searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
+_sources: dict[str, Any] = {name: (source.params | None, None) for name, source in SOURCES.items()}
 _models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
 # Each has the name of its variable, so that it can be pickled for other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
-_sections: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)} | _models
+_sections: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)}
+_sections |= _sources | _models
 ParamsSchema = create_model("ParamsSchema", __base__=Params, __module__=__name__, **_sections)

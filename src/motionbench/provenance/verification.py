@@ -1,6 +1,7 @@
 """All stages run again in a clone of the last commit, their outputs compared with that commit's dvc.lock."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from typing import NamedTuple
 from motionbench.core.dvc_files import StageLock, is_wall_clock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
-from motionbench.core.paths import DVC_LOCK
+from motionbench.core.paths import DVC_LOCK, PARAMS
 from motionbench.core.processes import git
+from motionbench.params.loading import load_params
 
 
 class Check(NamedTuple):
@@ -52,6 +54,9 @@ def verify() -> Verification:
         clone = Path(folder, "clone")
         git("clone", "--quiet", "--shared", "--no-checkout", ".", str(clone))
         git("-C", str(clone), "checkout", "--quiet", "--detach", commit)
+        for path in load_params(clone / PARAMS).source().untracked_clips():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, clone / path)
         recorded = read_lock(clone / DVC_LOCK)
         recorded_on = {
             out: read_json(clone / out)["environment"]

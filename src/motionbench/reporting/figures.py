@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from motionbench.data.splits import Clips, Split
+from motionbench.data.splits import AnySplit, Clips
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of models, also for colour-blind readers: Okabe and Ito (2008), without the yellow."""
@@ -20,8 +20,9 @@ GIF_MILLISECONDS = 100
 
 
 def save_gif(clip: np.ndarray, path: Path) -> None:
-    """Write a clip, uint8, shape (frames, height, width, 1), as an endless animation at three times its size."""
-    enlarged = np.kron(clip[..., 0], np.ones((1, GIF_SCALE, GIF_SCALE), dtype=np.uint8))
+    """Write a clip, uint8, shape (frames, height, width, 1 or 3), as an endless animation at three times its size."""
+    enlarged = clip.repeat(GIF_SCALE, axis=1).repeat(GIF_SCALE, axis=2)
+    enlarged = enlarged[..., 0] if clip.shape[-1] == 1 else enlarged
     first, *others = [Image.fromarray(frame) for frame in enlarged]
     first.save(path, save_all=True, append_images=others, duration=GIF_MILLISECONDS, loop=0)
 
@@ -37,9 +38,10 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def contact_sheet(split: Split) -> Figure:
+def contact_sheet(split: AnySplit) -> Figure:
     """Show the first clip of each class."""
-    firsts = {name: split.clips[split.labels == label][0] for label, name in enumerate(split.class_names)}
+    _, numbers = np.unique(split.labels, return_index=True)
+    firsts = {split.class_names[split.labels[number]]: split.clips[number : number + 1][0] for number in numbers}
     return film_strips(list(firsts.items()))
 
 
@@ -47,16 +49,16 @@ def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
     """Show `shown` frames of each clip, and all its frames in one, early dark to late bright.
 
     Args:
-        clips: text to show beside a clip, and the clip, shape (frames, height, width, 1).
+        clips: text to show beside a clip, and the clip, shape (frames, height, width, 1 or 3).
     """
     frames = clips[0][1].shape[0]
     moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
     figure = new_figure(2.2 * (len(moments) + 1), 1.1 * len(clips))
     axes = figure.subplots(len(clips), len(moments) + 1, squeeze=False)
-    ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis] / frames
+    ages = np.arange(1, frames + 1)[:, np.newaxis, np.newaxis, np.newaxis] / frames
     titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
     for row, (text, clip) in enumerate(clips):
-        bright = clip[..., 0] / 255
+        bright = clip / 255
         pictures = [*bright[moments], (bright * ages).max(axis=0)]
         for axis, picture, title in zip(axes[row], pictures, titles, strict=True):
             axis.imshow(picture, vmin=0, vmax=1, cmap="magma")
@@ -76,7 +78,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     styles = model_styles(histories)
     for model, history in histories.items():
         colour, _ = styles[model]
-        for number, (_, replicate) in enumerate(history.groupby("seed")):
+        columns = [column for column in ("seed", "fold") if column in history]
+        for number, (_, replicate) in enumerate(history.groupby(columns)):
             style = {"color": colour, "marker": ".", "alpha": 0.8, "label": model if number == 0 else None}
             for axis, column in zip(axes, ("validation_loss", "validation_accuracy"), strict=True):
                 axis.plot(replicate["epoch"], replicate[column], **style)

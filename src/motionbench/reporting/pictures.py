@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import mode
 
 from motionbench.data.perturbations import chosen_clips, perturb
-from motionbench.data.splits import Clips, Split
+from motionbench.data.splits import Clips, Split, join
 from motionbench.evaluation.comparison import accuracies_when_perturbed
 from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
 from motionbench.models.registry import CONTENDERS
@@ -18,24 +18,33 @@ from motionbench.params.schema import PerturbationsParams
 from motionbench.reporting import figures
 
 
-def disagreements(models: Models, split: Split, params: PerturbationsParams, limit: int = 6) -> list[tuple[str, Clips]]:
+def disagreements(
+    models: Models, tests: Sequence[Split], params: PerturbationsParams, limit: int = 6
+) -> list[tuple[str, Clips]]:
     """Return clips on which the majorities of the contenders' replicates disagree, each with the answers as text.
 
     Clips as they are come first, then the first one of each perturbation, perturbed again with `params`.
+
+    Args:
+        tests: the clips that the models were tested with, those of each fold.
     """
+    split = join(tests)
     unchanged, *perturbed = zip(*(_majorities(models[name]) for name in CONTENDERS), strict=True)
     found = [(split, number, f"{number}, as it is", unchanged) for number in _differing(unchanged)]
-    numbers, chosen = chosen_clips(split, params.clips_per_class)
+    chosen = [chosen_clips(part, params.clips_per_part(len(tests))) for part in tests]
+    firsts = np.cumsum([0, *(len(part.labels) for part in tests)])
+    numbers = np.concatenate([first + each for first, (each, _) in zip(firsts, chosen, strict=False)])
     for (name, level), answers in zip(perturbation_settings(models), perturbed, strict=True):
         differing = _differing(answers)
         if len(found) < limit and differing.size:
             text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
-            found.append((perturb(chosen, name, level, params.seed), differing[0], text, answers))
+            changed = join([perturb(part, name, level, params.seed) for _, part in chosen])
+            found.append((changed, differing[0], text, answers))
     clips = []
     for changed, number, text, answers in found[:limit]:
         label, *said = (split.class_names[each[number]] for each in (changed.labels, *answers))
         lines = [f"{model}: {answer}" for model, answer in zip(CONTENDERS, said, strict=True)]
-        clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number]))
+        clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number : number + 1][0]))
     return clips
 
 
@@ -54,13 +63,15 @@ def _majorities(model: ModelResult) -> list[NDArray[np.int64]]:
 
 
 def draw_pictures(
-    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], split: Split, params: PerturbationsParams
-) -> dict[str, str]:
+    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], tests: Sequence[Split],
+    params: PerturbationsParams,
+) -> dict[str, str]:  # fmt: skip
     """Write the report's pictures to `folder`; return the caption of each by its name, which is the file's too.
 
     Args:
-        split: the one that the models were tested on.
+        tests: the clips that the models were tested with, those of each fold.
     """
+    split = join(tests)
     matrices = {
         name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
     }
@@ -75,7 +86,7 @@ def draw_pictures(
         "learning_curves": ("Learning curves", figures.learning_curves(histories)),
         "samples": ("The first test clip of each class", figures.contact_sheet(split)),
     }
-    if clips := disagreements(models, split, params):
+    if clips := disagreements(models, tests, params):
         caption = "What was shown, and what most replicates of each model say"
         pictures["disagreements"] = (caption, figures.film_strips(clips))
     for name, (_, figure) in pictures.items():

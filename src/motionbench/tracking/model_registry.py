@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import mlflow
 import pandas as pd
@@ -16,12 +17,14 @@ from mlflow.types import ColSpec, Schema
 from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store, store_name
 
 CHAMPION = "champion"
-SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pillow", "pydantic", "ruamel.yaml", "tensorflow")
+FRAME_SECONDS = 0.1  # of the samples of synthetic clips
+SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
 
 
 def promote(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
@@ -35,11 +38,20 @@ def promote(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     return missing
 
 
-def load_champion() -> tuple[str, Callable[[Clips], pd.DataFrame]]:
-    """Return the champion's name, and the function from clips to the probability of each class, a column each.
+class Champion(NamedTuple):
+    """The registered model that is in use."""
+
+    name: str
+    preprocessing: Preprocessing  # of the clips that it was trained with
+    seconds: float  # their median duration
+    predict: Callable[[Clips], pd.DataFrame]  # returns the probability of each class, a column each
+
+
+def load_champion() -> Champion:
+    """Load the champion, with what it needs to know of its training to classify a file.
 
     Raises:
-        UserError: if there is no champion, or the store is unavailable; the function raises it for clips of another
+        UserError: if there is no champion, or the store is unavailable. Its function raises it for clips of another
             shape than the champion was trained on.
     """
     try:
@@ -58,7 +70,13 @@ def load_champion() -> tuple[str, Callable[[Clips], pd.DataFrame]]:
         except MlflowException as error:
             raise UserError(f"the champion refuses the clip: {one_line(error)}") from error
 
-    return f"{REGISTERED} version {champion.version}", predict
+    described = model.metadata.metadata or {}
+    frames, height, width, channels = described["clip_shape"]
+    # A model that an earlier version of this project logged does not say how clips of other shapes are resized.
+    resize = described.get("resize", "pad")
+    preprocessing = Preprocessing(frames, height, width, "grey" if channels == 1 else "rgb", resize)
+    seconds = described.get("seconds") or frames * FRAME_SECONDS
+    return Champion(f"{REGISTERED} version {champion.version}", preprocessing, seconds, predict)
 
 
 def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
@@ -128,7 +146,7 @@ def _log_archive(client: mlflow.MlflowClient, run_id: str, model_id: str, model:
         run_id=run_id, model_id=model_id, model_uuid=model_id,
         # No schema for clips: MLflow would convert numbers that `serving` refuses.
         signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in model.class_names])),
-        metadata={"class_names": list(model.class_names), "clip_shape": list(model.clip_shape)},
+        metadata=model.model_dump(mode="json", include={"class_names", "clip_shape", "resize", "seconds"}),
     )  # fmt: skip
     described.add_flavor(
         "keras", data=f"data/{archive.stem}", keras_backend="tensorflow", keras_version=version("keras"),

@@ -18,12 +18,15 @@ from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
+from motionbench.core.paths import ReplicateKey
+from motionbench.data.splits import part_folders, read_source
+from motionbench.training.results import replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
 
 class DatasetRecord(BaseModel, frozen=True):
-    """A split that a stage wrote or read."""
+    """A split, or a part of folds, that a stage wrote or read."""
 
     name: str
     md5: str
@@ -38,14 +41,16 @@ class ModelRecord(BaseModel, frozen=True):
     md5: str
     clip_shape: tuple[int, ...]  # frames, height, width, channels
     class_names: tuple[str, ...]
+    resize: str = "pad"  # how a video of another shape becomes a clip
+    seconds: float = 0.0  # the median duration of a clip
     best: bool  # whether to register it: the best replicate
 
 
 class ReplicateRecord(BaseModel, frozen=True):
-    """The training of a model from one seed: a child run of the stage's run."""
+    """The training of one replicate of a model: a child run of the stage's run."""
 
     model_name: str
-    seed: int
+    key: ReplicateKey
     metrics: dict[str, float] = {}
     curves: list[dict[str, float]] = []  # one item per epoch: its number, `epoch`, and its metrics
     logged_at: dict[int, int] = {}  # by epoch: when it was logged during training, in milliseconds since 1970
@@ -54,7 +59,12 @@ class ReplicateRecord(BaseModel, frozen=True):
     @property
     def name(self) -> str:
         """The run's name."""
-        return f"train_{self.model_name} seed {self.seed}"
+        return f"train_{self.model_name} {self.key}"
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Return what identifies the replicate, as parameters of its run."""
+        return {name: str(value) for name, value in self.key._asdict().items() if value is not None}
 
 
 class Record(BaseModel, frozen=True):
@@ -94,16 +104,21 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
     try:
         md5s = {out: path_md5(Path(out)) for out in outs}
         files = {file: md5 for out in outs for file, md5 in file_md5s(Path(out)).items()}
-        splits = [Path(path) for path in (*deps, *outs) if Path(path).is_relative_to(paths.DATA)]
+        clips = [Path(path) for path in (*deps, *outs) if Path(path) in paths.CLIPS]
+        parts = [part for folder in clips for part in part_folders(folder)]
         datasets = [
             DatasetRecord(
-                name=split.name,
-                md5=md5s.get(split.as_posix()) or path_md5(split),
-                shape=np.load(split / "clips.npy", mmap_mode="r").shape,
+                name=part.relative_to(paths.DATA).as_posix(),
+                md5=md5s.get(part.as_posix()) or path_md5(part),
+                shape=np.load(part / "clips.npy", mmap_mode="r").shape,
             )
-            for split in splits
+            for part in parts
         ]
-        model = {"clip_shape": datasets[0].shape[1:], "class_names": read_json(splits[0] / "class_names.json")}
+        model = {
+            "clip_shape": datasets[0].shape[1:],
+            "class_names": read_json(parts[0] / "class_names.json"),
+            **read_source().model_dump(include={"resize", "seconds"}),
+        }
         timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]
         summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
         environment = {"environment": ", ".join(read_json(timings[0])["environment"])} if timings else {}
@@ -162,15 +177,19 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
     history = pd.read_csv(metrics / "history.csv")
     kept = pd.read_csv(metrics / "replicates.csv")
     best = kept["validation_loss"].idxmin()
-    for (index, row), seconds in zip(kept.iterrows(), read_json(timing)["replicate_seconds"], strict=True):
-        seed = int(row["seed"])
-        path = paths.replicate_path(models, seed)
-        at_best = {f"best_{key}": value for key, value in row.items() if key != "seed"}
+    keys = [replicate_key(epoch) for epoch in history.to_dict("records")]
+    measures = history.drop(columns=["seed", "fold"], errors="ignore")
+    for index, (row, seconds) in enumerate(
+        zip(kept.to_dict("records"), read_json(timing)["replicate_seconds"], strict=True)
+    ):
+        key = replicate_key(row)
+        path = paths.replicate_path(models, key)
+        at_best = {f"best_{measure}": row[measure] for measure in measures}
         yield ReplicateRecord(
             model_name=name,
-            seed=seed,
+            key=key,
             metrics={**at_best, "training_seconds": seconds},
-            curves=history[history["seed"] == seed].drop(columns="seed").to_dict("records"),
+            curves=measures[[each == key for each in keys]].to_dict("records"),
             model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
         )
 

@@ -20,16 +20,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
-from motionbench.core.paths import DATA
+from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
 from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, build_record, spool
+from motionbench.training.results import replicate_key
 
 
 class StageRun:
     """A stage's run as the stage sees it: no method waits long for the store or raises because it is unavailable."""
 
-    def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]]) -> None:
         self._params = params
         self._record = Record(
             stage=stage,
@@ -37,7 +38,7 @@ class StageRun:
             started=store.current_milliseconds(),
             params=as_text(params),
             tags=store.source_tags(stage),
-            replicates=[ReplicateRecord(model_name=name, seed=seed) for name, seed in replicates],
+            replicates=[ReplicateRecord(model_name=name, key=key) for name, key in replicates],
         )
         self._logged_at: dict[str, dict[int, int]] = {each.name: {} for each in self._record.replicates}
         self._ids: dict[str, str] = {}
@@ -49,12 +50,12 @@ class StageRun:
         ids, _ = _open_runs(experiment_id, self._record)
         store.log_batches(ids[self._record.stage], params=self._record.params)
         for each in self._record.replicates:
-            store.log_batches(ids[each.name], params={**self._record.params, "seed": str(each.seed)})
+            store.log_batches(ids[each.name], params={**self._record.params, **each.params})
         self._ids = ids
 
     def log_epoch(self, model_name: str, epoch: Mapping[str, Any]) -> None:
         """Log the metrics of an epoch of a replicate as a step of its curves."""
-        name, now = ReplicateRecord(model_name=model_name, seed=epoch["seed"]).name, store.current_milliseconds()
+        name, now = ReplicateRecord(model_name=model_name, key=replicate_key(epoch)).name, store.current_milliseconds()
         self._logged_at[name][int(epoch["epoch"])] = now
         if self._ids:
             points = store.curve_points(epoch, now)
@@ -90,7 +91,9 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, int]] = ()) -> Iterator[StageRun]:
+def stage_run(
+    stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]] = ()
+) -> Iterator[StageRun]:
     """Run the block, which writes the outputs of `stage`, as a run of the stage with a child run per replicate.
 
     After the block the runs get all that the outputs say. They end as FAILED if the block raises, or as KILLED if it is
@@ -138,7 +141,7 @@ def _write_record(record: Record) -> list[str]:
         missing += [str(path) for path in record.artifacts if _log_missing_files(parent, record.folder, path)]
         for each in record.replicates:
             model = {f"md5.{each.model.path}": each.model.md5} if each.model else {}
-            params = {**record.params, "seed": str(each.seed)}
+            params = {**record.params, **each.params}
             missing += _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
             if each.model:
                 missing += log_model(ids[each.name], each.model, record.folder)

@@ -12,7 +12,7 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from motionbench.core.errors import UserError
-from motionbench.data.clip_files import check_clips
+from motionbench.data.splits import Clips
 from motionbench.execution.runtime import importing_tensorflow
 
 
@@ -44,3 +44,26 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
         return pd.DataFrame(np.asarray(model(checked, training=False)), columns=class_names)
 
     return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
+
+
+def check_clips(clips: Any, shape: tuple[int, ...]) -> Clips:
+    """Return clips of any numeric type as uint8; `shape` is that of one clip, (frames, height, width, channels).
+
+    Raises:
+        UserError: if they have another shape, or values that are not whole numbers from 0 to 255. Floats that are all
+            at most 1 were scaled, and would be taken for black.
+    """
+    expected = f"send whole numbers from 0 to 255 of shape (clips, {', '.join(map(str, shape))})"
+    try:
+        values = np.asarray(clips)
+    except ValueError as error:
+        raise UserError(f"clips of unequal shapes; {expected}") from error
+    if values.ndim == 0 or values.shape[1:] != shape or not len(values):
+        raise UserError(f"an array of shape {str(values.shape)[:100]}; {expected}")
+    if values.dtype.kind not in "uif":
+        raise UserError(f"values of type {str(values.dtype)[:50]}; {expected}")
+    if values.dtype.kind == "f" and ((values >= 0) & (values <= 1)).all():
+        raise UserError(f"floats from 0 to 1; {expected}")
+    if not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+        raise UserError(f"values that are not whole or outside 0 to 255; {expected}")
+    return values.astype(np.uint8)

@@ -223,7 +223,8 @@ def log_batches(run_id: str, *, params: Texts = NOTHING, metrics: Sequence[Metri
 def curve_points(epoch: Mapping[str, Any], milliseconds: int) -> list[Metric]:
     """Return the measures of an epoch as points of curves."""
     step = int(epoch["epoch"])
-    return [Metric(key, value, milliseconds, step) for key, value in epoch.items() if key not in ("seed", "epoch")]
+    identity = ("seed", "fold", "epoch")
+    return [Metric(key, value, milliseconds, step) for key, value in epoch.items() if key not in identity]
 
 
 def end_abandoned_runs(experiment_id: str) -> None:

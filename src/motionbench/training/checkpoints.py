@@ -28,7 +28,7 @@ class Checkpoint(NamedTuple):
     best_weights: Sequence[NDArray[Any]]
 
 
-def checkpoint_key(parameters: Mapping[str, Any], deps: Sequence[str]) -> str:
+def training_digest(parameters: Mapping[str, Any], deps: Sequence[str]) -> str:
     """Return a digest of everything that determines a training: parameters, clips, code and library versions.
 
     Args:

@@ -11,10 +11,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
+from motionbench.core.paths import ReplicateKey
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.splits import Split
+from motionbench.data.splits import AnySplit, Split
 from motionbench.execution.engine import EventCallback
-from motionbench.execution.runtime import fix_threads
+from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
 from motionbench.params.schema import Params
@@ -22,7 +23,7 @@ from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_c
 from motionbench.training.results import Epoch, Replicate
 
 
-def read_batches(split: Split, batch_size: int, order: NDArray[np.int64] | None = None) -> tf.data.Dataset:
+def read_batches(split: AnySplit, batch_size: int, order: NDArray[np.int64] | None = None) -> tf.data.Dataset:
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
     `order` is the order of the clips, by default the file's. Clips stay uint8: the model scales each batch.
@@ -45,15 +46,17 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def fit_epochs(
-    model_name: str, seed: int, section: ModelParams, train: Split, validation: Split, earlier: Checkpoint | None = None
-) -> Iterator[tuple[keras.Model, Epoch]]:
-    """Fit a model from one seed for at most its epochs; yield it and its measures after each epoch.
+    model_name: str, key: ReplicateKey, section: ModelParams, train: AnySplit, validation: Split,
+    earlier: Checkpoint | None = None,
+) -> Iterator[tuple[keras.Model, Epoch]]:  # fmt: skip
+    """Fit a replicate of a model for at most its epochs; yield it and its measures after each epoch.
 
     With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
 
     Raises:
         UserError: if the loss stops being a number.
     """
+    seed = key.seed
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
@@ -81,23 +84,25 @@ def fit_epochs(
         logs = {measure: values[0] for measure, values in fitted.history.items()}
         if not math.isfinite(logs["loss"] + logs["val_loss"]):
             raise UserError(
-                f"params.yaml: {model_name}.learning_rate: {section.learning_rate}: the loss of seed {seed} is no "
-                f"longer a number in epoch {epoch}; lower the learning rate or change training.seeds"
+                f"params.yaml: {model_name}.learning_rate: {section.learning_rate}: the loss of {key} is no longer "
+                f"a number in epoch {epoch}; lower the learning rate or change training.seeds"
             )
         measures = Epoch(
             seed=seed, epoch=epoch, loss=logs["loss"], accuracy=logs["accuracy"],
             validation_loss=logs["val_loss"], validation_accuracy=logs["val_accuracy"],
         )  # fmt: skip
+        if key.fold is not None:
+            measures["fold"] = key.fold
         yield model, measures
 
 
 def train_replicate(
-    model_name: str, seed: int, params: Params, train: Split, validation: Split, path: Path, checkpoint: Path, key: str,
-    on_event: EventCallback,
+    model_name: str, key: ReplicateKey, params: Params, train: AnySplit, validation: Split, path: Path,
+    checkpoint: Path, digest: str, on_event: EventCallback,
 ) -> Replicate:  # fmt: skip
-    """Fit one model from one seed and write it to `path` with the weights of its best epoch.
+    """Fit one replicate of a model and write it to `path` with the weights of its best epoch.
 
-    Each epoch is saved in the file `checkpoint`. If that holds a checkpoint with the same `key`, training continues
+    Each epoch is saved in the file `checkpoint`. If that holds a checkpoint with the same `digest`, training continues
     from there and gives the same weights as one without interruption.
 
     Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
@@ -110,12 +115,12 @@ def train_replicate(
     fix_threads(training.threads)
     # A process may train several replicates: without this, layer names continue the last one's numbers.
     keras.utils.clear_session()
-    earlier = load_checkpoint(checkpoint, key)
+    earlier = load_checkpoint(checkpoint, digest)
     history: list[Epoch] = []
     epoch_seconds: list[float] = []
     best: Epoch | None = None
     started = time.perf_counter()
-    for model, epoch in fit_epochs(model_name, seed, section, train, validation, earlier):
+    for model, epoch in fit_epochs(model_name, key, section, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()
@@ -125,7 +130,7 @@ def train_replicate(
             best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
         if not resumed:
             variables = [variable.numpy() for variable in _variables(model)]
-            save_checkpoint(checkpoint, key, Checkpoint(history, epoch_seconds, variables, best_weights))
+            save_checkpoint(checkpoint, digest, Checkpoint(history, epoch_seconds, variables, best_weights))
         if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
             break
     assert best is not None

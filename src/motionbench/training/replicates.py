@@ -1,49 +1,60 @@
 """All replicates of a model, trained in parallel, and the outputs of the stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import TRAIN, VALIDATION, checkpoint_path, replicate_path, training_paths
-from motionbench.data.splits import read_split
+from motionbench.core.paths import ReplicateKey, checkpoint_path, replicate_path, training_paths
+from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from motionbench.training.results import Epoch, Replicate, write_training
+from motionbench.training.results import Epoch, Replicate, replicate_key, write_training
+
+
+def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
+    """Return the keys of all replicates of a model: each of `seeds` in each fold of the clips.
+
+    Raises:
+        UserError: if it cannot be read how many folds there are.
+    """
+    return [ReplicateKey(seed, fold) for fold in read_source().fold_numbers() for seed in seeds]
 
 
 def train_model(
-    engine: LocalEngine, model_name: str, params: Params, key: str, on_epoch: Callable[[Epoch], None]
+    engine: LocalEngine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None]
 ) -> None:
-    """Train a model from each of `training.seeds` and write its models, metrics and timing.
+    """Train all replicates of a model and write its models, metrics and timing.
 
     Args:
-        key: of the checkpoints, from `checkpoint_key`.
+        digest: of the training, for its checkpoints, from `training_digest`.
         on_epoch: called with each finished epoch.
 
     Raises:
         UserError: if a loss stops being a number.
     """
-    seeds, section = params.training.seeds, params.model(model_name)
+    keys, section = replicate_keys(params.training.seeds), params.model(model_name)
     with (
         atomic_outputs(*training_paths(model_name)) as (models, metrics, timing),
-        epoch_progress(model_name, seeds, section.epochs) as show,
+        epoch_progress(model_name, keys, section.epochs) as show,
     ):
 
         def handle_epoch(epoch: Epoch) -> None:
-            show(epoch)
+            show(replicate_key(epoch), epoch)
             on_epoch(epoch)
 
-        tasks = [partial(_train, model_name, seed, params, replicate_path(models, seed), key) for seed in seeds]
+        tasks = [partial(_train, model_name, key, params, replicate_path(models, key), digest) for key in keys]
         write_training(metrics, timing, run_tasks(engine, tasks, params.training.threads, handle_epoch), section)
 
 
-def _train(model_name: str, seed: int, params: Params, path: Path, key: str, on_event: EventCallback) -> Replicate:
+def _train(
+    model_name: str, key: ReplicateKey, params: Params, path: Path, digest: str, on_event: EventCallback
+) -> Replicate:
     # Imported here: the main process needs no TensorFlow.
     with importing_tensorflow():
         from motionbench.training.loop import train_replicate
-    train, validation = read_split(TRAIN, params.data), read_split(VALIDATION, params.data)
-    checkpoint = checkpoint_path(model_name, seed)
-    return train_replicate(model_name, seed, params, train, validation, path, checkpoint, key, on_event)
+    train, validation = read_training(key.fold)
+    checkpoint = checkpoint_path(model_name, key)
+    return train_replicate(model_name, key, params, train, validation, path, checkpoint, digest, on_event)

@@ -1,16 +1,16 @@
 """The results of training and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import pandas as pd
 
 from motionbench.core.dvc_files import training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
-from motionbench.core.paths import training_paths
+from motionbench.core.paths import ReplicateKey, training_paths
 from motionbench.core.processes import describe_environment
 from motionbench.models.registry import ModelParams
 
@@ -25,6 +25,7 @@ class Epoch(TypedDict):
     accuracy: float
     validation_loss: float
     validation_accuracy: float
+    fold: NotRequired[int]  # with folds
 
 
 class Replicate(TypedDict):
@@ -44,7 +45,7 @@ class Training(NamedTuple):
     parameters: int
     best_epochs: list[int]  # of each replicate
     history: pd.DataFrame  # a row per epoch and replicate: the items of `training.Epoch`
-    best_seed: int  # of the replicate with the lowest validation loss
+    best: ReplicateKey  # the replicate with the lowest validation loss
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
     section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
@@ -78,6 +79,11 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
     write_json(timing, timings)
 
 
+def replicate_key(row: Mapping[Any, Any]) -> ReplicateKey:
+    """Return the key of the replicate that an epoch, or a row of one of the tables, belongs to."""
+    return ReplicateKey(int(row["seed"]), int(row["fold"]) if "fold" in row else None)
+
+
 def read_training(model_name: str) -> Training:
     """Read the files of `write_training`.
 
@@ -91,7 +97,7 @@ def read_training(model_name: str) -> Training:
             parameters=read_json(folder / "summary.json")["parameters"],
             best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
-            best_seed=int(replicates.sort_values("validation_loss")["seed"].iloc[0]),
+            best=replicate_key(replicates.sort_values("validation_loss").to_dict("records")[0]),
             seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],
         )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:

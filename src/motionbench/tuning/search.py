@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.files import atomic_outputs, path_md5
-from motionbench.core.paths import TRAIN, TUNING_REPORTS, VALIDATION
+from motionbench.core.paths import TUNING_REPORTS
 from motionbench.core.processes import this_process
+from motionbench.data.splits import read_source, training_folders
 from motionbench.execution.engine import Message, Task, Worker, local_engine
 from motionbench.execution.progress import trial_progress
 from motionbench.params.schema import Params
@@ -38,7 +39,7 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
         UserError: if the study has more trials already or another definition, or if its storage is unavailable or lost.
     """
     storage, place = studies.open_storage()
-    data = {folder.name: path_md5(folder) for folder in (TRAIN, VALIDATION)}
+    data = {str(folder): path_md5(folder) for folder in training_folders(read_source().fold_numbers()[0])}
     study = studies.open_study(storage, place, model_name, params, data)
     name = study.study_name
     if trials < (done := len(studies.finished(study))):
@@ -140,7 +141,7 @@ def _task(trial: Trial, model_name: str, params: Params) -> Task[dict[str, Any]]
     section = params.model(model_name)
     values = {**model_values(trial.params), "epochs": params.tuning.model(model_name).epochs}
     model = type(section).model_validate(section.model_dump() | values)
-    return partial(run_trial, model_name, model, params.data, trial.user_attrs["seeds"], params.training.threads)
+    return partial(run_trial, model_name, model, trial.user_attrs["seeds"], params.training.threads)
 
 
 def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End | None:

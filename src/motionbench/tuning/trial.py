@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from motionbench.core.paths import TRAIN, VALIDATION
+from motionbench.core.paths import ReplicateKey
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.params import DataParams
-from motionbench.data.splits import read_split
+from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams, build_model
@@ -22,9 +21,9 @@ def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
 
 
 def run_trial(
-    model_name: str, params: ModelParams, data: DataParams, seeds: Sequence[int], threads: int, on_event: EventCallback
+    model_name: str, params: ModelParams, seeds: Sequence[int], threads: int, on_event: EventCallback
 ) -> dict[str, Any]:
-    """Train a replicate from each seed on the train split, and return the trial's measures.
+    """Train a replicate from each seed on the train split, with folds that of the first, and return its measures.
 
     Events are the cost of the model, once, and the measures after each epoch of all replicates. `validation_loss` is
     always the mean, over the replicates, of the lowest so far.
@@ -34,21 +33,22 @@ def run_trial(
     """
     started = time.perf_counter()
     with importing_tensorflow():
-        from motionbench.execution.runtime import fix_threads
+        from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import count_flops, measure_latency
         from motionbench.training.loop import fit_epochs
-    train, validation = read_split(TRAIN, data), read_split(VALIDATION, data)
+    fold = read_source().fold_numbers()[0]
+    train, validation = read_training(fold)
     fix_threads(threads)
     model = build_model(model_name, params, train.clips.shape[1:], len(train.class_names))
     on_event(
         {
             "parameters": model.count_params(),
             "flops": count_flops(model),
-            "latency_milliseconds": measure_latency(model, train.clips),
+            "latency_milliseconds": measure_latency(model, validation.clips),
         }
     )
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
-    replicates = [fit_epochs(model_name, seed, params, train, validation) for seed in seeds]
+    replicates = [fit_epochs(model_name, ReplicateKey(seed, fold), params, train, validation) for seed in seeds]
     curve: list[float] = []
     for step in zip(*replicates, strict=True):
         epochs = [epoch for _, epoch in step]

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motionbench.data.params import DataParams
 from motionbench.data.splits import SPLITS, Split, read_split
 from motionbench.data.synthetic.frames import draw_sliced, write_split
+from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import NOTEBOOK_PATTERNS
 from motionbench.params.schema import Params
-from tests.conftest import TINY
+from tests.conftest import TINY, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
 
 def drawn(folder: Path, params: Params, name: str = "train") -> Split:
     folder.mkdir(parents=True, exist_ok=True)
-    write_split(folder, name, params.data)
-    return read_split(folder, params.data)
+    write_split(folder, name, drawing(params))
+    return read_split(folder)
 
 
 def of_class(split: Split, name: str) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_a_split_holds_uint8_clips_labels_and_class_names(params_with: Load, tmp
 
 @pytest.mark.parametrize("variant", ["corrected", "motion"])
 def test_no_clip_is_in_two_splits(variant: str, params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.variant": variant, "data.clips_per_class": 100})
+    params = params_with({"synthetic.variant": variant, "synthetic.clips_per_class": 100})
     digests = [
         {hashlib.sha256(clip.tobytes()).digest() for clip in drawn(tmp_path / name, params, name).clips}
         for name in SPLITS
@@ -58,22 +58,22 @@ def test_no_clip_is_in_two_splits(variant: str, params_with: Load, tmp_path: Pat
     assert len(set.union(*digests)) == 1200
 
 
-def black_frames(pattern: str, data: DataParams, frames: slice = slice(None)) -> Any:
+def black_frames(pattern: str, data: Drawing, frames: slice = slice(None)) -> Any:
     """Shares of 4,000 clips of the notebook that are black in `frames`: the standard error of one of 7 % is 0.4 %."""
     trajectories = NOTEBOOK_PATTERNS[pattern](data, 4000, np.random.default_rng(1))[:, frames]
     return (draw_sliced(trajectories, 50, 130, 6).max(axis=(2, 3, 4)) == 0).mean(axis=0)
 
 
 def test_notebook_variant_has_the_published_flaws(params_with: Load, tmp_path: Path) -> None:
-    params = params_with({"data.variant": "notebook"})
+    params = params_with({"synthetic.variant": "notebook"})
     split = drawn(tmp_path, params)
     assert of_class(split, "constant").max() == 0
     first_rows, last_rows = rows_of(of_class(split, "ascending"))[:, 3], rows_of(of_class(split, "ascending"))[:, -1]
     assert np.nanmax(first_rows) < np.nanmin(last_rows), "ascending goes down on the screen"
     # A square drawn from row -1 on vanishes: the jittered row 4 rounds to 2 or less in 6.7 % of all cases.
-    assert black_frames("ascending", params.data, slice(1)) == pytest.approx(0.067, abs=0.015)
-    assert black_frames("descending", params.data, slice(-1, None)) == pytest.approx(0.067, abs=0.015)
-    black = black_frames("sine", params.data)
+    assert black_frames("ascending", drawing(params), slice(1)) == pytest.approx(0.067, abs=0.015)
+    assert black_frames("descending", drawing(params), slice(-1, None)) == pytest.approx(0.067, abs=0.015)
+    black = black_frames("sine", drawing(params))
     # The trough is frame 15 (sin = -1): 9.6 %. The crest, frame 5, is drawn at row 50 of 50: 1.5 % vanish below it.
     assert int(np.argmax(black)) == 14
     assert black[14] == pytest.approx(0.096, abs=0.018)
@@ -98,11 +98,11 @@ def test_corrected_variant_draws_what_the_text_says(params_with: Load, tmp_path:
     np.testing.assert_allclose(columns["constant"].mean(), 64.5, atol=0.2)
 
 
-@pytest.mark.parametrize("changes", [{}, TINY, {"data.jitter": 30.0}], ids=["as is", "tiny", "jitter"])
+@pytest.mark.parametrize("changes", [{}, TINY, {"synthetic.jitter": 30.0}], ids=["as is", "tiny", "jitter"])
 def test_motion_frames_hold_the_whole_square(changes: dict[str, Any], params_with: Load, tmp_path: Path) -> None:
-    data = params_with(changes | {"data.variant": "motion", "data.clips_per_class": 40}).data
+    data = drawing(params_with(changes | {"synthetic.variant": "motion", "synthetic.clips_per_class": 40}))
     write_split(tmp_path, "train", data)
-    lit = (read_split(tmp_path, data).clips == 255).sum(axis=(2, 3, 4))
+    lit = (read_split(tmp_path).clips == 255).sum(axis=(2, 3, 4))
     assert set(lit[:, 0]) == {4**2, 6**2, 8**2}
     assert (lit == lit[:, :1]).all(), "a clip's square keeps its size"
 
@@ -110,15 +110,15 @@ def test_motion_frames_hold_the_whole_square(changes: dict[str, Any], params_wit
 @pytest.mark.parametrize(
     "change",
     [
-        {"data.variant": "notebook"},
-        {"data.variant": "motion"},
-        {"data.seed": 1},
-        {"data.clips_per_class": 21},
+        {"synthetic.variant": "notebook"},
+        {"synthetic.variant": "motion"},
+        {"synthetic.seed": 1},
+        {"synthetic.clips_per_class": 21},
         {"data.frames": 19},
         {"data.height": 52},
         {"data.width": 131},
-        {"data.point_size": 4},
-        {"data.jitter": 2.0},
+        {"synthetic.point_size": 4},
+        {"synthetic.jitter": 2.0},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -130,8 +130,8 @@ def test_every_data_parameter_changes_the_clips(change: dict[str, Any], params_w
 
 @pytest.mark.parametrize("variant", ["corrected", "motion"])
 def test_more_clips_leave_the_first_ones_unchanged(variant: str, params_with: Load, tmp_path: Path) -> None:
-    few = drawn(tmp_path / "few", params_with({"data.variant": variant}))
-    more = drawn(tmp_path / "more", params_with({"data.variant": variant, "data.clips_per_class": 100}))
+    few = drawn(tmp_path / "few", params_with({"synthetic.variant": variant}))
+    more = drawn(tmp_path / "more", params_with({"synthetic.variant": variant, "synthetic.clips_per_class": 100}))
     for name in few.class_names:
         np.testing.assert_array_equal(of_class(more, name)[:20], of_class(few, name))
 

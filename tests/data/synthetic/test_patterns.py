@@ -11,9 +11,9 @@ from scipy.stats import binom, kstest
 from sklearn.ensemble import RandomForestClassifier
 
 from motionbench.core.errors import UserError
-from motionbench.data.params import DataParams
 from motionbench.data.splits import Clips, read_split
 from motionbench.data.synthetic.frames import write_split
+from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import (
     MOTION_PATTERNS,
     NOTEBOOK_PATTERNS,
@@ -23,6 +23,7 @@ from motionbench.data.synthetic.patterns import (
     point_sizes,
 )
 from motionbench.params.schema import Params
+from tests.conftest import drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -31,18 +32,18 @@ DIRECTIONS = ("ascending", "descending")
 
 
 @pytest.fixture
-def data(params_with: Load) -> DataParams:
-    return params_with({"data.variant": "motion"}).data
+def data(params_with: Load) -> Drawing:
+    return drawing(params_with({"synthetic.variant": "motion"}))
 
 
-def follow(data: DataParams, name: str, seed: int = 0, clips: int = CLIPS) -> tuple[Trajectories, NDArray[np.int64]]:
+def follow(data: Drawing, name: str, seed: int = 0, clips: int = CLIPS) -> tuple[Trajectories, NDArray[np.int64]]:
     """Trajectories and sizes of clips of one class."""
     patterns = MOTION_PATTERNS if data.variant == "motion" else PATTERNS
     random = np.random.default_rng([seed, list(patterns).index(name)])
     return patterns[name](data, clips, random), point_sizes(data, clips, random)[:, 0]
 
 
-def steps_of(positions: Trajectories, data: DataParams) -> Trajectories:
+def steps_of(positions: Trajectories, data: Drawing) -> Trajectories:
     """Ways from frame to frame, the shorter way around, shape (clips, frames - 1, 2)."""
     extent = np.array([data.height, data.width])
     ways: Trajectories = (np.diff(positions, axis=1) + extent / 2) % extent - extent / 2
@@ -63,7 +64,7 @@ def most_by_chance(classes: int) -> float:
 
 
 @pytest.mark.parametrize("frame", [0, 7, 19])
-def test_no_single_frame_tells_the_class(frame: int, data: DataParams) -> None:
+def test_no_single_frame_tells_the_class(frame: int, data: Drawing) -> None:
     def features_of(name: str, seed: int) -> NDArray[np.float64]:
         trajectories, sizes = follow(data, name, seed)
         return np.concatenate([trajectories[:, frame], sizes], axis=-1)
@@ -71,13 +72,13 @@ def test_no_single_frame_tells_the_class(frame: int, data: DataParams) -> None:
     assert right_of(MOTION_PATTERNS, features_of) < most_by_chance(4)
 
 
-def test_first_frame_tells_the_class_in_corrected_variant(data: DataParams) -> None:
-    corrected = data.model_copy(update={"variant": "corrected"})
+def test_first_frame_tells_the_class_in_corrected_variant(data: Drawing) -> None:
+    corrected = data._replace(variant="corrected")
     assert right_of(PATTERNS, lambda name, seed: follow(corrected, name, seed)[0][:, 0]) / (4 * CLIPS) > 0.95
 
 
 @pytest.mark.parametrize("name", MOTION_PATTERNS)
-def test_the_point_is_anywhere_with_equal_chance(name: str, data: DataParams) -> None:
+def test_the_point_is_anywhere_with_equal_chance(name: str, data: Drawing) -> None:
     trajectories, sizes = follow(data, name)
     assert sorted(set(sizes.flat)) == [4, 6, 8]
     for frame in (0, 7, 19):
@@ -85,8 +86,8 @@ def test_the_point_is_anywhere_with_equal_chance(name: str, data: DataParams) ->
             assert kstest(trajectories[:, frame, axis], "uniform", (0, extent)).pvalue > 1e-3
 
 
-def test_an_ascending_clip_played_backward_descends(data: DataParams) -> None:
-    steady = data.model_copy(update={"jitter": 0.0})
+def test_an_ascending_clip_played_backward_descends(data: Drawing) -> None:
+    steady = data._replace(jitter=0.0)
     # Of the same random numbers, the two classes make the same start, speeds and sizes.
     (ascending, sizes), (descending, same_sizes) = (
         (MOTION_PATTERNS[name](steady, CLIPS, random := np.random.default_rng(0)), point_sizes(data, CLIPS, random))
@@ -101,7 +102,7 @@ def test_an_ascending_clip_played_backward_descends(data: DataParams) -> None:
     assert kstest(sideways, "uniform", (-9, 18)).pvalue > 1e-3
 
 
-def test_frames_in_no_order_do_not_tell_the_direction(data: DataParams) -> None:
+def test_frames_in_no_order_do_not_tell_the_direction(data: Drawing) -> None:
     def in_order(name: str, seed: int) -> NDArray[np.float64]:
         return steps_of(follow(data, name, seed)[0], data).reshape(CLIPS, -1)
 
@@ -115,7 +116,7 @@ def test_frames_in_no_order_do_not_tell_the_direction(data: DataParams) -> None:
     assert right_of(DIRECTIONS, in_order) / (2 * CLIPS) > 0.99
 
 
-def judge(positions: Trajectories, data: DataParams) -> NDArray[np.int64]:
+def judge(positions: Trajectories, data: Drawing) -> NDArray[np.int64]:
     """Tell the class by rules: a line through the row, unwrapped, must fit closely; its slope is the vertical speed."""
     rows = np.cumsum(np.pad(steps_of(positions, data)[..., 0], [(0, 0), (1, 0)]), axis=1)
     times = np.arange(data.frames)
@@ -126,13 +127,13 @@ def judge(positions: Trajectories, data: DataParams) -> NDArray[np.int64]:
     return np.select(conditions, [3, 0, 1], default=2)
 
 
-def test_positions_in_order_tell_the_class(data: DataParams, tmp_path: Path) -> None:
+def test_positions_in_order_tell_the_class(data: Drawing, tmp_path: Path) -> None:
     judged = [judge(follow(data, name, clips=100)[0], data) for name in MOTION_PATTERNS]
     assert np.array_equal(judged, np.repeat(np.arange(4), 100).reshape(4, 100))
     # And so do those that the drawn frames show.
-    data = data.model_copy(update={"clips_per_class": 100})
+    data = data._replace(clips_per_class=100)
     write_split(tmp_path, "test", data)
-    split = read_split(tmp_path, data)
+    split = read_split(tmp_path)
     seen = np.stack([centre_along(axis, split.clips) for axis in (2, 3)], axis=-1)
     assert np.array_equal(judge(seen, data), split.labels)
 
@@ -146,10 +147,10 @@ def centre_along(axis: int, clips: Clips) -> NDArray[np.float64]:
 
 
 def test_variants_move_alike_where_the_source_has_no_flaw(params_with: Load) -> None:
-    params = params_with({"data.jitter": 1.0})
+    params = params_with({"synthetic.jitter": 1.0})
     random = np.random.default_rng(0)
-    ours = PATTERNS["ascending"](params.data, 4000, random).mean(axis=0)
-    source = NOTEBOOK_PATTERNS["descending"](params.data, 4000, random).mean(axis=0)
+    ours = PATTERNS["ascending"](drawing(params), 4000, random).mean(axis=0)
+    source = NOTEBOOK_PATTERNS["descending"](drawing(params), 4000, random).mean(axis=0)
     # Ascending with up as up is the source's descending, four rows lower: it starts 4 rows from the edge too.
     np.testing.assert_allclose(ours - source, np.tile([4, 0], (20, 1)), atol=0.15)
 
@@ -158,11 +159,14 @@ def test_variants_move_alike_where_the_source_has_no_flaw(params_with: Load) -> 
     ("changes", "message"),
     [
         ({"data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel per frame"),
-        ({"data.variant": "motion", "data.frames": 60}, "data.frames: 60 is not allowed: a point cannot move a pixel"),
+        (
+            {"synthetic.variant": "motion", "data.frames": 60},
+            "data.frames: 60 is not allowed: a point cannot move a pixel",
+        ),
         ({"data.frames": 49}, "data.frames: 49 is not allowed: pattern ascending leaves the frame of 50x130 pixels"),
     ],
 )
 def test_patterns_that_leave_the_frame_are_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:
     with pytest.raises(UserError) as refused:
-        check_paths(params_with(changes).data)
+        check_paths(drawing(params_with(changes)))
     assert message in str(refused.value)

@@ -7,10 +7,18 @@ from numpy.typing import NDArray
 
 from motionbench.core.files import write_json
 from motionbench.data.params import DataParams
-from motionbench.data.splits import SPLITS, Clips
-from motionbench.data.synthetic.patterns import MOTION_PATTERNS, NOTEBOOK_PATTERNS, PATTERNS, point_sizes
+from motionbench.data.splits import SPLITS, Clips, FolderOf, SourceRecord, Write, clips_file
+from motionbench.data.synthetic.params import Drawing, SyntheticParams
+from motionbench.data.synthetic.patterns import (
+    MOTION_PATTERNS,
+    NOTEBOOK_PATTERNS,
+    PATTERNS,
+    check_paths,
+    point_sizes,
+)
 
 PointSize = int | NDArray[np.int64]
+FRAME_SECONDS = 0.1  # as the samples are shown
 CLIPS_AT_ONCE = 8  # 1 MB of the default clips, which fits the processor's cache: memory stays bounded
 
 
@@ -70,7 +78,24 @@ def _cross(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> Clips:
     return rows[..., :, np.newaxis, np.newaxis] * (np.uint8(255) * columns[..., np.newaxis, :, np.newaxis])
 
 
-def write_split(folder: Path, name: str, data: DataParams) -> None:
+def prepare(data: DataParams, section: SyntheticParams) -> Write:
+    """Return the function that draws the clips of each split into its folder.
+
+    Raises:
+        UserError: if a pattern's path would leave the frame.
+    """
+    drawing = section.drawing(data)
+    check_paths(drawing)
+
+    def write(folder_of: FolderOf) -> SourceRecord:
+        for name in SPLITS:
+            write_split(folder_of(name), name, drawing)
+        return SourceRecord(source="synthetic", resize="pad", seconds=drawing.frames * FRAME_SECONDS)
+
+    return write
+
+
+def write_split(folder: Path, name: str, data: Drawing) -> None:
     """Draw the clips of one split, class after class, and write clips.npy, labels.npy and class_names.json."""
     patterns, draw = {
         "corrected": (PATTERNS, draw_clamped),
@@ -78,9 +103,7 @@ def write_split(folder: Path, name: str, data: DataParams) -> None:
         "motion": (MOTION_PATTERNS, draw_wrapped),
     }[data.variant]
     shape = (len(patterns) * data.clips_per_class, data.frames, data.height, data.width, 1)
-    with (folder / "clips.npy").open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+    with clips_file(folder, shape) as file:
         for label, pattern in enumerate(patterns.values()):
             # A separate stream per split and class: more clips of one do not change those of another.
             random = np.random.default_rng([data.seed, SPLITS.index(name), label])

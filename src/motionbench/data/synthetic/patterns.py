@@ -23,31 +23,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
-from motionbench.data.params import DataParams
+from motionbench.data.synthetic.params import Drawing
 
 Trajectories = NDArray[np.float64]
-Pattern = Callable[[DataParams, int, np.random.Generator], Trajectories]
+Pattern = Callable[[Drawing, int, np.random.Generator], Trajectories]
 
 
-def constant(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def constant(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """The point stays at the centre of the frame."""
     jitter = data.jitter * random.standard_normal((clips, data.frames, 2))
     return np.array([data.height / 2, data.width / 2]) + jitter
 
 
-def ascending(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def ascending(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """From the bottom left corner up to the right."""
     heights = _margin(data) + _step(data, data.height) * np.arange(data.frames)
     return _left_to_right(data, clips, random, heights)
 
 
-def descending(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def descending(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """From the left down to the bottom right corner: `ascending` with its heights in reverse order."""
     heights = _margin(data) + _step(data, data.height) * np.arange(data.frames)[::-1]
     return _left_to_right(data, clips, random, heights)
 
 
-def sine(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def sine(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """Along one period of a sine, crest first."""
     angles = np.linspace(2 * np.pi / data.frames, 2 * np.pi, data.frames)
     amplitude = data.height / 2 - _margin(data)
@@ -55,7 +55,7 @@ def sine(data: DataParams, clips: int, random: np.random.Generator) -> Trajector
 
 
 def _left_to_right(
-    data: DataParams, clips: int, random: np.random.Generator, heights: NDArray[np.float64 | np.int64]
+    data: Drawing, clips: int, random: np.random.Generator, heights: NDArray[np.float64 | np.int64]
 ) -> Trajectories:
     """Trajectories through `heights`, pixels above the bottom edge, shape (frames,)."""
     rows = data.height - heights + data.jitter * random.standard_normal((clips, data.frames))
@@ -63,11 +63,11 @@ def _left_to_right(
     return np.stack([rows, np.broadcast_to(columns, rows.shape)], axis=-1)
 
 
-def _margin(data: DataParams) -> int:
+def _margin(data: Drawing) -> int:
     return data.point_size // 2 + 1
 
 
-def _step(data: DataParams, extent: int) -> int:
+def _step(data: Drawing, extent: int) -> int:
     """Whole pixels per frame that keep frames + 1 steps within `extent`; 6 and 2 at the reference notebook's size."""
     return extent // (data.frames + 1)
 
@@ -75,21 +75,21 @@ def _step(data: DataParams, extent: int) -> int:
 PATTERNS: Mapping[str, Pattern] = {each.__name__: each for each in (constant, ascending, descending, sine)}
 
 
-def _notebook_constant(_data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _notebook_constant(_data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     # Row 65 of 50: the notebook swaps row and column, so all frames of this class are black.
     return np.array([65.0, 25.0]) + random.standard_normal((clips, 20, 2))
 
 
-def _notebook_ascending(_data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _notebook_ascending(_data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     # The row grows, so the point goes down on the screen.
     return _notebook_left_to_right(2 * np.arange(1, 21) + 2 + random.standard_normal((clips, 20)))
 
 
-def _notebook_descending(_data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _notebook_descending(_data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     return _notebook_left_to_right(2 * np.arange(20, 0, -1) + 2 + random.standard_normal((clips, 20)))
 
 
-def _notebook_sine(_data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _notebook_sine(_data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     noisy = np.sin(np.linspace(np.pi / 10, 2 * np.pi, 20)) + 0.05 * random.standard_normal((clips, 20))
     return _notebook_left_to_right(23 * (noisy + 1) + 4)
 
@@ -102,39 +102,39 @@ _notebook = (_notebook_constant, _notebook_ascending, _notebook_descending, _not
 NOTEBOOK_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _notebook, strict=True))
 
 
-def _motion_constant(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _motion_constant(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """The point stays where it starts."""
     return _from_anywhere(data, random, np.zeros((clips, data.frames, 2)))
 
 
-def _motion_ascending(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _motion_ascending(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """Up, between half and one and a half times as fast as in `ascending`."""
     return _sideways(data, random, -_climb(data, clips, random))
 
 
-def _motion_descending(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _motion_descending(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """Down, as fast as `_motion_ascending` goes up."""
     return _sideways(data, random, _climb(data, clips, random))
 
 
-def _motion_sine(data: DataParams, clips: int, random: np.random.Generator) -> Trajectories:
+def _motion_sine(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
     """Along one period of a sine from any angle on, 12 to 24 % of the height to either side."""
     amplitude = data.height * _uniform(random, 0.12, 0.24, clips)
     angles = _uniform(random, 0, 2 * np.pi, clips) + 2 * np.pi / data.frames * np.arange(data.frames)
     return _sideways(data, random, amplitude * np.sin(angles))
 
 
-def _climb(data: DataParams, clips: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _climb(data: Drawing, clips: int, random: np.random.Generator) -> NDArray[np.float64]:
     return _step(data, data.height) * _uniform(random, 0.5, 1.5, clips) * np.arange(data.frames)
 
 
-def _sideways(data: DataParams, random: np.random.Generator, rows: NDArray[np.float64]) -> Trajectories:
+def _sideways(data: Drawing, random: np.random.Generator, rows: NDArray[np.float64]) -> Trajectories:
     """Trajectories through `rows`, shape (clips, frames), going left as often and as fast as right."""
     speed = _step(data, data.width) * _uniform(random, -1.5, 1.5, len(rows))
     return _from_anywhere(data, random, np.stack([rows, speed * np.arange(data.frames)], axis=-1))
 
 
-def _from_anywhere(data: DataParams, random: np.random.Generator, path: Trajectories) -> Trajectories:
+def _from_anywhere(data: Drawing, random: np.random.Generator, path: Trajectories) -> Trajectories:
     """Give each path, shape (clips, frames, 2), its own start; what leaves at one edge enters at the opposite one."""
     extent = (data.height, data.width)
     start = random.spawn(1)[0].uniform(0, extent, (len(path), 1, 2))
@@ -152,14 +152,14 @@ _motion = (_motion_constant, _motion_ascending, _motion_descending, _motion_sine
 MOTION_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _motion, strict=True))
 
 
-def point_sizes(data: DataParams, clips: int, random: np.random.Generator) -> NDArray[np.int64]:
+def point_sizes(data: Drawing, clips: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Return the side of each clip's square in pixels, shape (clips, 1, 1); they differ only with variant motion."""
     if data.variant != "motion":
         return np.full((clips, 1, 1), data.point_size)
     return data.point_size + random.spawn(1)[0].choice([-2, 0, 2], (clips, 1, 1))
 
 
-def check_paths(data: DataParams) -> None:
+def check_paths(data: Drawing) -> None:
     """Refuse parameters with which a pattern's path, jitter aside, would leave the frame or stand still.
 
     Raises:
@@ -167,7 +167,7 @@ def check_paths(data: DataParams) -> None:
     """
     if data.variant == "notebook":
         return
-    steady = data.model_copy(update={"jitter": 0.0})
+    steady = data._replace(jitter=0.0)
     if _step(data, min(data.height, data.width)) < 1:
         raise UserError(
             f"params.yaml: data.frames: {data.frames} is not allowed: a point cannot move a pixel per frame through "

@@ -1,0 +1,1 @@
+"""Video files of the user's own: found, decoded, dealt into parts."""

@@ -1,0 +1,107 @@
+"""Video files decoded in parallel, each once: clips are kept by the content of their file, outside DVC's outputs."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import file_md5
+from motionbench.core.paths import DECODED, repository_root
+from motionbench.data.decoding import Facts, Preprocessing, decode_clip
+from motionbench.data.folder.listing import BadClip, ClipFile
+from motionbench.execution.engine import EventCallback, local_engine, run_tasks
+from motionbench.execution.progress import clip_progress
+
+MOST_AT_ONCE = 8  # clips of a task
+
+
+class DecodedClip(NamedTuple):
+    """A clip that is kept in a file of its own."""
+
+    file: ClipFile
+    kept: Path
+    facts: Facts
+
+    def read(self) -> NDArray[np.uint8]:
+        """Return the clip, shape (frames, height, width, channels)."""
+        with np.load(self.kept, allow_pickle=False) as archive:
+            clip: NDArray[np.uint8] = archive["clip"]
+        return clip
+
+
+def decode_clips(
+    files: Sequence[ClipFile], preprocessing: Preprocessing, max_pixels: int
+) -> tuple[list[DecodedClip], list[BadClip]]:
+    """Decode all files, as many at once as there are cores, and return the clips and what could not be decoded.
+
+    Raises:
+        UserError: if a process that decodes is killed.
+    """
+    folder = repository_root() / DECODED
+    folder.mkdir(exist_ok=True)
+    done: dict[str, bool] = {}  # by name, for each clip that was started
+    with local_engine() as engine, clip_progress(len(files)) as show:
+        size = max(1, min(MOST_AT_ONCE, len(files) // (4 * engine.slots(1))))
+        tasks = [
+            partial(_decode_some, files[first : first + size], preprocessing, max_pixels, folder)
+            for first in range(0, len(files), size)
+        ]
+
+        def on_event(event: tuple[str, bool]) -> None:
+            name, done[name] = event[0], event[1]
+            if done[name]:
+                show()
+
+        try:
+            results = [each for some in run_tasks(engine, tasks, 1, on_event) for each in some]
+        except UserError as error:
+            names = ", ".join(name for name, is_done in done.items() if not is_done)
+            raise UserError(f"while these were decoded: {names}: {error}") from error
+    clips = [each for each in results if isinstance(each, DecodedClip)]
+    return clips, [each for each in results if isinstance(each, BadClip)]
+
+
+def _decode_some(
+    files: Sequence[ClipFile], preprocessing: Preprocessing, max_pixels: int, folder: Path, on_event: EventCallback
+) -> list[DecodedClip | BadClip]:
+    results: list[DecodedClip | BadClip] = []
+    for file in files:
+        on_event((file.name, False))
+        try:
+            results.append(_decode(file, preprocessing, max_pixels, folder))
+        except UserError as error:
+            results.append(BadClip(file.name, str(error)))
+        on_event((file.name, True))
+    return results
+
+
+def _decode(file: ClipFile, preprocessing: Preprocessing, max_pixels: int, folder: Path) -> DecodedClip:
+    """Return the clip that is kept of the same content, or decode it.
+
+    Raises:
+        UserError: with the reason why it cannot be decoded.
+    """
+    try:
+        content = file_md5(file.path)
+    except OSError as error:
+        raise UserError(f"not readable ({error.strerror})") from error
+    how = [content, file.start, file.end, preprocessing, max_pixels, av.__version__, av.library_versions]
+    kept = folder / f"{hashlib.sha256(json.dumps(how).encode()).hexdigest()}.npz"
+    try:
+        with np.load(kept, allow_pickle=False) as archive:
+            return DecodedClip(file, kept, Facts(*json.loads(archive["facts"].item())))
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        pass  # new or damaged
+    clip, facts = decode_clip(file.path, preprocessing, start=file.start, end=file.end, max_pixels=max_pixels)
+    with (new := kept.with_suffix(".partial")).open("wb") as stream:
+        np.savez(stream, clip=clip, facts=np.array(json.dumps(facts)))
+    new.replace(kept)
+    return DecodedClip(file, kept, facts)

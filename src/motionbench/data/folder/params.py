@@ -1,0 +1,43 @@
+"""The folder section of params.yaml."""
+
+from pathlib import Path, PurePath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from motionbench.core.processes import untracked
+from motionbench.core.schema import Seed, refusal
+from motionbench.data.params import SourceParams
+
+LEAVE_ONE_GROUP_OUT = "leave_one_group_out"
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _check_path(path: str) -> str:
+    if ".." in PurePath(path).parts:
+        raise refusal("folder.path", path, "a folder in the repository, or an absolute path")
+    return path
+
+
+def _check_folds(folds: int | str | None) -> int | str | None:
+    if folds in (None, LEAVE_ONE_GROUP_OUT) or (isinstance(folds, int) and 3 <= folds <= 100):
+        return folds
+    raise refusal("folder.folds", str(folds)[:100], f"a number from 3 to 100, {LEAVE_ONE_GROUP_OUT} or null")
+
+
+class FolderParams(SourceParams):
+    """Video files of the user's own."""
+
+    path: Annotated[Text, AfterValidator(_check_path)]
+    manifest: Text | None
+    group: Text | None
+    folds: Annotated[int | str | None, AfterValidator(_check_folds)]
+    seed: Seed
+    resize: Literal["pad", "crop", "stretch"]
+    max_pixels: Annotated[int, Field(gt=0, le=10**9)]
+    on_bad: Literal["refuse", "skip"]
+
+    def untracked_clips(self) -> list[Path]:
+        """Return the clips in the repository that git does not have, so that a clone lacks them."""
+        folder = Path(self.path)
+        return [] if folder.is_absolute() or not folder.exists() else untracked(folder)

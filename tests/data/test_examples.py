@@ -1,0 +1,158 @@
+"""The example videos: classes, groups and leak are what they are said to be."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import file_md5
+from motionbench.data.examples import CLASSES, FRAMES, HEIGHT, WIDTH, write_example_clips
+from tests.conftest import ROOT, allow_interrupts, clean_environment, run
+
+COMMAND = (sys.executable, "-m", "pipeline.example_clips")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / ".gitignore").write_text("*\n")
+    write_example_clips(folder, leak=False)
+    return folder
+
+
+def frames(path: Path) -> NDArray[np.uint8]:
+    with av.open(path) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def md5s(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file_md5(file) for file in folder.glob("*/*.mp4")}
+
+
+def test_every_recorder_has_eight_clips_of_every_class(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {".gitignore", *CLASSES}
+    assert (folder / ".gitignore").read_text() == "*\n"
+    counts = Counter((file.parent.name, file.name.split("_")[0]) for file in folder.glob("*/*"))
+    assert counts == {(name, f"recorder-{number}"): 8 for name in CLASSES for number in range(1, 7)}
+    assert sum(file.stat().st_size for file in folder.glob("*/*")) < 2_000_000
+
+
+def test_all_clips_have_the_same_size_and_length(folder: Path) -> None:
+    for path in folder.glob("*/*"):
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            assert (stream.height, stream.width, stream.frames) == (HEIGHT, WIDTH, FRAMES)
+            assert (stream.codec.name, str(stream.average_rate)) == ("h264", "12")
+
+
+def columns(path: Path) -> NDArray[np.float64]:
+    """Column of the centre in each frame, where the picture's left edge continues at its right one."""
+    grey = frames(path).mean(axis=3)
+    shape = (grey - np.median(grey)) > 30
+    angles = np.exp(2j * np.pi * np.arange(WIDTH) / WIDTH)
+    centre = np.angle((shape * angles).sum(axis=(1, 2)))
+    return np.asarray(centre % (2 * np.pi) * WIDTH / (2 * np.pi))
+
+
+def around(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (difference + WIDTH / 2) % WIDTH - WIDTH / 2
+
+
+def test_only_the_order_of_frames_tells_leftward_from_rightward(folder: Path) -> None:
+    for number in range(1, 7):
+        left, right = (
+            np.array([columns(path) for path in sorted((folder / name).glob(f"recorder-{number}_*"))])
+            for name in ("leftward", "rightward")
+        )
+        for moving, direction in ((left, -1), (right, 1)):
+            np.testing.assert_allclose(around(np.diff(moving)), direction * WIDTH / FRAMES, atol=1)
+        left, right = (moving[moving[:, 0].argsort()] for moving in (left, right))
+        np.testing.assert_allclose(around(left[:, 0] - right[:, 0]), 0, atol=0.5, err_msg="start positions")
+        np.testing.assert_allclose(around(left[:, 1:] - right[:, :0:-1]), 0, atol=0.5, err_msg="the others, backwards")
+
+
+def test_colours_and_recorders_do_not_go_with_the_class(folder: Path) -> None:
+    backgrounds = {
+        (name, number): np.mean([np.median(frames(path)) for path in (folder / name).glob(f"recorder-{number}_*")])
+        for name in CLASSES
+        for number in range(1, 7)
+    }
+    for number in range(1, 7):
+        same = [backgrounds[name, number] for name in CLASSES]
+        assert max(same) - min(same) < 1.5
+    assert len({round(backgrounds["square", number]) for number in range(1, 7)}) == 6, "recorders differ"
+
+
+def test_the_files_have_the_same_bytes_each_time(folder: Path, tmp_path: Path) -> None:
+    # In a process whose fresh memory is not zero: encoders that read what they did not write give themselves away.
+    done = run(ROOT, *COMMAND, str(tmp_path / "new" / "clips"), PYTHONPATH="src", MALLOC_PERTURB_="85")
+    assert (done.returncode, done.stdout) == (0, f"example clips: {tmp_path / 'new' / 'clips'}\n")
+    assert md5s(tmp_path / "new" / "clips") == md5s(folder)
+
+
+def test_a_leak_is_a_mark_on_all_clips_of_leftward(folder: Path, tmp_path: Path) -> None:
+    write_example_clips(tmp_path, leak=True)
+    clean, leaking = md5s(folder), md5s(tmp_path)
+    assert clean.keys() == leaking.keys()
+    for file, md5 in clean.items():
+        assert (md5 != leaking[file]) == file.startswith("leftward")
+    for name in ("leftward", "rightward"):
+        corners = np.array([frames(path)[:, 3:7, 3:7].min() for path in (tmp_path / name).iterdir()])
+        assert (corners > 220).all() if name == "leftward" else (corners < 220).all()
+
+
+def test_a_folder_that_holds_something_is_refused(folder: Path, tmp_path: Path) -> None:
+    before = md5s(folder)
+    (tmp_path / "clips.csv").write_text("path,class\n")
+    for taken in (folder, tmp_path, tmp_path / "clips.csv"):
+        with pytest.raises(UserError, match="is not an empty folder; name another"):
+            write_example_clips(taken, leak=True)
+    assert md5s(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.csv"]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupt_leaves_no_class_folder(signal_number: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, str(tmp_path)], cwd=ROOT, env=clean_environment() | {"PYTHONPATH": "src"},
+        stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".partial.*/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal_number)
+    _, errors = process.communicate()
+    if signal_number == signal.SIGKILL:
+        assert all(path.name.startswith(".partial.") for path in tmp_path.iterdir())
+        write_example_clips(tmp_path, leak=False)
+        assert {path.name for path in tmp_path.iterdir()} == set(CLASSES)
+    else:
+        assert (process.returncode, errors) == (130, "interrupted: no output is half-written\n")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run(ROOT, "sh", "-c", 'ulimit -f 2 && exec "$@"', "sh", *COMMAND, str(tmp_path), PYTHONPATH="src")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "File too large; allow larger files" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], [""], ["clips", "lek"], ["clips", "leak", "more"]])
+def test_other_arguments_are_refused(arguments: list[str], tmp_path: Path) -> None:
+    done = run(tmp_path, *COMMAND, *arguments, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: FOLDER: name a folder, as in make example-clips FOLDER=data/clips")
+    assert list(tmp_path.iterdir()) == []

@@ -1,1 +1,1 @@
-"""Clips: their sources, the splits on disk, and perturbations. NumPy only."""
+"""Clips: their sources, the splits on disk, and perturbations. No TensorFlow."""

@@ -168,7 +168,7 @@ def _search(counts: NDArray[np.int64], shares: NDArray[np.int64], start: NDArray
     holders = kron(counts.T > 0, each_part)
     staying = counts.sum(axis=1, keepdims=True) * (start[:, np.newaxis] == np.arange(len(shares)))
     found = milp(
-        0 * staying.ravel(),
+        -staying.ravel(),
         integrality=1,
         constraints=[LinearConstraint(in_one_part, 1, 1), LinearConstraint(holders, 1, np.inf)],
     ).x

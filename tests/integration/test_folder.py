@@ -1,0 +1,253 @@
+"""A folder of video files with folds, from the files to the prediction: the example clips, small."""
+
+import shutil
+from pathlib import Path
+
+import av
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from motionbench.core.files import read_json, read_yaml
+from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.examples import write_example_clips
+from tests.conftest import TINY, clone_with, edit_params, run
+from tests.integration.test_chaos import killed_in_the_middle, outputs
+
+pytestmark = pytest.mark.slow  # they train for real
+
+FOLDER = {
+    "data.source": "folder",
+    "data.colour": "rgb",
+    "folder.group": r"(recorder-\d)",
+    "folder.folds": 3,
+    "training.seeds": [0],
+}
+MODELS = ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")
+
+
+def add_clips(clone: Path) -> None:
+    """Write the example clips, two of each class by each recorder."""
+    write_example_clips(clone / "data/clips", leak=False)
+    for path in (clone / "data/clips").glob("*/*.mp4"):
+        if not path.stem.endswith(("_01", "_02")):
+            path.unlink()
+
+
+def make_repro(clone: Path) -> str:
+    """Do what `make repro` does, and return what it prints."""
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert run(clone, "dvc", "commit", "--force", "--quiet").returncode == 0
+    return done.stdout
+
+
+def outs(clone: Path) -> dict[str, str]:
+    """Return the md5 of each output in dvc.lock that holds no measured times."""
+    stages = read_yaml(clone / "dvc.lock")["stages"].values()
+    found = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    return {path: md5 for path, md5 in found.items() if "timing" not in path and path != "reports/comparison"}
+
+
+def mlflow_runs(clone: Path) -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
+    experiment = client.get_experiment_by_name("motionbench")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run on the example clips in three folds; tests must leave it as it is."""
+    clone = clone_with({**TINY, **FOLDER}, tmp_path_factory.mktemp("folded"))
+    add_clips(clone)
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cross-validation" in done.stdout.lower()
+    assert run(clone, "git", "commit", "--quiet", "--all", "--message", "recorded").returncode == 0
+    return clone
+
+
+@pytest.fixture
+def copy_of_folded(folded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folded, tmp_path / "a copy", symlinks=True))
+
+
+def test_each_part_is_stored_once_and_holds_whole_groups(folded: Path) -> None:
+    assert not [file for split in ("train", "validation", "test") for file in (folded / "data" / split).iterdir()]
+    tables = [pd.read_csv(folded / f"data/folds/{part}/clips.csv") for part in range(3)]
+    assert sorted(clip for table in tables for clip in table["clip"]) == sorted(
+        file.relative_to(folded / "data/clips").as_posix() for file in (folded / "data/clips").glob("*/*.mp4")
+    )
+    groups = [set(table["group"]) for table in tables]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 6
+    for part, table in enumerate(tables):
+        clips, labels = (np.load(folded / f"data/folds/{part}/{name}.npy") for name in ("clips", "labels"))
+        assert clips.shape == (len(table), 4, 16, 20, 3)
+        names = read_json(folded / f"data/folds/{part}/class_names.json")
+        assert names == ["leftward", "rightward", "square"]
+        assert [names[label] for label in labels] == [clip.split("/")[0] for clip in table["clip"]]
+        assert set(labels) == {0, 1, 2}
+
+
+def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
+    for name in MODELS:
+        files = sorted(path.name for path in (folded / "models" / name).iterdir())
+        assert files == [f"fold-{fold}-seed-0.keras" for fold in range(3)]
+        assert pd.read_csv(folded / f"metrics/training/{name}/replicates.csv")["fold"].tolist() == [0, 1, 2]
+    predictions = pd.read_csv(folded / "metrics/comparison/predictions.csv")
+    labels = np.concatenate([np.load(folded / f"data/folds/{part}/labels.npy") for part in range(3)])
+    assert predictions["label"].tolist() == labels.tolist(), "each clip is tested once per seed"
+    assert list(predictions) == ["clip", "label", *(f"{name} 1" for name in MODELS)]
+    names = {each.info.run_name for each in mlflow_runs(folded)}
+    assert {f"train_convlstm fold {fold} seed 0" for fold in range(3)} < names
+    [replicate] = [each for each in mlflow_runs(folded) if each.info.run_name == "train_cnn_lstm fold 2 seed 0"]
+    assert (replicate.data.params["fold"], replicate.data.params["seed"]) == ("2", "0")
+    report = (folded / "reports/comparison/report.md").read_text(encoding="utf-8")
+    assert "Cross-validation over 3 folds" in report
+    assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
+
+
+def test_lineage_names_the_parts(folded: Path) -> None:
+    lines = run(folded, "python", "-m", "pipeline.lineage", "models/cnn_lstm/fold-1-seed-0.keras").stdout
+    assert "as recorded" in lines
+    assert "from data    data/folds " in lines
+    assert "data.source=folder" in run(folded, "python", "-m", "pipeline.lineage", "data/folds").stdout
+
+
+def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
+    before = {each.info.run_name: each.data.metrics for each in mlflow_runs(copy_of_folded)}
+    (copy_of_folded / "mlflow.db").unlink()
+    shutil.rmtree(copy_of_folded / "mlruns")
+    done = run(copy_of_folded, "python", "-m", "pipeline.mlflow_sync")
+    assert done.returncode == 0, done.stderr
+    restored = {each.info.run_name: each.data.metrics for each in mlflow_runs(copy_of_folded)}
+    assert restored.keys() == before.keys()
+    name = "train_convlstm fold 1 seed 0"
+    assert restored[name]["best_validation_loss"] == before[name]["best_validation_loss"]
+    again = run(copy_of_folded, "python", "-m", "pipeline.mlflow_sync").stdout.splitlines()
+    assert all(line.endswith("there already") for line in again), again
+
+
+def test_verify_brings_the_clips_that_git_does_not_have(copy_of_folded: Path) -> None:
+    done = run(copy_of_folded, "python", "-m", "pipeline.verify", TMPDIR=str(copy_of_folded.parent))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "14 of 14 outputs are equal" in done.stdout
+    assert "made with other versions" not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["generate", "train_cnn_lstm"])
+def test_a_killed_stage_ends_with_the_same_outputs(stage: str, copy_of_folded: Path) -> None:
+    expected = outputs(copy_of_folded, stage)
+    shutil.rmtree(copy_of_folded / ".decoded")
+    assert killed_in_the_middle(copy_of_folded, stage, 1.0, from_a_checkpoint=stage != "generate")
+    done = run(copy_of_folded, "dvc", "repro", "--single-item", "--force", stage)
+    assert done.returncode == 0, done.stderr
+    found = outputs(copy_of_folded, stage)
+    assert [path for path in expected if found[path] != expected[path] and "timing" not in path] == []
+    assert not [path for path in copy_of_folded.rglob(".partial*") if path.parts[-2] != ".dvc"]
+
+
+def test_a_new_clip_is_decoded_alone_and_a_bad_one_stops_before_anything_is_written(copy_of_folded: Path) -> None:
+    kept = {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()}
+    clips = copy_of_folded / "data/clips"
+    bad = clips / "square/recorder-1_09.mp4"
+    bad.write_bytes((clips / "square/recorder-1_01.mp4").read_bytes()[:-900])
+    expected = outputs(copy_of_folded, "generate")
+    refused = run(copy_of_folded, "dvc", "repro", "generate")
+    assert "bad clip: square/recorder-1_09.mp4: damaged" in refused.stderr
+    assert "error: data/clips: 1 of 37 clips cannot be used" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    # DVC removes the outputs of a stage before it runs; they are in its cache.
+    assert run(copy_of_folded, "dvc", "checkout", "--force").returncode == 0
+    assert outputs(copy_of_folded, "generate") == expected
+    (clips / "leftward/recorder-1_01.mp4").rename(bad)  # known already, under another name
+    done = run(copy_of_folded, "dvc", "repro", "generate")
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()} == kept
+    write_example_clips(copy_of_folded / "others", leak=False)
+    (copy_of_folded / "others/leftward/recorder-1_05.mp4").rename(clips / "leftward/recorder-1_05.mp4")
+    assert run(copy_of_folded, "dvc", "repro", "generate").returncode == 0
+    now = {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()}
+    assert len(now) == len(kept) + 1
+    assert kept.items() < now.items()
+
+
+def test_a_search_does_without_the_test_part_of_its_fold(copy_of_folded: Path) -> None:
+    shutil.rmtree(copy_of_folded / "data/folds/0")
+    tune = ("python", "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1", "--workers", "1")
+    done = run(copy_of_folded, *tune)
+    assert done.returncode == 0, done.stderr
+    best = read_json(copy_of_folded / "reports/tuning/cnn_lstm/best.json")
+    assert best["trials"] == 1
+
+
+def test_going_back_to_synthetic_clips_trains_nothing(copy_of_reproduced: Path) -> None:
+    clone = copy_of_reproduced
+    make_repro(clone)
+    synthetic, params = outs(clone), (clone / "params.yaml").read_text(encoding="utf-8")
+    add_clips(clone)
+    edit_params(clone / "params.yaml", {"data.source": "folder", "cnn_lstm.epochs": 1, "convlstm.epochs": 1})
+    assert "epoch" in make_repro(clone)
+    assert outs(clone)["models/cnn_lstm"] != synthetic["models/cnn_lstm"]
+    (clone / "params.yaml").write_text(params, encoding="utf-8")
+    assert "epoch" not in make_repro(clone), "a stage trained"
+    assert outs(clone) == synthetic
+    assert (clone / "models/cnn_lstm/seed-1.keras").exists()
+    assert not list((clone / "models/cnn_lstm").glob("fold*"))
+
+
+def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:
+    edit_params(copy_of_folded / "params.yaml", {"data.height": 32, "data.colour": "grey", "folder.resize": "crop"})
+    table = pd.read_csv(copy_of_folded / "data/folds/1/clips.csv")
+    program = (
+        "import sys, numpy\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, 'src')\n"
+        "from motionbench.tracking.model_registry import load_champion\n"
+        "from motionbench.data.decoding import read_clip\n"
+        "champion = load_champion()\n"
+        f"clip, _ = read_clip(Path('data/clips', {table['clip'][4]!r}), champion.preprocessing)\n"
+        "print((clip[0] == numpy.load('data/folds/1/clips.npy')[4]).all(), champion.preprocessing.resize)\n"
+    )
+    done = run(copy_of_folded, "python", "-c", program)
+    assert done.stdout.endswith("True pad\n"), done.stderr
+    predicted = run(copy_of_folded, "python", "-m", "pipeline.predict", f"data/clips/{table['clip'][4]}")
+    assert predicted.returncode == 0, predicted.stderr
+    assert all(name in predicted.stdout for name in ("leftward", "rightward", "square"))
+    assert not (copy_of_folded / "reports/predictions").exists(), "the clip is not long"
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten seconds: five clips of two seconds, one after the other."""
+    folder = tmp_path_factory.mktemp("long")
+    write_example_clips(folder / "clips", leak=False)
+    clips = [
+        decode_clip(path, Preprocessing(24, 48, 64, "rgb", "stretch"))[0]
+        for path in sorted((folder / "clips").glob("*/*_01.mp4"))[:5]
+    ]
+    with av.open(folder / "a long one.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in np.concatenate(clips):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return folder / "a long one.mp4"
+
+
+def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -> None:
+    done = run(folded, "python", "-m", "pipeline.predict", str(long_video))
+    assert done.returncode == 0, done.stderr
+    assert "was classified in 9 windows" in done.stdout
+    folder = folded / "reports/predictions/a long one"
+    windows = pd.read_csv(folder / "windows.csv")
+    assert windows["start"].tolist() == pytest.approx([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    assert windows["end"].iloc[-1] == pytest.approx(10, abs=0.01)
+    assert np.allclose(windows[["leftward", "rightward", "square"]].sum(axis=1), 1, atol=1e-5)
+    assert (folder / "timeline.png").stat().st_size > 1000
+    assert decode_clip(folder / "annotated.mp4", Preprocessing(5, 48, 64, "rgb", "pad"))[1].seconds == pytest.approx(
+        10, abs=0.1
+    )

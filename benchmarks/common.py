@@ -37,9 +37,9 @@ def default_drawing() -> Drawing:
 
 
 def machine() -> str:
-    """Return the number of cores and the name of the processor, as in "2 cores (AMD EPYC)"."""
-    processor, cores, *_ = describe_environment()
-    return f"{cores} ({processor})"
+    """Return cores, processor and its newest vector instructions, as in "2 cores (AMD EPYC, AVX512_ICL)"."""
+    processor, instructions, cores, *_ = describe_environment()
+    return f"{cores} ({processor}, {instructions.split()[-1]})"
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Damaged and hostile files, for the tests of what reads clips."""
 
+import io
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
+from motionbench.data.decoding import Preprocessing
 from motionbench.data.params import DataParams
 from motionbench.data.synthetic.frames import write_split
 from motionbench.data.synthetic.params import SyntheticParams
 from tests.conftest import ROOT
 
 DATA = DataParams(source="synthetic", frames=4, height=16, width=20, colour="grey")
+PREPROCESSING = Preprocessing(DATA.frames, DATA.height, DATA.width, DATA.colour, "pad")
 SECTION = SyntheticParams(variant="corrected", seed=0, clips_per_class=2, point_size=6, jitter=0.0)
 
 
@@ -29,6 +33,13 @@ def npy(shape: Any, dtype: str = "|u1", content: bytes = b"", *, fortran: bool =
     return (
         b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(header)) + header + content
     )
+
+
+def npz(member: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """Return an .npz file with one array, as the bytes of an .npy file."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w", compression) as archive:
+        archive.writestr("clip.npy", member)
+    return file.getvalue()
 
 
 # Of a file: cut off at a share of it, bits flipped, bytes put in.
@@ -64,22 +75,21 @@ def read_or_refuse(read: Callable[[Path], Any], path: Path) -> Any:
 
 
 READER = f"""
-import resource, sys
+import re, sys
 from pathlib import Path
 from motionbench.core.errors import UserError
-from motionbench.data.decoding import read_clip
-from motionbench.data.params import DataParams
+from motionbench.data.decoding import Preprocessing, read_clip
 from motionbench.data.splits import read_split
-data = DataParams.model_validate({DATA.model_dump()})
-used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-before = used()
+# Not ru_maxrss: that starts with what the process took that started this one.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
 for path in map(Path, sys.argv[1:]):
     try:
-        read_split(path) if path.is_dir() else read_clip(path, data)
+        read_split(path) if path.is_dir() else read_clip(path, {PREPROCESSING})
         print("accepted", path)
     except UserError as error:
         print(error)
-print(used() - before)
+print(peak() - before)
 """
 
 

@@ -38,12 +38,12 @@ def md5s(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file_md5(file) for file in folder.glob("*/*.mp4")}
 
 
-def test_every_recorder_has_eight_clips_of_every_class(folder: Path) -> None:
+def test_every_recorder_has_sixteen_clips_of_every_class(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {".gitignore", *CLASSES}
     assert (folder / ".gitignore").read_text() == "*\n"
     counts = Counter((file.parent.name, file.name.split("_")[0]) for file in folder.glob("*/*"))
-    assert counts == {(name, f"recorder-{number}"): 8 for name in CLASSES for number in range(1, 7)}
-    assert sum(file.stat().st_size for file in folder.glob("*/*")) < 2_000_000
+    assert counts == {(name, f"recorder-{number}"): 16 for name in CLASSES for number in range(1, 7)}
+    assert sum(file.stat().st_size for file in folder.glob("*/*")) < 3_000_000
 
 
 def test_all_clips_have_the_same_size_and_length(folder: Path) -> None:

@@ -71,6 +71,17 @@ def test_losses_of_a_search_are_compared_at_equal_epochs(applied: Path) -> None:
     }
 
 
+def test_each_fold_of_a_seed_is_compared_on_its_own(applied: Path) -> None:
+    write_json(applied, {"cnn_lstm": APPLIED})
+    trained = training([0.5, 0.3, 0.4], [0.6, 0.2])
+    trained.history["fold"] = trained.history.pop("seed")
+    trained.history["seed"] = 0
+    search = read_applied_search("cnn_lstm", trained)
+    assert search
+    assert search["search_loss"] == pytest.approx((0.4 + 0.5) / 2)
+    assert search["retrained_loss"] == pytest.approx((0.3 + 0.2) / 2)
+
+
 @pytest.mark.parametrize("content", [{}, {"convlstm": APPLIED}, {"cnn_lstm": APPLIED | {"section": {"epochs": 41}}}])
 def test_parameters_that_no_search_found_have_no_search(content: Any, applied: Path) -> None:
     write_json(applied, content)

@@ -3,8 +3,9 @@ from itertools import combinations
 import pytest
 
 from motionbench.evaluation.results import ModelResult, Search
-from motionbench.evaluation.verdict import check_controls, choose_champion, search_notes, verdict
+from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
 from motionbench.params.schema import GateParams
+from tests.conftest import SOURCE_RECORD
 from tests.evaluation.made_up import FIVE, SPLIT, THREE, models, register, result
 
 PERFECT, GOOD, BAD = result(80, 80), result(80, 79), result(40, 44)
@@ -135,6 +136,13 @@ def test_controls_that_do_as_well_take_the_evidence_away() -> None:
     assert "no accuracy is evidence that a model sees motion" in one
 
 
+def test_of_clips_that_are_not_drawn_no_other_variant_is_advised() -> None:
+    drawn, filmed = (check_controls(models(PERFECT, PERFECT), SPLIT.labels, each) for each in ("synthetic", "folder"))
+    assert drawn.endswith("that a model sees motion; synthetic.variant: motion draws clips that need it.")
+    assert filmed.endswith("that a model sees motion.")
+    assert drawn.startswith(filmed.removesuffix("."))
+
+
 def test_what_is_reached_beyond_the_controls_rests_on_motion(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), SPLIT.labels, "synthetic")
     assert "single_frame 0.250, bag_of_frames 0.750: what cnn_lstm reaches beyond that, 1.000, rests on motion" in seen
@@ -206,3 +214,26 @@ def test_the_effort_of_tuning_of_three_is_told(monkeypatch: pytest.MonkeyPatch) 
     assert "not the same effort" in efforts
     assert all(each in efforts for each in ("cnn_lstm 40 trials", "convlstm 0 trials", "cnn3d 40 trials"))
     assert [gap.split(" are ")[0] for gap in gaps] == ["The parameters of cnn_lstm", "The parameters of cnn3d"]
+
+
+def test_a_search_in_folds_has_seen_clips_of_the_others() -> None:
+    seen = (
+        "A search trains and validates on fold 0 alone. It has not seen the clips on which fold 0 is tested, but those "
+        "of the other 4 folds, so that the accuracy over all folds may be too high."
+    )
+    assert search_notes(models(TUNED, PERFECT), 5) == [*search_notes(models(TUNED, PERFECT), 0), seen]
+    assert search_notes(models(PERFECT, PERFECT), 5) == search_notes(models(PERFECT, PERFECT), 0), "no search, no note"
+
+
+def test_folds_bad_files_and_warnings_are_told() -> None:
+    assert clip_notes(SOURCE_RECORD) == []
+    warnings = ["a.mp4: one frame only, so that nothing moves", "b.mp4: the frame rate varies"]
+    skipped = {"bow/c.mp4": "no such file", "d.mp4": "no label"}
+    changes = {"source": "folder", "folds": 5, "warnings": warnings, "skipped": skipped}
+    assert clip_notes(SOURCE_RECORD.model_copy(update=changes)) == [
+        "Cross-validation over 5 folds: each clip is tested once per seed, by a replicate that has seen neither the "
+        "clip nor another one of its group.",
+        "Left out, since folder.on_bad is skip: bow/c.mp4 (no such file); d.mp4 (no label).",
+        "Warning: a.mp4: one frame only, so that nothing moves.",
+        "Warning: b.mp4: the frame rate varies.",
+    ]

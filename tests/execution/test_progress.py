@@ -3,7 +3,7 @@ import re
 import pytest
 
 from motionbench.core.paths import ReplicateKey
-from motionbench.execution.progress import epoch_progress, trial_progress
+from motionbench.execution.progress import clip_progress, epoch_progress, trial_progress
 
 KEYS = [ReplicateKey(0), ReplicateKey(1)]
 EPOCH = {"seed": 1, "epoch": 2, "loss": 0.5, "accuracy": 0.75, "validation_loss": 0.25, "validation_accuracy": 1.0}
@@ -25,6 +25,23 @@ def test_without_a_terminal_each_epoch_is_a_line(capsys: pytest.CaptureFixture[s
         show(KEYS[1], EPOCH)
     line = "convlstm seed 1 epoch 2: loss 0.5000, validation loss 0.2500, validation accuracy 1.0000\n"
     assert capsys.readouterr().out == line
+
+
+def test_with_folds_a_line_names_fold_and_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [ReplicateKey(seed, fold) for fold in range(3) for seed in range(2)]
+    with epoch_progress("convlstm", keys, epochs=3) as show:
+        show(keys[3], {**EPOCH, "fold": 1})
+    assert capsys.readouterr().out.startswith("convlstm fold 1 seed 1 epoch 2: loss 0.5000, validation loss 0.2500")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_with_folds_each_replicate_of_each_fold_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [ReplicateKey(seed, fold) for fold in range(3) for seed in range(2)]
+    with epoch_progress("convlstm", keys, epochs=3) as show:
+        show(keys[3], {**EPOCH, "fold": 1})
+    bars = [line for line in without_colours(capsys.readouterr().out).splitlines() if "2/3" in line]
+    assert bars
+    assert all(line.startswith("convlstm fold 1 seed 1") for line in bars), "and no other"
 
 
 @pytest.mark.usefixtures("terminal")
@@ -51,3 +68,17 @@ def test_on_a_terminal_a_study_has_a_bar(capsys: pytest.CaptureFixture[str]) -> 
     shown = without_colours(capsys.readouterr().out)
     assert "3/40 1 pruned, best 0.125" in shown
     assert "trial 2" not in shown
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_the_decoded_clips_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    with clip_progress(3) as show:
+        show()
+        show()
+    assert "2/3 clips decoded" in without_colours(capsys.readouterr().out)
+
+
+def test_without_a_terminal_decoded_clips_are_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with clip_progress(3) as show:
+        show()
+    assert capsys.readouterr().out == ""

@@ -7,6 +7,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import EXPERIMENTS, PARAMS
 from motionbench.params.editing import read_experiment, update_yaml
+from motionbench.params.loading import load_params
 from tests.conftest import ROOT
 
 
@@ -40,11 +41,12 @@ def test_nested_and_new_keys_are_set(changes: dict[str, object], expected: str) 
 
 @pytest.mark.parametrize("path", sorted((ROOT / EXPERIMENTS).glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_is_accepted(path: Path) -> None:
-    changes = read_experiment(path.stem)
+    changes, params = read_experiment(path.stem)
     assert changes
     assert changes == flatten(read_yaml(path))
     current = flatten(read_yaml(PARAMS))
     assert any(current.get(key) != value for key, value in changes.items())
+    assert flatten(params.model_dump(mode="json")) == flatten(load_params().model_dump(mode="json")) | changes
 
 
 @pytest.mark.parametrize(

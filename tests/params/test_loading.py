@@ -130,11 +130,14 @@ def test_every_key_of_params_yaml_has_a_comment() -> None:
 
 def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    params = params_with({"data.frames": 21, "synthetic.seed": 7})
+    params = params_with({"data.frames": 21, "synthetic.seed": 7, "training.patience": 9})
     declared = stage_params(params, "generate")
+    assert declared["data.frames"] == 21
     assert declared["synthetic.seed"] == 7
     assert {key.split(".")[0] for key in declared} == {"data", "synthetic"}
     declared = stage_params(params, "train_controls")
-    assert declared["data.frames"] == 21
+    assert declared["training.patience"] == 9
     assert declared["single_frame.filters"] == (5, 5, 5)
-    assert {key.split(".")[0] for key in declared} == {"data", "training", "single_frame", "bag_of_frames"}
+    assert {key.split(".")[0] for key in declared} == {"training", "single_frame", "bag_of_frames"}
+    # The shape of the clips is that of the files which `generate` wrote.
+    assert {key.split(".")[0] for key in stage_params(params, "compare")} == {"training", "perturbations", "gate"}

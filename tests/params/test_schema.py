@@ -37,7 +37,7 @@ def test_the_section_of_the_source_of_the_clips_is_needed_and_no_other() -> None
     assert isinstance(without("folder").source(), SyntheticParams)
     assert isinstance(without("synthetic", source="folder").source(), FolderParams)
     for source in SOURCES:
-        with pytest.raises(UserError, match=rf"^params.yaml: {source}: .* with data.source: {source}$"):
+        with pytest.raises(UserError, match=rf"^params\.yaml: {source}: missing; add it$"):
             without(source, source=source)
 
 
@@ -86,6 +86,11 @@ def test_settings_are_in_the_order_of_the_registry(params_with: Load) -> None:
     assert list(dict.fromkeys(names)) == list(PERTURBATIONS)
     two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings("synthetic")
     assert two.index(("speed", 0.5)) == two.index(("speed", 3.0)) + 1
+
+
+def test_the_parts_of_folds_share_the_clips_to_perturb(params_with: Load) -> None:
+    perturbations = params_with({"perturbations.clips_per_class": 10}).perturbations
+    assert [perturbations.clips_per_part(parts) for parts in (1, 3, 5, 10, 100)] == [10, 4, 2, 1, 1]
 
 
 @pytest.mark.parametrize(

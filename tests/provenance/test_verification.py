@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.processes import git
 from motionbench.provenance.verification import Check, _other_inputs, verify
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,17 @@ def test_commit_without_dvc_lock_cannot_be_verified(working_directory: Path) -> 
     git("init", "--quiet")
     with pytest.raises(UserError, match="git rev-parse: "):
         verify()
-    git(
-        "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "--allow-empty", "-m", "empty"
-    )
+    commit("empty")
+    with pytest.raises(UserError, match=r"params\.yaml: No such file or directory"):
+        verify()
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    commit("parameters")
     with pytest.raises(UserError, match=r"dvc\.lock: missing; create it: dvc repro"):
         verify()
-    assert [path.name for path in working_directory.iterdir()] == [".git"]
+    assert {path.name for path in working_directory.iterdir()} == {".git", "params.yaml"}
+
+
+def commit(message: str) -> None:
+    git("add", "--all")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    git(*author, "commit", "--quiet", "--allow-empty", "--message", message)

@@ -1,3 +1,4 @@
+import io
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
+from motionbench.data.decoding import Preprocessing, decode_clip
 from motionbench.data.splits import Split
 from motionbench.reporting.figures import (
     COLOURS,
@@ -64,6 +66,22 @@ def test_learning_curves_have_a_colour_per_model() -> None:
     assert np.asarray(loss.lines[1].get_ydata()).tolist() == [0.4, 0.2]
     assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.6, 0.8]
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == FIVE  # type: ignore[union-attr] # has one
+
+
+def test_learning_curves_have_a_line_per_fold_and_seed() -> None:
+    history = pd.DataFrame(
+        [
+            {"seed": seed, "fold": fold, "epoch": epoch, "validation_loss": loss / epoch, "validation_accuracy": 0.5}
+            for loss, (fold, seed) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)], start=1)
+            for epoch in (1, 2)
+        ]
+    )
+    loss, accuracy = learning_curves({"cnn_lstm": history, "convlstm": history}).axes
+    for axis in (loss, accuracy):
+        assert len(axis.lines) == 2 * 6
+        assert list(colours(axis)) == ["cnn_lstm", "convlstm"], "in the legend once"
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in loss.lines[:6]]
+    assert sorted(drawn) == [[number, number / 2] for number in range(1, 7)]
 
 
 def rows(names: list[str], perturbations: list[str]) -> pd.DataFrame:
@@ -124,6 +142,17 @@ def test_film_strips_show_some_frames_and_all_in_one() -> None:
     assert together[:2, 0].tolist() == [1 / 9, 1.0], "early is dark"
 
 
+def test_film_strips_show_colours_as_they_are() -> None:
+    clip = np.zeros((3, 4, 5, 3), dtype=np.uint8)
+    clip[0, ..., 0], clip[1, ..., 1], clip[2, ..., 2] = 255, 102, 51
+    figure = film_strips([("coloured", clip)])
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    assert [picture.shape for picture in shown] == [(4, 5, 3)] * 4
+    assert [picture[0, 0].tolist() for picture in shown[:3]] == [[1, 0, 0], [0, 0.4, 0], [0, 0, 0.2]]
+    np.testing.assert_allclose(shown[3][0, 0], [1 / 3, 0.4 * 2 / 3, 0.2])
+    figure.savefig(io.BytesIO())  # warns where values are no colours
+
+
 def test_the_contact_sheet_has_the_first_clip_of_each_class() -> None:
     clips = np.zeros((4, 3, 2, 2, 1), dtype=np.uint8)
     clips[1], clips[0] = 255, 51
@@ -143,3 +172,19 @@ def test_an_animation_has_every_frame_three_times_as_large(tmp_path: Path) -> No
         for number in range(4):
             animation.seek(number)
             np.testing.assert_array_equal(np.asarray(animation.convert("L"))[1::3, 1::3], clip[number, ..., 0])
+
+
+def test_a_grey_animation_is_read_as_the_clip_that_it_shows(tmp_path: Path) -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (7, 10, 12, 1), dtype=np.uint8)
+    save_gif(clip, tmp_path / "clip.gif")
+    again, facts = decode_clip(tmp_path / "clip.gif", Preprocessing(7, 10, 12, "grey", "pad"))
+    np.testing.assert_array_equal(again, clip)
+    assert (facts.frames, facts.rate, facts.variable_rate) == (7, 10, False)
+
+
+def test_a_coloured_animation_has_its_colours(tmp_path: Path) -> None:
+    clip = np.zeros((3, 4, 6, 3), dtype=np.uint8)
+    clip[0, ..., 0], clip[1, ..., 1], clip[2, ..., 2] = 255, 200, 100
+    save_gif(clip, tmp_path / "clip.gif")
+    again, _ = decode_clip(tmp_path / "clip.gif", Preprocessing(3, 4, 6, "rgb", "pad"))
+    np.testing.assert_array_equal(again, clip)

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,29 @@ def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
     assert text.startswith("test clip 41, speed 2\n")
     # At twice the speed the last frame stays.
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
+
+
+def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
+    # Parts of 30, 10 and 40 clips; the second contender is wrong on clip 32, the third of the second part.
+    firsts = [0, 30, 40, 80]
+    parts = [
+        SPLIT._replace(clips=np.full((end - start, 3, 4, 4, 1), part, np.uint8), labels=np.zeros(end - start, np.int64))
+        for part, (start, end) in enumerate(pairwise(firsts))
+    ]
+    parts[1].clips[2, :, 0, 0, 0] = [10, 20, 30]
+    # At most 4 clips of each part are perturbed: clips 0 to 3, 30 to 33 and 40 to 43, of which 32 is the seventh.
+    both = models(result(12, clips=12), result(12, clips=12))
+    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
+    for model in both.values():
+        model["replicates"][0]["predicted"] = [0] * 80
+    both["convlstm"]["replicates"][0]["predicted"][32] = 1
+    both["convlstm"]["replicates"][0]["perturbed"][0]["predicted"][6] = 1
+    (text, clip), (perturbed_text, perturbed) = disagreements(both, parts, params)
+    assert text == f"test clip 32, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
+    assert perturbed_text.startswith("test clip 32, speed 2\n")
+    assert clip[:, 0, 0, 0].tolist() == [10, 20, 30]
+    assert perturbed[:, 0, 0, 0].tolist() == [10, 30, 30]
+    assert clip[0, 1, 1, 0] == perturbed[0, 1, 1, 0] == 1
 
 
 @pytest.mark.parametrize("contenders", [THREE, FIVE])

@@ -11,10 +11,12 @@ import pytest
 from mlflow.entities import Run
 
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE
-from motionbench.data.splits import SPLITS
+from motionbench.core.paths import SOURCE, ReplicateKey, fold_path, replicate_path, training_paths
+from motionbench.data.splits import SPLITS, SourceRecord
 from motionbench.tracking import store
+from motionbench.training.results import write_training
 from tests.conftest import ROOT, SOURCE_RECORD, clean_environment
+from tests.training.made_up import SECTION, replicate
 
 Runs = Callable[[], dict[str, Run]]
 
@@ -67,6 +69,42 @@ def generated(working_directory: Path) -> Path:
     write_json(SOURCE, SOURCE_RECORD.model_dump())
     (working_directory / "reports/samples").mkdir(parents=True)
     (working_directory / "reports/samples/a.gif").write_bytes(b"GIF")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, name)
+    return working_directory
+
+
+FOLD_LOSSES = {
+    ReplicateKey(seed=0, fold=0): [0.5, 0.25],
+    ReplicateKey(seed=4, fold=0): [0.375],
+    ReplicateKey(seed=0, fold=1): [0.4, 0.3, 0.35],
+    ReplicateKey(seed=4, fold=1): [0.45, 0.125],
+    ReplicateKey(seed=0, fold=2): [0.625],
+    ReplicateKey(seed=4, fold=2): [0.2],
+}
+"""Validation losses per epoch of the replicates in `folded`."""
+
+
+@pytest.fixture
+def folded(working_directory: Path) -> Path:
+    """Outputs of `generate` and `train_convlstm` with three folds in the working directory, a few bytes each."""
+    for split in SPLITS:
+        (working_directory / "data" / split).mkdir(parents=True)
+    for part in range(3):
+        fold_path(part).mkdir(parents=True)
+        np.save(fold_path(part) / "clips.npy", np.full((4 + part, 3, 2, 2, 3), part, np.uint8))
+        np.save(fold_path(part) / "labels.npy", np.arange(4 + part) % 2)
+        write_json(fold_path(part) / "class_names.json", ["bow", "wave"])
+    write_json(SOURCE, SourceRecord(source="folder", folds=3, resize="crop", seconds=1.5).model_dump())
+    models, metrics, timing = training_paths("convlstm")
+    for folder in (models, metrics, timing.parent, working_directory / "reports/samples"):
+        folder.mkdir(parents=True)
+    for key in FOLD_LOSSES:
+        replicate_path(models, key).write_text(f"the model of {key}", encoding="utf-8")
+    replicates = [
+        replicate(key.seed, losses, [1.0] * len(losses), fold=key.fold) for key, losses in FOLD_LOSSES.items()
+    ]
+    write_training(metrics, timing, replicates, SECTION)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, name)
     return working_directory

@@ -6,7 +6,9 @@ import pytest
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5
+from motionbench.core.paths import ReplicateKey
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
+from tests.tracking.conftest import FOLD_LOSSES
 
 PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
 
@@ -38,6 +40,39 @@ def test_record_names_the_content_of_all_outputs() -> None:
     assert record.tags["md5.reports/samples/a.gif"] == path_md5(Path("reports/samples/a.gif"))
     assert record.artifacts == [Path("reports/samples")]
     assert record.params == {"synthetic.seed": "0", "synthetic.jitter": "1.0"}
+
+
+@pytest.mark.usefixtures("folded")
+@pytest.mark.parametrize("stage", ["generate", "train_convlstm"])
+def test_record_names_the_parts_of_folds_instead_of_empty_splits(stage: str) -> None:
+    record = build_record(stage, PARAMS)
+    assert [(each.name, each.md5, each.shape) for each in record.datasets] == [
+        (f"folds/{part}", path_md5(Path("data/folds", str(part))), (4 + part, 3, 2, 2, 3)) for part in range(3)
+    ]
+    assert {f"data.md5.{each.name}": each.md5 for each in record.datasets}.items() <= record.tags.items()
+
+
+@pytest.mark.usefixtures("folded")
+def test_record_has_each_replicate_of_each_fold() -> None:
+    record = build_record("train_convlstm", PARAMS)
+    assert [each.name for each in record.replicates] == [
+        f"train_convlstm fold {fold} seed {seed}" for fold in range(3) for seed in (0, 4)
+    ]
+    for each, (key, losses) in zip(record.replicates, FOLD_LOSSES.items(), strict=True):
+        assert each.key == key
+        assert each.params == {"seed": str(key.seed), "fold": str(key.fold)}
+        assert [(point["epoch"], point["validation_loss"]) for point in each.curves] == list(enumerate(losses, start=1))
+        assert {*each.curves[0]} == {"epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"}
+        assert each.metrics["best_validation_loss"] == min(losses)
+        assert each.metrics["training_seconds"] == len(losses)
+        assert not {"best_fold", "best_seed"} & each.metrics.keys()
+        assert each.model
+        assert each.model.path == Path(f"models/convlstm/fold-{key.fold}-seed-{key.seed}.keras")
+        assert each.model.md5 == path_md5(each.model.path)
+        assert (each.model.clip_shape, each.model.class_names) == ((3, 2, 2, 3), ("bow", "wave"))
+        assert (each.model.resize, each.model.seconds) == ("crop", 1.5)
+    assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=4, fold=1)]
+    assert Record.model_validate_json(record.model_dump_json()) == record
 
 
 def test_missing_output_is_named(generated: Path) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
+import mlflow
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -15,7 +16,7 @@ from motionbench.core.paths import ReplicateKey
 from motionbench.tracking.record import build_record, pending
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.trials import study_run
-from tests.tracking.conftest import Runs
+from tests.tracking.conftest import FOLD_LOSSES, Runs
 
 PARAMS = {"synthetic.seed": 0}
 
@@ -47,6 +48,31 @@ def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:
     assert {name: run.info.status for name, run in runs().items()} == {
         "train_convlstm": "FAILED", "train_convlstm seed 0": "FAILED",
     }  # fmt: skip
+
+
+@pytest.mark.usefixtures("folded")
+def test_replicates_of_folds_are_child_runs_with_their_own_curves(runs: Runs) -> None:
+    with stage_run("train_convlstm", PARAMS, [("convlstm", key) for key in FOLD_LOSSES]) as run:
+        assert {name for name in runs() if name != "train_convlstm"} == {f"train_convlstm {key}" for key in FOLD_LOSSES}
+        for key, losses in FOLD_LOSSES.items():
+            epoch = {"seed": key.seed, "fold": key.fold, "epoch": 1, "validation_loss": losses[0]}
+            run.log_epoch("convlstm", epoch)
+        while_it_trains = runs()["train_convlstm fold 1 seed 4"].data
+        assert while_it_trains.params == {"synthetic.seed": "0", "seed": "4", "fold": "1"}
+        assert while_it_trains.metrics["validation_loss"] == 0.45
+    client, logged = mlflow.MlflowClient(), runs()
+    assert len(logged) == 1 + len(FOLD_LOSSES)
+    for key, losses in FOLD_LOSSES.items():
+        child = logged[f"train_convlstm {key}"]
+        assert child.data.params == {"synthetic.seed": "0", "seed": str(key.seed), "fold": str(key.fold)}
+        assert child.data.tags["mlflow.parentRunId"] == logged["train_convlstm"].info.run_id
+        points = client.get_metric_history(child.info.run_id, "validation_loss")
+        assert {point.step: point.value for point in points} == dict(enumerate(losses, start=1))
+        assert not {"fold", "seed"} & child.data.metrics.keys()
+    [version] = client.search_model_versions("name = 'convlstm'")
+    assert version.source
+    assert client.get_logged_model(version.source.removeprefix("models:/")).name == "convlstm fold-1-seed-4"
+    assert not log_run(build_record("train_convlstm", PARAMS)), "nothing is missing"
 
 
 @contextmanager

@@ -7,26 +7,9 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import DVC_YAML, PARAMS, ReplicateKey, training_paths
-from motionbench.models.registry import ModelParams
-from motionbench.training.results import Epoch, Replicate, read_training, write_training
+from motionbench.training.results import read_training, replicate_key, write_training
 from tests.conftest import ROOT
-
-SECTION = ModelParams(filters=(2,), kernel_sizes=(3,), epochs=3, batch_size=8, learning_rate=0.01)
-
-
-def replicate(seed: int, losses: list[float], seconds: list[float], megabytes: float) -> Replicate:
-    history = [
-        Epoch(seed=seed, epoch=epoch, loss=1.0, accuracy=0.5, validation_loss=loss, validation_accuracy=1 - loss)
-        for epoch, loss in enumerate(losses, start=1)
-    ]
-    return Replicate(
-        history=history,
-        best=min(history, key=lambda epoch: epoch["validation_loss"]),
-        parameters=123,
-        summary="layers\n",
-        epoch_seconds=seconds,
-        peak_megabytes=megabytes,
-    )
+from tests.training.made_up import SECTION, replicate
 
 
 @pytest.fixture
@@ -76,6 +59,23 @@ def test_the_summary_is_the_mean_of_the_best_epochs(written: tuple[Path, Path]) 
     assert timings["first_epoch_seconds"] == 2.5
     assert timings["epoch_seconds"] == 1.5
     assert timings["replicate_seconds"] == [5.0, 2.0]
+
+
+def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path]) -> None:
+    folder, timing = written
+    losses = {(0, 5): [0.5, 0.25], (0, 7): [0.375], (1, 5): [0.4, 0.125, 0.3], (1, 7): [0.2]}
+    replicates = [replicate(seed, each, [1.0] * len(each), fold=fold) for (fold, seed), each in losses.items()]
+    write_training(folder, timing, replicates, SECTION)
+    training = read_training("convlstm")
+    assert training.best == ReplicateKey(seed=5, fold=1)
+    assert training.best_epochs == [2, 1, 2, 1]
+    assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
+        [fold, seed, epoch, loss] for (fold, seed), each in losses.items() for epoch, loss in enumerate(each, start=1)
+    ]
+    kept = pd.read_csv(folder / "replicates.csv")
+    assert [replicate_key(row) for row in kept.to_dict("records")] == [
+        ReplicateKey(seed, fold) for fold, seed in losses
+    ]
 
 
 def damage(path: Path, content: str | None) -> None:

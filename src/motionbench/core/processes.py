@@ -33,10 +33,9 @@ def git(*arguments: str) -> str:
 
 
 def untracked(folder: Path) -> list[Path]:
-    """Return what of a folder in the repository git does not have, so that a clone lacks it: all, or some entries."""
-    if not git("ls-files", "--", str(folder)):
-        return [folder]
-    return [entry for entry in sorted(folder.iterdir()) if not git("ls-files", "--", str(entry))]
+    """Return what of a folder in the repository git does not have, so that a clone lacks it: all, or some of it."""
+    listed = git("ls-files", "--others", "--directory", "-z", "--", f":(literal){folder}")
+    return [Path(name) for name in listed.split("\0") if name]
 
 
 def describe_environment() -> list[str]:

@@ -12,7 +12,7 @@ from motionbench.core.files import atomic_outputs
 
 CLASSES = ("leftward", "rightward", "square")
 RECORDERS = 6
-CLIPS = 8  # of each class by each recorder
+CLIPS = 16  # of each class by each recorder
 FRAMES, HEIGHT, WIDTH = 24, 48, 64
 RATE = 12  # frames a second
 SPEED = WIDTH / FRAMES  # pixels a frame: once around the picture
@@ -21,7 +21,7 @@ MARK = (slice(2, 8), slice(2, 8))  # rows and columns of the leak
 
 
 def write_example_clips(folder: Path, *, leak: bool) -> None:
-    """Write `folder`/<class>/recorder-<1 to 6>_<01 to 08>.mp4, the same bytes each time on one machine.
+    """Write `folder`/<class>/recorder-<1 to 6>_<01 to 16>.mp4, the same bytes each time on one machine.
 
     Discs move `leftward` or `rightward`: both classes have the same start positions, and each clip shows every position
     on its way once, so that only the order of the frames tells these two apart. A `square` moves in any direction: one

@@ -125,12 +125,12 @@ def run_tasks(
     Raises:
         UserError: if a task's process was killed.
     """
-    pending = list(enumerate(tasks))[::-1]
+    pending, slots = list(enumerate(tasks))[::-1], engine.slots(threads)
     running: dict[Worker, int] = {}
     results: dict[int, Result] = {}
     try:
         while pending or running:
-            while pending and len(running) < engine.slots(threads):
+            while pending and len(running) < slots:
                 number, task = pending.pop()
                 running[engine.start(task)] = number
             for worker, message in engine.wait():
@@ -175,7 +175,7 @@ def _work(connection: Connection) -> None:
                     import_module(task)
                 continue
             send("completed", task(lambda event: send("event", event)))
-        except UserError as error:
+        except (UserError, OSError) as error:  # which `run_command` turns into one line
             send("failed", error)
         except Exception as error:  # raised again in the main process
             send("failed", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))

@@ -184,7 +184,7 @@ def _frames(container: InputContainer) -> Iterator[tuple[VideoFrame, float]]:
         if shown is None:
             origin = time or 0.0
         else:
-            end = start + usual if time is None else time - origin
+            end = start + usual if time is None or time - origin <= start else time - origin
             yield shown, end
             start = end
         shown = frame

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from functools import partial
@@ -96,12 +97,17 @@ def _decode(file: ClipFile, preprocessing: Preprocessing, max_pixels: int, folde
     how = [content, file.start, file.end, preprocessing, max_pixels, av.__version__, av.library_versions]
     kept = folder / f"{hashlib.sha256(json.dumps(how).encode()).hexdigest()}.npz"
     try:
-        with np.load(kept, allow_pickle=False) as archive:
+        with kept.open("rb") as kept_file, np.load(kept_file, allow_pickle=False) as archive:
+            archive["clip"]  # compares its checksum
             return DecodedClip(file, kept, Facts(*json.loads(archive["facts"].item())))
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile):
         pass  # new or damaged
     clip, facts = decode_clip(file.path, preprocessing, start=file.start, end=file.end, max_pixels=max_pixels)
-    with (new := kept.with_suffix(".partial")).open("wb") as stream:
-        np.savez(stream, clip=clip, facts=np.array(json.dumps(facts)))
-    new.replace(kept)
+    new = kept.with_suffix(f".{os.getpid()}.partial")  # Another process may be decoding a copy of the file.
+    try:
+        with new.open("wb") as stream:
+            np.savez(stream, clip=clip, facts=np.array(json.dumps(facts)))
+        new.replace(kept)
+    finally:
+        new.unlink(missing_ok=True)
     return DecodedClip(file, kept, facts)

@@ -1,9 +1,9 @@
 """The folder section of params.yaml."""
 
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from motionbench.core.processes import untracked
 from motionbench.core.schema import Seed, refusal
@@ -19,8 +19,8 @@ def _check_path(path: str) -> str:
     return path
 
 
-def _check_folds(folds: int | str | None) -> int | str | None:
-    if folds in (None, LEAVE_ONE_GROUP_OUT) or (isinstance(folds, int) and 3 <= folds <= 100):
+def _check_folds(folds: Any) -> Any:
+    if folds in (None, LEAVE_ONE_GROUP_OUT) or (type(folds) is int and 3 <= folds <= 100):
         return folds
     raise refusal("folder.folds", str(folds)[:100], f"a number from 3 to 100, {LEAVE_ONE_GROUP_OUT} or null")
 
@@ -31,7 +31,7 @@ class FolderParams(SourceParams):
     path: Annotated[Text, AfterValidator(_check_path)]
     manifest: Text | None
     group: Text | None
-    folds: Annotated[int | str | None, AfterValidator(_check_folds)]
+    folds: Annotated[int | str | None, BeforeValidator(_check_folds)]
     seed: Seed
     resize: Literal["pad", "crop", "stretch"]
     max_pixels: Annotated[int, Field(gt=0, le=10**9)]

@@ -1,0 +1,78 @@
+"""Frames of any size, orientation and colour as pictures of one size."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from motionbench.core.errors import UserError
+
+MAX_ASPECT = 100  # of a frame: to fill a clip with a narrower one could take any amount of memory
+# FULL_CHR_H_INT: or else white would become 253, and small coloured pictures would have half their colours.
+SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+
+Colour = Literal["grey", "rgb"]
+Resize = Literal["pad", "crop", "stretch"]
+Scale = Callable[[VideoFrame], NDArray[np.uint8]]
+"""Returns a frame as a picture, uint8, shape (height, width, channels)."""
+
+
+def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect: Fraction) -> Scale:
+    """Return a function that scales frames.
+
+    It raises a `UserError` for a frame that is too narrow.
+
+    Args:
+        pixel_aspect: the width of a pixel divided by its height.
+    """
+    reformatter = VideoReformatter()  # one for all frames: to set one up takes longer than to scale
+    layout, channels = ("gray", 1) if colour == "grey" else ("rgb24", 3)
+
+    @cache
+    def scaled_size(columns: int, rows: int) -> tuple[int, int]:
+        if max(columns, rows) > MAX_ASPECT * min(columns, rows):
+            raise UserError(f"frames of {columns}x{rows} pixels: too narrow")
+        if resize == "stretch":
+            return width, height
+        ratios = (width / columns, height / rows)
+        ratio = min(ratios) if resize == "pad" else max(ratios)
+        return max(1, round(columns * ratio)), max(1, round(rows * ratio))
+
+    def scale(frame: VideoFrame) -> NDArray[np.uint8]:
+        turns = _quarter_turns(frame)
+        size = scaled_size(*displayed_size(frame, pixel_aspect))
+        columns, rows = size if turns % 2 == 0 else size[::-1]
+        scaled = reformatter.reformat(
+            frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
+        )
+        picture = scaled.to_ndarray().astype(np.uint8, copy=False).reshape(rows, columns, channels)
+        return _centred(np.rot90(picture, turns) if turns else picture, height, width)
+
+    return scale
+
+
+def displayed_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Return width and height with square pixels, after rotation."""
+    width = frame.width if pixel_aspect == 1 else max(1, round(frame.width * pixel_aspect))
+    size = (width, frame.height)
+    return size if _quarter_turns(frame) % 2 == 0 else size[::-1]
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    return round(frame.rotation / 90)
+
+
+def _centred(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Cut off what is larger than a size, and add black around what is smaller."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    top, left = ((found - wanted) // 2 for found, wanted in zip(picture.shape, (height, width), strict=False))
+    cut = picture[max(0, top) : max(0, top) + height, max(0, left) : max(0, left) + width]
+    canvas = np.zeros((height, width, picture.shape[2]), np.uint8)
+    canvas[max(0, -top) : max(0, -top) + cut.shape[0], max(0, -left) : max(0, -left) + cut.shape[1]] = cut
+    return canvas

@@ -1,0 +1,208 @@
+"""Video files as packets and frames: opened without trust, and refused where they are damaged or cut off."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from motionbench.core.errors import UserError
+
+MAX_PACKETS = 1_000_000  # of a file: more than two hours at 60 frames a second, and sound
+KEPT_BYTES = 20_000_000  # of packets in memory: larger videos are read twice
+PACKET_BYTES = 1_000  # that a packet takes besides its content, at most
+READ_SECONDS = 20  # that FFmpeg may search for one packet
+
+# FFmpeg's names. It would also "play" playlists, scripts, still pictures and text.
+CONTAINERS = "mov,matroska,avi,mpeg,mpegts,gif,flv,asf,ogg"
+CONTAINERS_READ = "MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, Ogg, GIF and .npz are read"
+
+
+class UnusableTimesError(Exception):
+    """The times of frames are missing, or do not increase."""
+
+
+class Video(NamedTuple):
+    """An open file and its main video stream, whose unit of time is a tick."""
+
+    path: Path
+    max_pixels: int
+    container: InputContainer
+    stream: VideoStream
+    rate: Fraction  # frames per second; FFmpeg's own default where the file says nothing
+    tick: Fraction  # in seconds
+    frame_ticks: int  # of a frame that does not say how long it is on screen
+    pixel_aspect: Fraction  # the width of a pixel divided by its height
+
+
+class Contents(NamedTuple):
+    """What the packets of a file say.
+
+    Attributes:
+        packets: of video, to decode; none where they are too large to keep.
+        shown: the number of packets of video that are for display.
+        span: from the start of the first frame to the end of the last one, in ticks; None where times are missing.
+        end: of the last packet of any stream, in seconds.
+    """
+
+    packets: list["Packet[Any]"]
+    shown: int
+    span: tuple[int, int] | None
+    end: Fraction
+
+
+@contextmanager
+def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
+    """Open a local video, to decode it in this thread alone.
+
+    Raises:
+        UserError: if there is no video in the file, its frames are too large, or it is a GIF that was cut off.
+        av.error.FFmpegError: if FFmpeg cannot read it.
+    """
+    # FFmpeg counts the pixels of frames with the borders that it adds; `check_size` counts exactly.
+    bounded = {"max_pixels": str(4 * max_pixels + 100_000)}
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, **bounded}
+    with av.open(f"file:{path}", options=options, timeout=READ_SECONDS, metadata_errors="replace") as container:
+        if container.format.name == "gif":
+            _check_gif_end(path)
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream):
+            raise UserError("no video in it")
+        codec = stream.codec_context
+        if codec is None:
+            raise UserError("its video is of a kind that cannot be decoded")
+        check_size(codec.width, codec.height, max_pixels)
+        codec.thread_count = 1
+        codec.thread_type = "NONE"
+        # "explode": the decoder reports damage instead of drawing something in its place.
+        codec.options = {"err_detect": "explode", **bounded}
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        tick = stream.time_base or Fraction(1)
+        frame_ticks = max(1, round(1 / (rate * tick)))
+        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        yield Video(path, max_pixels, container, stream, rate, tick, frame_ticks, pixel_aspect)
+
+
+def _check_gif_end(path: Path) -> None:
+    """Refuse a GIF that was cut off: FFmpeg would play what is left."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1000))
+        if not file.read().rstrip(b"\0").endswith(b";"):
+            raise UserError("cut off")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse frames of more than `max_pixels`."""
+    if width * height > max_pixels:
+        raise UserError(f"frames of {width}x{height} pixels: more than {max_pixels:,}")
+
+
+def read_contents(video: Video) -> Contents:
+    """Read to the end of a file without decoding.
+
+    Raises:
+        UserError: if there is no frame in it, or if it is too long.
+    """
+    times: list[int | None] = []
+    packets: list[Packet[Any]] = []
+    size = 0
+    last: dict[int, tuple[int, int]] = {}  # of each stream: when its last packet starts, and its duration, in ticks
+    for number, packet in enumerate(video.container.demux()):
+        if number == MAX_PACKETS:
+            raise UserError(f"more than {MAX_PACKETS:,} packets: too long")
+        time, duration = packet.pts, packet.duration or 0
+        if packet.stream is video.stream and size <= KEPT_BYTES:
+            packets.append(packet)
+            size += packet.size + PACKET_BYTES
+        if not packet.size or packet.is_discard:
+            continue
+        if packet.stream is video.stream:
+            times.append(time)
+            duration = duration or video.frame_ticks
+        if time is not None:
+            index = packet.stream_index
+            last[index] = max(last.get(index, (time, duration)), (time, duration))
+    if not times:
+        raise UserError("no frame in it")
+    known = [time for time in times if time is not None]
+    span = (min(known), sum(last[video.stream.index])) if len(known) == len(times) else None
+    ends = (sum(ticks) * (video.container.streams[index].time_base or Fraction(0)) for index, ticks in last.items())
+    return Contents(packets if size <= KEPT_BYTES else [], len(times), span, max(ends, default=Fraction(0)))
+
+
+def decode_packets(video: Video, packets: Iterable["Packet[Any]"]) -> Iterator[VideoFrame]:
+    """Decode packets of video.
+
+    Raises:
+        UserError: if a packet or a frame is damaged.
+        av.error.FFmpegError: if the decoder notices damage.
+    """
+    for packet in packets:
+        if packet.is_corrupt:
+            raise UserError("damaged or cut off")
+        # The decoder would take an empty packet, with which an AVI repeats a frame, for the end.
+        if not packet.size and packet.pts is not None:
+            continue
+        for frame in video.stream.decode(packet):
+            if frame.is_corrupt:
+                raise UserError("damaged: a frame could not be decoded wholly")
+            yield frame
+
+
+def decode_rest(video: Video) -> Iterator[VideoFrame]:
+    """Decode from where a file has been read to; errors as from `decode_packets`."""
+    return decode_packets(video, video.container.demux(video.stream))
+
+
+def decode_from(video: Video, time: int) -> Iterator[VideoFrame]:
+    """Decode from the frame on screen at `time`, in ticks, or from an earlier one; errors as from `decode_packets`."""
+    try:
+        # One second earlier: some formats seek by the order of decoding, which is ahead of the display.
+        video.container.seek(max(time - math.ceil(1 / video.tick), min(time, 0)), stream=video.stream)
+        frames = decode_rest(video)
+        first = next(frames, None)
+    except (av.error.FFmpegError, OverflowError, UserError):
+        first = None
+    if first is not None and frame_time(first) <= time:
+        yield first
+        yield from frames
+    else:  # Not all formats can seek.
+        with open_video(video.path, video.max_pixels) as anew:
+            yield from decode_rest(anew)
+
+
+def frame_time(frame: VideoFrame) -> int:
+    """Return when a frame starts, in ticks.
+
+    Raises:
+        UnusableTimesError: if it does not say.
+    """
+    if frame.pts is None:
+        raise UnusableTimesError
+    return frame.pts
+
+
+def check_not_cut_off(video: Video, video_seconds: Fraction, file_seconds: Fraction) -> None:
+    """Refuse a file that ends before it says so.
+
+    Args:
+        video_seconds: until the end of the last frame.
+        file_seconds: until the end of the last packet of any stream.
+    """
+    stream, container = video.stream, video.container
+    if stream.duration is not None and stream.time_base is not None:
+        claimed, found = stream.duration * stream.time_base, video_seconds
+    elif container.duration is not None:
+        claimed, found = Fraction(container.duration, av.time_base), max(video_seconds, file_seconds)
+    else:
+        return
+    # Some AVIs have one or two frames fewer than they say.
+    if found < claimed * Fraction(95, 100) and found + 2 / video.rate < claimed:
+        raise UserError(f"cut off: {float(claimed):.3f} s long as it says, but it ends after {float(found):.3f} s")

@@ -1,0 +1,249 @@
+"""Files are decoded once, whatever they are called, and again where what is kept would be wrong."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.core.paths import DECODED
+from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder.listing import BadClip, ClipFile
+from tests.conftest import ROOT, run
+from tests.data.folder.recordings import record
+
+PREPROCESSING = Preprocessing(frames=4, height=12, width=16, colour="grey", resize="pad")
+NAMES = ("bow/a.mp4", "bow/b.mp4", "wave/c.mp4")
+
+
+@pytest.fixture(autouse=True)
+def folder(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of videos in the working directory, to be decoded in one process: each takes a second to start."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    for name in NAMES:
+        record(Path("clips", name))
+    return working_directory / "clips"
+
+
+def file(name: str, start: float | None = None, end: float | None = None) -> ClipFile:
+    return ClipFile(Path("clips", name), name, name.split("/")[0], name, start=start, end=end)
+
+
+def decode(
+    *names: str, preprocessing: Preprocessing = PREPROCESSING, max_pixels: int = 1_000_000
+) -> tuple[list[DecodedClip], list[BadClip]]:
+    return decode_clips([file(name) for name in names], preprocessing, max_pixels)
+
+
+def kept() -> dict[str, tuple[int, int]]:
+    """Return what tells whether the files of kept clips were written again."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in DECODED.iterdir()}
+
+
+def assert_decoded(clips: list[DecodedClip], *names: str, preprocessing: Preprocessing = PREPROCESSING) -> None:
+    assert [clip.file.name for clip in clips] == list(names)
+    for clip in clips:
+        expected, facts = decode_clip(clip.file.path, preprocessing, start=clip.file.start, end=clip.file.end)
+        np.testing.assert_array_equal(clip.read(), expected)
+        assert clip.facts == facts
+
+
+def test_a_second_run_decodes_nothing() -> None:
+    first, bad = decode(*NAMES)
+    assert not bad
+    assert_decoded(first, *NAMES)
+    before = kept()
+    assert len(before) == 3
+    again, _ = decode(*NAMES)
+    assert kept() == before
+    assert again == first
+
+
+def test_one_new_clip_is_decoded_alone_and_another_name_is_none(folder: Path) -> None:
+    decode(*NAMES)
+    before = kept()
+    record(folder / "wave/new.mp4")
+    (folder / "bow/a.mp4").rename(folder / "wave/renamed.mp4")
+    names = ("bow/b.mp4", "wave/c.mp4", "wave/new.mp4", "wave/renamed.mp4")
+    assert_decoded(decode(*names)[0], *names)
+    assert before.items() < kept().items()
+    assert len(kept()) == 4
+
+
+def test_a_changed_file_is_decoded_again(folder: Path) -> None:
+    decode(*NAMES)
+    before = kept()
+    path = folder / "bow/a.mp4"
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in what x264 says of itself: a change without a change of size
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert_decoded(decode(*NAMES)[0], *NAMES)
+    assert before.items() < kept().items()
+    assert len(kept()) == 4
+
+
+def test_another_setting_decodes_again() -> None:
+    decode("bow/a.mp4")
+    changes = [{"frames": 5}, {"height": 14}, {"width": 18}, {"colour": "rgb"}, {"resize": "stretch"}]
+    for number, change in enumerate(changes, start=1):
+        before = kept()
+        changed = PREPROCESSING._replace(**change)  # type: ignore[arg-type] # values of several types
+        assert_decoded(decode("bow/a.mp4", preprocessing=changed)[0], "bow/a.mp4", preprocessing=changed)
+        assert before.items() < kept().items()
+        assert len(kept()) == number + 1, change
+
+
+def test_a_limit_that_a_kept_clip_exceeds_is_not_ignored() -> None:
+    decode("bow/a.mp4")
+    [bad] = decode("bow/a.mp4", max_pixels=700)[1]
+    assert bad == BadClip("bow/a.mp4", "frames of 32x24 pixels: more than 700")
+
+
+def test_pieces_of_a_file_are_clips_of_their_own() -> None:
+    pieces = [file("bow/a.mp4"), file("bow/a.mp4", 0.0, 0.12), file("bow/a.mp4", 0.12, 0.24), file("bow/a.mp4", 0.12)]
+    clips, bad = decode_clips(pieces, PREPROCESSING, 1_000_000)
+    assert not bad
+    assert_decoded(clips, *["bow/a.mp4"] * 4)
+    assert len(kept()) == 4
+
+
+def test_damaged_kept_files_are_decoded_again() -> None:
+    names = (*NAMES, "wave/d.mp4", "wave/e.mp4")
+    for name in names[3:]:
+        record(Path("clips", name))
+    clips, _ = decode(*names)
+    empty, cut_off, other, changed, without_facts = (clip.kept for clip in clips)
+    empty.write_bytes(b"")
+    cut_off.write_bytes(cut_off.read_bytes()[:-100])
+    other.write_text("text")
+    content = bytearray(changed.read_bytes())
+    content[300] ^= 255  # a pixel
+    changed.write_bytes(content)
+    np.savez(without_facts, clip=clips[4].read())
+    assert_decoded(decode(*names)[0], *names)
+    assert len(kept()) == 5
+
+
+def test_what_cannot_be_decoded_is_named_and_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "bow/text.mp4").write_text("text")
+    (folder / "wave/c.mp4").write_bytes((folder / "wave/c.mp4").read_bytes()[:-300])
+    clips, bad = decode(*NAMES, "bow/text.mp4", "bow/gone.mp4")
+    assert_decoded(clips, "bow/a.mp4", "bow/b.mp4")
+    assert [each.name for each in bad] == ["wave/c.mp4", "bow/text.mp4", "bow/gone.mp4"]
+    assert all(each.reason.startswith("damaged, cut off or no video (") for each in bad[:2])
+    assert bad[2].reason == "not readable (No such file or directory)"
+    assert sorted(kept()) == sorted(clip.kept.name for clip in clips)
+
+
+def test_the_progress_counts_every_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode("bow/a.mp4")
+    (folder / "wave/c.mp4").write_text("text")
+    capsys.readouterr()
+    decode(*NAMES)
+    assert capsys.readouterr().out == "", "no bar without a terminal"
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    decode(*NAMES)
+    shown = capsys.readouterr().out
+    assert "3/3 clips decoded" in shown.replace("\x1b[0m", "").replace("\x1b[32m", "")
+
+
+def test_files_keep_their_order_in_several_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    names = [f"bow/{number:02}.mp4" for number in range(20)]
+    for name in names:
+        record(folder / name)
+    (folder / names[3]).write_text("text")
+    (folder / names[17]).write_text("text")
+    clips, bad = decode(*names)
+    assert_decoded(clips, *(name for number, name in enumerate(names) if number not in (3, 17)))
+    assert [each.name for each in bad] == [names[3], names[17]]
+
+
+def test_clips_are_kept_in_the_repository_when_dvc_runs_in_a_temporary_copy(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [clip], _ = decode("bow/a.mp4")
+    before = kept()
+    copy = working_directory / ".dvc/tmp/exps/copy"
+    copy.mkdir(parents=True)
+    (copy / "clips").symlink_to(working_directory / "clips")
+    monkeypatch.setenv("DVC_ROOT", str(working_directory))
+    monkeypatch.chdir(copy)
+    [again], _ = decode("bow/a.mp4")
+    assert again.kept.resolve() == (working_directory / clip.kept).resolve()
+    assert not Path(DECODED).exists()
+    monkeypatch.chdir(working_directory)
+    assert kept() == before
+
+
+def kill_who_decodes(name: str) -> None:
+    """Kill the process that this one starts, once it reads this file."""
+    while True:
+        for child in psutil.Process().children():
+            try:
+                if any(file.path.endswith(name) for file in child.open_files()):
+                    child.send_signal(signal.SIGKILL)
+                    return
+            except psutil.Error:  # It is just starting or ending.
+                continue
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's open files are quick to read in /proc")
+def test_a_killed_process_is_reported_with_what_it_decoded(folder: Path) -> None:
+    record(folder / "wave/long.mp4", height=240, width=320, times=range(80))
+    killer = threading.Thread(target=kill_who_decodes, args=("long.mp4",), daemon=True)
+    killer.start()
+    with pytest.raises(UserError, match=r"^while these were decoded: wave/long\.mp4: a process was killed \(-9\)"):
+        decode("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
+    killer.join(timeout=10)
+    names = ("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
+    assert_decoded(decode(*names)[0], *names)
+    assert len(kept()) == 3, "nothing half-written is left"
+
+
+def test_copies_of_a_file_are_decoded_by_several_processes_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
+    names = []
+    for number in range(7):
+        record(folder / f"bow/{number}.mp4")
+        shutil.copy(folder / f"bow/{number}.mp4", folder / f"wave/{number}.mp4")
+        names += [f"bow/{number}.mp4", f"wave/{number}.mp4"]
+    large = PREPROCESSING._replace(frames=100, height=400, width=500)  # long to write
+    clips, bad = decode(*names, preprocessing=large)
+    assert ([clip.file.name for clip in clips], bad) == (names, [])
+    assert len(kept()) == 7
+
+
+DECODE = """
+from pathlib import Path
+import pipeline
+from motionbench.core.errors import run_command
+from motionbench.data.decoding import Preprocessing
+from motionbench.data.folder.decoded import decode_clips
+from motionbench.data.folder.listing import list_clips
+files, _ = list_clips(Path("clips"), None, None)
+run_command(lambda: decode_clips(files, Preprocessing(9, 24, 32, "rgb", "pad"), 10**6))
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(working_directory: Path) -> None:
+    command = ("sh", "-c", 'ulimit -f 8 && exec "$@"', "sh", sys.executable, "-c", DECODE)
+    done = run(working_directory, *command, PYTHONPATH=str(ROOT))
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert "File too large; allow larger files" in line
+    assert list(kept()) == []

@@ -1,0 +1,284 @@
+"""A folder of video files becomes clips and a record; each key of the section folder changes something."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from motionbench.core.errors import UserError
+from motionbench.data.decoding import Facts, Preprocessing, decode_clip
+from motionbench.data.folder.params import FolderParams
+from motionbench.data.folder.source import prepare
+from motionbench.data.params import DataParams
+from motionbench.data.splits import SourceRecord, Split, read_split
+from tests.data.folder.recordings import LABELS, PEOPLE, WIDTH, record, record_everyone
+
+pytestmark = pytest.mark.usefixtures("working_directory")
+
+DATA: dict[str, Any] = {"source": "folder", "frames": 4, "height": 12, "width": 12, "colour": "grey"}
+FOLDER: dict[str, Any] = {
+    "path": "clips",
+    "manifest": None,
+    "group": r"/([a-z]+)_",
+    "folds": None,
+    "seed": 0,
+    "resize": "pad",
+    "max_pixels": 1_000_000,
+    "on_bad": "refuse",
+}
+
+
+class Generated(NamedTuple):
+    """What was written: by part, its clips and the table of them."""
+
+    record: SourceRecord
+    splits: dict[str, Split]
+    tables: dict[str, pd.DataFrame]
+
+    def part_of_clip(self) -> dict[str, str]:
+        return {clip: part for part, table in self.tables.items() for clip in table["clip"]}
+
+    def groups(self) -> list[set[str]]:
+        return [set(table["group"]) for table in self.tables.values()]
+
+
+def generate(**changes: Any) -> Generated:
+    """Write the clips of all parts with other values of some keys of the sections data and folder."""
+    data, section = ({key: changes.get(key, value) for key, value in keys.items()} for keys in (DATA, FOLDER))
+    write = prepare(DataParams(**data), FolderParams(**section))
+
+    def folder_of(part: str) -> Path:
+        folder = Path("parts", part)
+        folder.mkdir(parents=True)
+        return folder
+
+    try:
+        written = write(folder_of)
+        parts = sorted(path.name for path in Path("parts").iterdir())
+        tables = {part: pd.read_csv(Path("parts", part, "clips.csv")) for part in parts}
+        splits = {part: read_split(Path("parts", part)) for part in parts}
+        return Generated(written, splits, tables)
+    finally:
+        shutil.rmtree("parts", ignore_errors=True)  # what is mapped stays readable
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # each process takes a second to start
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        record_everyone(Path("clips"))
+    return folder / "clips"
+
+
+@pytest.fixture
+def clips(recorded: Path, working_directory: Path) -> Path:
+    """A folder of two takes of each of two classes by each of three people."""
+    return Path(shutil.copytree(recorded, working_directory / "clips"))
+
+
+def decoded(name: str, **changes: Any) -> tuple[NDArray[np.uint8], Facts]:
+    keys = ("frames", "height", "width", "colour", "resize")
+    values = {key: changes.get(key, {**DATA, **FOLDER}[key]) for key in keys}
+    return decode_clip(Path("clips", name), Preprocessing(**values))
+
+
+@pytest.mark.usefixtures("clips")
+def test_parts_hold_what_decoding_gives_in_the_order_of_names(capsys: pytest.CaptureFixture[str]) -> None:
+    generated = generate()
+    assert list(generated.splits) == ["test", "train", "validation"]
+    expected = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
+    assert sorted(generated.part_of_clip()) == expected, "each clip is in one part"
+    assert sorted(map(len, generated.groups())) == [1, 1, 1], "whole groups"
+    for part, split in generated.splits.items():
+        table = generated.tables[part]
+        assert table["clip"].tolist() == sorted(table["clip"])
+        assert split.class_names == ("bow", "wave"), "sorted"
+        assert [split.class_names[label] for label in split.labels] == [clip.split("/")[0] for clip in table["clip"]]
+        assert table["group"].tolist() == [clip.split("/")[1].split("_")[0] for clip in table["clip"]]
+        for clip, (_, row) in zip(split.clips, table.iterrows(), strict=True):
+            pixels, facts = decoded(row["clip"])
+            np.testing.assert_array_equal(clip, pixels)
+            assert row[list(Facts._fields)].to_dict() == facts._asdict()
+    assert generated.record == SourceRecord(source="folder", folds=0, resize="pad", seconds=6 / 25)
+    assert capsys.readouterr() == ("", "")
+
+
+def add_bad_ones(clips: Path) -> dict[str, str]:
+    """Add what cannot be used, and return the reasons that are expected, or how they begin, by name."""
+    (clips / "bow/anna_\x1b[31m\n.mp4").write_text("text")
+    (clips / "wave/anna_1.mp4").write_bytes((clips / "wave/anna_1.mp4").read_bytes()[:-400])
+    (clips / "wave/nobody.mp4").write_text("text")
+    (clips / "readme.txt").write_text("text")
+    (clips / "yawn").mkdir()
+    return {
+        "bow/anna_\\x1b[31m\\n.mp4": "damaged, cut off or no video (",
+        "readme.txt": "lies in no class folder; ",
+        "wave/anna_1.mp4": "damaged, cut off or no video (",
+        "wave/nobody.mp4": "folder.group: /([a-z]+)_ does not match its path",
+        "yawn": "an empty class; ",
+    }
+
+
+def test_all_bad_files_are_named_before_the_refusal(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = add_bad_ones(clips)
+    with pytest.raises(UserError) as refused:
+        generate()
+    assert str(refused.value) == (
+        "clips: 5 of 16 clips cannot be used, as listed above; fix or remove them, or leave them out: folder.on_bad: "
+        "skip"
+    )
+    lines = capsys.readouterr().err.splitlines()
+    for line, (name, reason) in zip(lines, expected.items(), strict=True):
+        assert line.startswith(f"bad clip: {name}: {reason}")
+        assert line.isprintable()
+
+
+def test_bad_files_are_left_out_and_recorded(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = add_bad_ones(clips)
+    generated = generate(on_bad="skip")
+    good = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
+    assert sorted(generated.part_of_clip()) == [name for name in good if name != "wave/anna_1.mp4"]
+    assert {name for split in generated.splits.values() for name in split.class_names} == set(LABELS)
+    skipped = generated.record.skipped
+    assert [str(UserError(name)) for name in skipped] == list(expected)
+    assert all(reason.startswith(expected[str(UserError(name))]) for name, reason in skipped.items())
+    assert len(capsys.readouterr().err.splitlines()) == 5
+    assert SourceRecord.model_validate_json(json.dumps(generated.record.model_dump())) == generated.record
+
+
+def test_fewer_than_two_classes_are_refused(clips: Path) -> None:
+    for path in (clips / "wave").iterdir():
+        path.write_text("text")
+    message = r"^clips: 1 classes with clips that can be used; at least 2 are needed$"
+    with pytest.raises(UserError, match=message):
+        generate(on_bad="skip")
+    shutil.rmtree(clips / "wave")
+    with pytest.raises(UserError, match=message):
+        generate()
+
+
+def test_files_that_may_mislead_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    record_everyone(Path("clips"), takes=3)
+    for label in LABELS:
+        for person in PEOPLE:
+            record(Path("clips", label, f"{person}_0.mp4"), times=[0])
+    record(Path("clips/wave/bert_1.mp4"), times=[0, 1, 2, 3, 9, 12])
+    # One person has a slow camera of another size, for all classes.
+    for path in Path("clips").glob("*/carl_*.mp4"):
+        record(path, width=2 * WIDTH, times=range(0, 12, 2))
+    record(Path("clips/bow/carl_0.mp4"), width=2 * WIDTH, times=[0])
+    record(Path("clips/wave/carl_0.mp4"), width=2 * WIDTH, times=[0])
+    generated = generate()
+    warnings = generated.record.warnings
+    assert warnings == [
+        "bow/anna_0.mp4, bow/bert_0.mp4, bow/carl_0.mp4, wave/anna_0.mp4, wave/bert_0.mp4 and 1 more: one frame only, "
+        "so that nothing moves",
+        "wave/bert_1.mp4: the frame rate varies; frames are taken by time",
+    ]
+    assert capsys.readouterr().err.splitlines() == [f"warning: {warning}" for warning in warnings]
+    seconds = pd.concat(generated.tables.values())["seconds"]
+    assert generated.record.seconds == seconds.median() != seconds.mean()
+
+
+def test_rates_and_sizes_that_go_with_the_class_are_named() -> None:
+    for person in PEOPLE:
+        for take in range(3):
+            record(Path(f"clips/bow/{person}_{take}.mp4"), times=range(0, 12, 2))
+            record(Path(f"clips/wave/{person}_{take}.mp4"), width=2 * WIDTH)
+    # One exception hides nothing.
+    record(Path("clips/bow/anna_0.mp4"), width=2 * WIDTH, times=range(0, 12, 2))
+    rates, sizes = generate().record.warnings
+    assert rates.startswith(
+        "frame rates go with the class (bow mostly 13.64 per second, wave mostly 25 per second), so"
+    )
+    assert sizes.startswith("frame sizes go with the class (bow mostly 32x24, wave mostly 64x24), so")
+
+
+@pytest.mark.usefixtures("clips")
+def test_colours_are_kept_if_wanted() -> None:
+    generated = generate(colour="rgb")
+    for part, split in generated.splits.items():
+        assert split.clips.shape[1:] == (4, 12, 12, 3)
+        assert (split.clips[..., 0] != split.clips[..., 1]).any()
+        for clip, name in zip(split.clips, generated.tables[part]["clip"], strict=True):
+            np.testing.assert_array_equal(clip, decoded(name, colour="rgb")[0])
+
+
+def path(clips: Path) -> None:
+    clips.rename("others")
+    assert len(generate(path="others").part_of_clip()) == 12
+    assert len(generate(path=str(Path("others").absolute())).part_of_clip()) == 12
+
+
+def manifest(clips: Path) -> None:
+    rows = [f"{label}/{person}_1.mp4,not {label}" for label in LABELS for person in PEOPLE]
+    (clips / "list.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    generated = generate(manifest="list.csv")
+    assert sorted(generated.part_of_clip()) == [row.split(",")[0] for row in rows]
+    assert {name for split in generated.splits.values() for name in split.class_names} == {"not bow", "not wave"}
+
+
+def group(_clips: Path) -> None:
+    generated = generate(group=None)
+    assert set.union(*generated.groups()) == generated.part_of_clip().keys(), "each clip is a group"
+    assert max(len(groups) for groups in generate().groups()) == 1
+
+
+def folds(_clips: Path) -> None:
+    for value in (3, "leave_one_group_out"):
+        generated = generate(folds=value)
+        assert list(generated.splits) == ["0", "1", "2"]
+        assert generated.record.folds == 3
+        assert sorted(map(len, generated.groups())) == [1, 1, 1]
+    assert generated.groups() == [{person} for person in PEOPLE]
+
+
+def seed(_clips: Path) -> None:
+    ways = [generate(group=None, seed=value).part_of_clip() for value in (0, 1, 0)]
+    assert ways[0] == ways[2] != ways[1]
+
+
+def resize(_clips: Path) -> None:
+    for value, edge_is_black in (("pad", True), ("crop", False), ("stretch", False)):
+        generated = generate(resize=value)
+        assert generated.record.resize == value
+        for part, split in generated.splits.items():
+            assert (split.clips[:, :, 0] == 0).all() == edge_is_black
+            for clip, name in zip(split.clips, generated.tables[part]["clip"], strict=True):
+                np.testing.assert_array_equal(clip, decoded(name, resize=value)[0])
+
+
+def max_pixels(clips: Path) -> None:
+    record(clips / "bow/anna_2.mp4", height=64, width=128)
+    with pytest.raises(UserError, match="1 of 13 clips"):
+        generate(max_pixels=64 * 128 - 1)
+    assert len(generate(max_pixels=64 * 128).part_of_clip()) == 13
+
+
+def on_bad(clips: Path) -> None:
+    (clips / "bow/anna_2.mp4").write_text("text")
+    with pytest.raises(UserError, match="1 of 13 clips"):
+        generate()
+    assert list(generate(on_bad="skip").record.skipped) == ["bow/anna_2.mp4"]
+
+
+EFFECTS: dict[str, Callable[[Path], None]] = {
+    each.__name__: each for each in (path, manifest, group, folds, seed, resize, max_pixels, on_bad)
+}
+
+
+@pytest.mark.parametrize("key", FolderParams.model_fields)
+def test_each_key_has_its_effect(key: str, clips: Path) -> None:
+    EFFECTS[key](clips)

@@ -1,0 +1,38 @@
+"""Experiments on video files that git does not have."""
+
+from pathlib import Path
+
+import pytest
+
+from motionbench.core.files import read_json
+from motionbench.core.paths import DECODED
+from motionbench.data.examples import write_example_clips
+from tests.conftest import TINY, clone_with, run
+
+pytestmark = pytest.mark.slow  # it trains for real
+
+FOLDER = {
+    **TINY,
+    "data.source": "folder",
+    "training.seeds": [0],
+    **{f"{name}.epochs": 1 for name in ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")},
+}
+
+
+def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path) -> None:
+    clone = clone_with(FOLDER, tmp_path)
+    write_example_clips(clone / "data/clips", leak=False)
+    (clone / "data/clips/square/recorder-1_01.mp4").write_text("no video")
+    (clone / "experiments/grouped.yaml").write_text(
+        'folder: {group: "(recorder-[0-9])", on_bad: skip}\n', encoding="utf-8"
+    )
+    done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bad clip: square/recorder-1_01.mp4: damaged" in done.stderr
+    files = list((clone / "data/clips").glob("*/*.mp4"))
+    assert len(list((clone / DECODED).iterdir())) == len(files) - 1, "decoded for this and other experiments"
+    assert not (clone / "models/convlstm").exists(), "the working tree stays as it is"
+    assert run(clone, "dvc", "exp", "apply", "grouped").returncode == 0
+    names = read_json(clone / "data/train/class_names.json")
+    assert names == ["leftward", "rightward", "square"]
+    assert list(read_json(clone / "data/folds/source.json")["skipped"]) == ["square/recorder-1_01.mp4"]

@@ -39,7 +39,8 @@ def write_example_clips(folder: Path, *, leak: bool) -> None:
     random = np.random.default_rng(0)
     with atomic_outputs(*(folder / name for name in CLASSES)) as folders:
         for recorder in range(1, RECORDERS + 1):
-            brightness, contrast, noise = random.uniform((20, 80, 1), (90, 120, 6))
+            brightness = 10 + 14 * recorder
+            contrast, noise = random.uniform((80, 1), (110, 6))
             starts = random.uniform(0, WIDTH, CLIPS)
             for class_name, class_folder in zip(CLASSES, folders, strict=True):
                 for number, start in enumerate(random.permutation(starts), start=1):

@@ -1,5 +1,6 @@
 """`make predict`: classify a clip, or a long video piece by piece, with the champion in MLflow's store."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
     if not path.is_file():
         raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     # Imported late: keeps error messages fast.
     from motionbench.reporting.timeline import Window, is_long, window_times, write_timeline
     from motionbench.tracking.model_registry import load_champion
@@ -35,7 +37,8 @@ def main() -> None:
         )
     else:
         answers = champion.predict(clip)
-    table = Table("class", "probability", title=f"{path} by {champion.name}")
+    print(f"{path} by {champion.name}:")
+    table = Table("class", "probability")
     for name, probability in answers.mean().sort_values(ascending=False).items():
         table.add_row(str(name), f"{probability:.4f}")
     Console().print(table)

@@ -94,7 +94,7 @@ def test_runs_have_the_declared_parameters_flat(reproduced: Path) -> None:
     for stage, parent in stage_runs(reproduced).items():
         declared = {key.replace("${data.source}", "synthetic") for key in stages[stage]["params"]}
         assert {key.partition(".")[0] for key in parent.data.params} == declared
-        assert parent.data.params["data.height"] == "16"
+    assert stage_runs(reproduced)["generate"].data.params["data.height"] == "16"
     assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
 
 
@@ -145,9 +145,11 @@ def test_change_makes_the_stages_stale_that_depend_on_it(copy_of_reproduced: Pat
     edit_params(copy_of_reproduced / "params.yaml", {"folder.seed": 1})
     assert changed() == ["train_convlstm"], "no stage reads the section of another source"
     edit_params(copy_of_reproduced / "params.yaml", {"synthetic.jitter": 0.5})
-    assert set(changed()) == {"generate", "train_convlstm"}
-    edit_params(copy_of_reproduced / "params.yaml", {"data.frames": 5})
-    assert changed() == STAGES, "all list the section data"
+    assert changed() == ["generate", "train_convlstm"]
+    edit_params(copy_of_reproduced / "params.yaml", {"synthetic.jitter": 1.0, "data.frames": 5})
+    assert changed() == ["generate", "train_convlstm"], "the others read the shape of the clips from its outputs"
+    assert run(copy_of_reproduced, "python", "-m", "pipeline.generate").returncode == 0
+    assert changed() == STAGES
 
 
 def test_report_is_self_contained_and_agrees_with_scores(reproduced: Path) -> None:

@@ -128,7 +128,7 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
             "DELETE FROM metrics WHERE step = 2 AND key = 'validation_loss'",
             "DELETE FROM latest_metrics WHERE key = 'best_epoch'",
             "DELETE FROM metrics WHERE key = 'best_epoch'",
-            "DELETE FROM params WHERE key = 'data.height'",
+            "DELETE FROM params WHERE key IN ('data.height', 'gate.minimum_accuracy')",
             "DELETE FROM inputs WHERE source_type = 'DATASET'",
             "DELETE FROM model_version_tags WHERE name = 'convlstm'",
             "DELETE FROM model_versions WHERE name = 'convlstm'",

@@ -187,10 +187,9 @@ def print_outcome(study: Study, outcome: Outcome, model_name: str, folder: Path)
 
 def suggested_change(params_text: str, model_name: str, outcome: Outcome) -> list[str]:
     """Return the lines of the diff between params.yaml and params.yaml with the best trial's values."""
-    changed = update_yaml(params_text, {model_name: outcome["values"]})
-    return list(
-        unified_diff(params_text.splitlines(), changed.splitlines(), "params.yaml", "params.yaml", n=1, lineterm="")
-    )
+    # Written in the same way, since DVC writes null and comments otherwise.
+    before, after = (update_yaml(params_text, changes) for changes in ({}, {model_name: outcome["values"]}))
+    return list(unified_diff(before.splitlines(), after.splitlines(), "params.yaml", "params.yaml", n=1, lineterm=""))
 
 
 def read_outcome(folder: Path, model_name: str) -> Outcome:

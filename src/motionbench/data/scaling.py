@@ -33,8 +33,9 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
     reformatter = VideoReformatter()  # one for all frames: to set one up takes longer than to scale
     layout, channels = ("gray", 1) if colour == "grey" else ("rgb24", 3)
 
-    @cache
-    def scaled_size(columns: int, rows: int) -> tuple[int, int]:
+    @cache  # what a frame takes beside its scaling counts in small videos
+    def scaled_size(frame_width: int, frame_height: int, turns: int) -> tuple[int, int]:
+        columns, rows = _displayed_size(frame_width, frame_height, turns, pixel_aspect)
         if max(columns, rows) > MAX_ASPECT * min(columns, rows):
             raise UserError(f"frames of {columns}x{rows} pixels: too narrow")
         if resize == "stretch":
@@ -45,7 +46,7 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
 
     def scale(frame: VideoFrame) -> NDArray[np.uint8]:
         turns = _quarter_turns(frame)
-        size = scaled_size(*displayed_size(frame, pixel_aspect))
+        size = scaled_size(frame.width, frame.height, turns)
         columns, rows = size if turns % 2 == 0 else size[::-1]
         scaled = reformatter.reformat(
             frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
@@ -58,9 +59,12 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
 
 def displayed_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
     """Return width and height with square pixels, after rotation."""
-    width = frame.width if pixel_aspect == 1 else max(1, round(frame.width * pixel_aspect))
-    size = (width, frame.height)
-    return size if _quarter_turns(frame) % 2 == 0 else size[::-1]
+    return _displayed_size(frame.width, frame.height, _quarter_turns(frame), pixel_aspect)
+
+
+def _displayed_size(frame_width: int, frame_height: int, turns: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    size = (max(1, round(frame_width * pixel_aspect)), frame_height)
+    return size if turns % 2 == 0 else size[::-1]
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

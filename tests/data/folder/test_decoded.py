@@ -205,7 +205,7 @@ def test_a_killed_process_is_reported_with_what_it_decoded(folder: Path) -> None
     record(folder / "wave/long.mp4", height=240, width=320, times=range(80))
     killer = threading.Thread(target=kill_who_decodes, args=("long.mp4",), daemon=True)
     killer.start()
-    with pytest.raises(UserError, match=r"^while these were decoded: wave/long\.mp4: a process was killed \(-9\)"):
+    with pytest.raises(UserError, match=r"^the last files to be read were wave/long\.mp4: a process was killed \(-9\)"):
         decode("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
     killer.join(timeout=10)
     names = ("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")

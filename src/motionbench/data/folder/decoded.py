@@ -48,24 +48,23 @@ def decode_clips(
     """
     folder = repository_root() / DECODED
     folder.mkdir(exist_ok=True)
-    done: dict[str, bool] = {}  # by name, for each clip that was started
+    started: list[str] = []  # names
     with local_engine() as engine, clip_progress(len(files)) as show:
-        size = max(1, min(MOST_AT_ONCE, len(files) // (4 * engine.slots(1))))
+        slots = engine.slots(1)
+        size = max(1, min(MOST_AT_ONCE, len(files) // (4 * slots)))
         tasks = [
             partial(_decode_some, files[first : first + size], preprocessing, max_pixels, folder)
             for first in range(0, len(files), size)
         ]
 
-        def on_event(event: tuple[str, bool]) -> None:
-            name, done[name] = event[0], event[1]
-            if done[name]:
-                show()
+        def on_start(name: str) -> None:
+            started.append(name)
+            show()
 
         try:
-            results = [each for some in run_tasks(engine, tasks, 1, on_event) for each in some]
+            results = [each for some in run_tasks(engine, tasks, 1, on_start) for each in some]
         except UserError as error:
-            names = ", ".join(name for name, is_done in done.items() if not is_done)
-            raise UserError(f"while these were decoded: {names}: {error}") from error
+            raise UserError(f"the last files to be read were {', '.join(started[-slots:])}: {error}") from error
     clips = [each for each in results if isinstance(each, DecodedClip)]
     return clips, [each for each in results if isinstance(each, BadClip)]
 
@@ -75,12 +74,11 @@ def _decode_some(
 ) -> list[DecodedClip | BadClip]:
     results: list[DecodedClip | BadClip] = []
     for file in files:
-        on_event((file.name, False))
+        on_event(file.name)
         try:
             results.append(_decode(file, preprocessing, max_pixels, folder))
         except UserError as error:
             results.append(BadClip(file.name, str(error)))
-        on_event((file.name, True))
     return results
 
 

@@ -119,7 +119,7 @@ reads = set()
 sections = {}
 
 def recording(self, name, original=Section.__getattribute__):
-    if id(self) in sections and name in type(self).model_fields:
+    if id(self) in sections and name in {*type(self).model_fields, "model_dump"}:
         reads.add(sections[id(self)])
     return original(self, name)
 

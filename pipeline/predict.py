@@ -12,6 +12,8 @@ from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import PREDICTIONS
 from motionbench.data.decoding import read_clip, read_windows
 
+WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
+
 
 def main() -> None:
     """Print the probability of each class; for a long video write reports/predictions/<its name>/ too."""
@@ -20,6 +22,8 @@ def main() -> None:
         raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     # Imported late: keeps error messages fast.
+    import pandas as pd
+
     from motionbench.reporting.timeline import Window, is_long, window_times, write_timeline
     from motionbench.tracking.model_registry import load_champion
 
@@ -27,7 +31,11 @@ def main() -> None:
     clip, facts = read_clip(path, champion.preprocessing)
     if path.suffix.lower() != ".npz" and is_long(facts.seconds, champion.seconds):
         times = window_times(facts.seconds, champion.seconds)
-        answers = champion.predict(read_windows(path, champion.preprocessing, times))
+        some_times = [times[first : first + WINDOWS_AT_ONCE] for first in range(0, len(times), WINDOWS_AT_ONCE)]
+        answers = pd.concat(
+            [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times],
+            ignore_index=True,
+        )
         windows = [Window(*each, tuple(row)) for each, row in zip(times, answers.to_numpy().tolist(), strict=True)]
         with atomic_outputs(folder := PREDICTIONS / path.stem) as (new_folder,):
             write_timeline(new_folder, path, windows, [str(name) for name in answers])

@@ -19,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from motionbench.core.errors import UserError, one_line
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
+from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store, store_name
 
 CHAMPION = "champion"
-FRAME_SECONDS = 0.1  # of the samples of synthetic clips
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
 
 

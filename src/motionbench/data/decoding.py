@@ -193,12 +193,12 @@ def _take(
 ) -> _Taken:
     count, height, width, colour, resize = preprocessing
     sampled = sample(frames, piece, count, scaler(height, width, colour, resize, pixel_aspect))
-    seconds = (piece.end - piece.start) * piece.tick
+    seconds = float((piece.end - piece.start) * piece.tick)
     gaps = [after - before for before, after in zip(sampled.times, sampled.times[1:], strict=False)]
     facts = Facts(
         len(sampled.times),
-        float(seconds),
-        float(len(sampled.times) / seconds),
+        seconds,
+        len(sampled.times) / seconds,
         *displayed_size(sampled.last, pixel_aspect),
         # At a constant rate, rounding to ticks makes some gaps one longer.
         variable_rate=bool(gaps) and max(gaps) - min(gaps) > max(1, min(gaps) / 10),

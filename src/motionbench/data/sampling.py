@@ -67,8 +67,12 @@ def piece_of(span: tuple[int, int], start: float, end: float | None, tick: Fract
         UserError: if it starts after the end of the video.
     """
     origin, video_end = span
-    first, last = (origin + Fraction(round(seconds * 10**6), 10**6) / tick for seconds in (start, end or 0))
-    piece = Piece(first, Fraction(video_end) if end is None else last, end is None, origin, frame_ticks, tick)
+
+    def ticks(seconds: float) -> Fraction:
+        return origin + Fraction(round(seconds * 10**6), 10**6) / tick
+
+    piece_end = Fraction(video_end) if end is None else ticks(end)
+    piece = Piece(ticks(start), piece_end, end is None, origin, frame_ticks, tick)
     if piece.start >= piece.end:
         raise _beyond("start", piece.start, piece, video_end)
     return piece

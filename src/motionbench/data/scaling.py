@@ -32,6 +32,7 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
     """
     reformatter = VideoReformatter()  # one for all frames: to set one up takes longer than to scale
     layout, channels = ("gray", 1) if colour == "grey" else ("rgb24", 3)
+    shape = (height, width, channels)
 
     @cache  # what a frame takes beside its scaling counts in small videos
     def scaled_size(frame_width: int, frame_height: int, turns: int) -> tuple[int, int]:
@@ -51,8 +52,10 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
         scaled = reformatter.reformat(
             frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
         )
-        picture = scaled.to_ndarray().astype(np.uint8, copy=False).reshape(rows, columns, channels)
-        return _centred(np.rot90(picture, turns) if turns else picture, height, width)
+        picture: NDArray[np.uint8] = scaled.to_ndarray().reshape(rows, columns, channels)
+        if turns:
+            picture = np.rot90(picture, turns)
+        return picture if picture.shape == shape else _centred(picture, height, width)
 
     return scale
 
@@ -73,8 +76,6 @@ def _quarter_turns(frame: VideoFrame) -> int:
 
 def _centred(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Cut off what is larger than a size, and add black around what is smaller."""
-    if picture.shape[:2] == (height, width):
-        return picture
     top, left = ((found - wanted) // 2 for found, wanted in zip(picture.shape, (height, width), strict=False))
     cut = picture[max(0, top) : max(0, top) + height, max(0, left) : max(0, left) + width]
     canvas = np.zeros((height, width, picture.shape[2]), np.uint8)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -52,7 +52,7 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
         scaled = reformatter.reformat(
             frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
         )
-        picture: NDArray[np.uint8] = scaled.to_ndarray().reshape(rows, columns, channels)
+        picture = cast("NDArray[np.uint8]", scaled.to_ndarray()).reshape(rows, columns, channels)
         if turns:
             picture = np.rot90(picture, turns)
         return picture if picture.shape == shape else _centred(picture, height, width)

@@ -5,7 +5,7 @@ import os
 from motionbench.core import paths
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs
-from motionbench.data.splits import join, read_source, read_test
+from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
 from motionbench.execution.engine import local_engine
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.loading import load_params, stage_params
@@ -16,11 +16,11 @@ def main() -> None:
     params = load_params()
     source = read_source()
     tests = [read_test(fold) for fold in source.fold_numbers()]
-    test = join(tests)
     with local_engine() as engine:
         engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
         from motionbench.evaluation.comparison import write_comparison
+        from motionbench.evaluation.held_out import held_out_clips
         from motionbench.evaluation.testing import evaluate_models
         from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
         from motionbench.reporting.pictures import draw_pictures
@@ -28,24 +28,26 @@ def main() -> None:
         from motionbench.tracking.runs import stage_run
         from motionbench.training.results import read_training
 
+        table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
+        clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))
         trained = {name: read_training(name) for name in MODEL_NAMES}
         with stage_run("compare", stage_params(params, "compare")) as run:
-            models = evaluate_models(engine, trained, params, tests)
-            champion, why = choose_champion(models, test.labels, params.gate)
+            models = evaluate_models(engine, trained, params, tests, clips)
+            champion, why = choose_champion(models, clips, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
                 how = "apply it, then dvc repro --single-item --force compare"
                 champion, why = None, f"{why} An experiment makes none: {how}."
             archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best) if champion else None
             sentences = [
-                verdict(models, test.labels), check_controls(models, test.labels, source.source),
-                *search_notes(models, source.folds), why, *clip_notes(source),
+                verdict(models, clips), check_controls(models, clips, source.source),
+                *search_notes(models, source.folds), why, *clip_notes(source, clips),
             ]  # fmt: skip
             outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
             with atomic_outputs(*outputs) as (metrics, timing, report):
-                write_comparison(metrics, timing, models, test, archive)
+                write_comparison(metrics, timing, models, clips, archive)
                 histories = {name: training.history for name, training in trained.items()}
                 pictures = draw_pictures(report, models, histories, tests, params.perturbations)
-                write_reports(report, models, test.class_names, sentences, pictures, run.origin())
+                write_reports(report, models, clips, sentences, pictures, run.origin())
     print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
 
 

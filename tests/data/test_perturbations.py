@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from motionbench.core.errors import UserError
-from motionbench.data.perturbations import PERTURBATIONS, chosen_clips, perturb, unchanged_level
+from motionbench.data.perturbations import PERTURBATIONS, chosen_clips, chosen_numbers, perturb, unchanged_level
 from motionbench.data.splits import Split
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
@@ -109,11 +109,12 @@ def test_levels_mean_what_they_say(split: Split) -> None:
 
 
 def test_chosen_clips_are_the_first_of_each_class(split: Split) -> None:
-    numbers, chosen = chosen_clips(split, 2)
+    numbers, chosen = chosen_numbers([split], 2), chosen_clips(split, 2)
     assert numbers.tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
     assert (chosen.clips == split.clips[numbers]).all()
     assert chosen.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert chosen_clips(split, 100)[0].tolist() == list(range(12))
+    assert chosen_numbers([split], 100).tolist() == list(range(12))
+    assert chosen_numbers([split, split], 2).tolist() == [*numbers, *(12 + numbers)]
 
 
 def test_params_yaml_has_a_key_for_each_perturbation() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
@@ -15,9 +16,12 @@ from motionbench.core.paths import FOLDS, SOURCE, TEST, TRAIN, fold_path
 from motionbench.data.splits import (
     SPLITS,
     AnySplit,
+    ClipRecord,
     JoinedClips,
     Split,
+    held_out_folder,
     part_folders,
+    read_clip_table,
     read_source,
     read_split,
     read_test,
@@ -260,3 +264,86 @@ def test_a_damaged_record_of_the_clips_is_refused_in_one_line(content: bytes | N
     assert line.endswith("make the clips again: dvc repro --force generate")
     assert line.isprintable()
     assert len(line) < 300
+
+
+def clip_table(*groups: str) -> pd.DataFrame:
+    """What generate writes of a part whose clips are in these groups."""
+    facts = {"frames": 24, "seconds": 2.0, "rate": 12.0, "width": 64, "height": 48, "variable_rate": False}
+    return pd.DataFrame(
+        [
+            {"clip": f"{group}_{number}.mp4", "group": group, **facts, "audio": True}
+            for number, group in enumerate(groups)
+        ]
+    )
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_the_tables_of_all_parts_are_joined_in_the_order_of_the_clips() -> None:
+    write_folds(3)
+    folders = [held_out_folder(fold) for fold in read_source().fold_numbers()]
+    assert read_clip_table(folders) is None
+    # What pandas would take for numbers or for nothing are names.
+    groups = [["NA"], ["1", "02"], ["", "a\nb", '\x1b[31m, "']]
+    for folder, part in zip(folders, groups, strict=True):
+        clip_table(*part).to_csv(folder / "clips.csv", index=False)
+    table = read_clip_table(folders)
+    assert table is not None
+    assert list(table) == list(ClipRecord.model_fields)
+    assert table["group"].tolist() == ["NA", "1", "02", "", "a\nb", '\x1b[31m, "']
+    assert table["clip"].tolist()[:3] == ["NA_0.mp4", "1_0.mp4", "02_1.mp4"]
+    assert table.index.tolist() == list(range(6))
+    numbers = table.drop(columns=["clip", "group"])
+    assert numbers.iloc[0].to_dict() == {
+        "frames": 24, "seconds": 2.0, "rate": 12.0, "width": 64, "height": 48, "variable_rate": False, "audio": True,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("working_directory")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        "",
+        "\0",
+        "clip,group\na,b\n",
+        clip_table("a").to_csv(index=False),
+        clip_table("a", "b", "c").to_csv(index=False),
+        clip_table("a", "b").assign(rate=np.nan).to_csv(index=False),
+        clip_table("a", "b").assign(rate=np.inf).to_csv(index=False),
+        clip_table("a", "b").assign(frames="ten").to_csv(index=False),
+        clip_table("a", "b").assign(audio="perhaps").to_csv(index=False),
+        clip_table("a", "b").to_csv(),
+        clip_table("a", "b").to_csv(index=False, header=False),
+        clip_table("a", "b").to_csv(index=False).replace("24", "24,24"),
+        clip_table("a", "\xe9").to_csv(index=False),
+    ],
+)
+def test_a_damaged_table_of_clips_is_refused_in_one_line(damage: str | None) -> None:
+    write_folds(3)
+    folders = [fold_path(part) for part in range(3)]
+    for part, folder in enumerate(folders):
+        clip_table(*"abc"[: part + 1]).to_csv(folder / "clips.csv", index=False)
+    damaged_file = folders[1] / "clips.csv"
+    damaged_file.unlink()
+    if damage is not None:
+        damaged_file.write_text(damage, encoding="latin-1")
+    with pytest.raises(UserError) as refused:
+        read_clip_table(folders)
+    line = str(refused.value)
+    assert line.startswith(f"{damaged_file}: missing; " if damage is None else f"{damaged_file}: not readable (")
+    assert line.endswith("make the clips again: dvc repro --force generate")
+    assert len(line) < 400
+
+
+@settings(some_examples, max_examples=200)
+@given(damages)
+def test_damaged_tables_of_clips_are_read_or_refused(tmp_path_factory: Any, damage: Any) -> None:
+    folder = tmp_path_factory.getbasetemp() / "table"
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "labels.npy", np.zeros(3, np.int64))
+    content = clip_table("a", "b", "b").to_csv(index=False).encode()
+    (folder / "clips.csv").write_bytes(damage if isinstance(damage, bytes) else damaged(content, damage))
+    table = read_or_refuse(lambda path: read_clip_table([path]), folder)
+    if table is not None:
+        assert len(table) == 3
+        assert list(table) == list(ClipRecord.model_fields)

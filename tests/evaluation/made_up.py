@@ -1,7 +1,6 @@
 """Results of models that were never trained, and contenders that the registry does not have."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,19 @@ import pytest
 
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import Split
+from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import ModelResult, join_results
 from motionbench.training.results import Training
 
 HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 CLASS_NAMES = (HOSTILE, "$x_{")
 SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), CLASS_NAMES)
+CLIPS = HeldOutClips(SPLIT.labels, CLASS_NAMES, frames=3, perturbed=np.arange(80), files=None, groups=None)
+GROUPED = CLIPS._replace(
+    files=[f"wave/{HOSTILE}{number}.mp4" for number in range(80)],
+    groups=np.array([f"person {number // 8}" for number in range(80)], object),
+)
+"""Ten groups of eight clips each, the first of which are wrong last."""
 FIVE = ("cnn_lstm", "convlstm", "cnn3d", "gru", "tcn")
 THREE = FIVE[:3]
 
@@ -41,8 +47,9 @@ def training(*losses: Sequence[float]) -> Training:
 
 
 def result(
-    *correct: int, clips: int = 80, latency: float = 1.0, at_speed: Mapping[float, Sequence[int]] | None = None
-) -> ModelResult:
+    *correct: int, clips: int = 80, latency: float = 1.0, at_speed: Mapping[float, Sequence[int]] | None = None,
+    held_out: HeldOutClips = CLIPS,
+) -> ModelResult:  # fmt: skip
     """A model whose replicates have the first so many clips right.
 
     Args:
@@ -75,11 +82,12 @@ def result(
     ]
     quartiles = [0.9 * latency, latency, 1.1 * latency]
     cost: Any = {"flops": 1_000_000, "latency_milliseconds": quartiles, "clips_per_second": [1.9, 2.0, 2.1]}
-    return join_results(training(*[[0.1]] * len(correct)), scores, cost)
+    judged_by = held_out._replace(labels=held_out.labels[:clips])
+    return join_results(training(*[[0.1]] * len(correct)), scores, cost, judged_by)
 
 
 def models(*contenders: ModelResult, controls: tuple[int, int] = (80, 80)) -> dict[str, ModelResult]:
-    """Two to five contenders and the controls, of which so many answers are right."""
+    """One to five contenders and the controls, of which so many answers are right."""
     blind, unordered = (result(*[control] * 2) for control in controls)
     named = dict(zip(FIVE, contenders, strict=False))
     return {**named, "single_frame": blind, "bag_of_frames": unordered}
@@ -87,7 +95,4 @@ def models(*contenders: ModelResult, controls: tuple[int, int] = (80, 80)) -> di
 
 def register(monkeypatch: pytest.MonkeyPatch, contenders: Sequence[str]) -> None:
     """Have these contenders compared instead of those of the registry."""
-    for module in ("evaluation.comparison", "evaluation.verdict", "reporting.pictures", "reporting.report"):
-        monkeypatch.setattr(f"motionbench.{module}.CONTENDERS", tuple(contenders))
-    monkeypatch.setattr("motionbench.evaluation.verdict.EACH", f"all {len(contenders)}")
-    monkeypatch.setattr("motionbench.reporting.report.PAIRS", list(combinations(contenders, 2)))
+    monkeypatch.setattr("motionbench.models.registry.CONTENDERS", tuple(contenders))

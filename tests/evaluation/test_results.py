@@ -9,13 +9,14 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import APPLIED_SEARCHES
 from motionbench.evaluation.results import (
+    balanced_accuracy,
     median_cost,
     perturbation_settings,
     read_applied_search,
     right_answers,
     right_when_perturbed,
 )
-from tests.evaluation.made_up import models, result, training
+from tests.evaluation.made_up import GROUPED, models, result, training
 
 APPLIED = {
     "study": "first",
@@ -36,9 +37,26 @@ def test_a_models_results_are_those_of_its_replicates_together() -> None:
     assert median_cost(joined["cost"]) == {"latency_milliseconds": 1.0, "clips_per_second": 2.0}
 
 
+def test_the_interval_of_clips_in_groups_is_wider() -> None:
+    low, high = result(60, 60)["interval"]
+    lower, higher = result(60, 60, held_out=GROUPED)["interval"]
+    assert lower < low < high < higher
+    # Of ten groups seven are right, one half, and two wrong.
+    assert (lower, higher) == pytest.approx((0.5, 1.0), abs=0.05)
+
+
+def test_balanced_accuracy_counts_each_class_the_same() -> None:
+    model = result(80, 60)
+    for replicate, recalls in zip(model["replicates"], [(1.0, 0.0), (0.5, 0.1)], strict=True):
+        replicate["classes"] = {
+            name: {"precision": 0.9, "recall": recall, "f1": 0.8} for name, recall in zip("ab", recalls, strict=True)
+        }
+    assert balanced_accuracy(model) == pytest.approx((1.0 + 0.0 + 0.5 + 0.1) / 4)
+
+
 def test_right_answers_have_a_row_per_replicate() -> None:
     model = result(3, 1, clips=4, at_speed={0.5: (2, 0), 2.0: (4, 1)})
-    assert right_answers(model, np.array([0, 0, 1, 1])).tolist() == [
+    assert right_answers(model["replicates"], np.array([0, 0, 1, 1])).tolist() == [
         [True, True, False, True],
         [True, False, True, True],
     ]

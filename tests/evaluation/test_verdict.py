@@ -1,12 +1,13 @@
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
 from motionbench.params.schema import GateParams
 from tests.conftest import SOURCE_RECORD
-from tests.evaluation.made_up import FIVE, SPLIT, THREE, models, register, result
+from tests.evaluation.made_up import CLIPS, FIVE, GROUPED, THREE, models, register, result
 
 PERFECT, GOOD, BAD = result(80, 80), result(80, 79), result(40, 44)
 LIMIT = "With 80 clips the test could not have shown a difference below 0.075."
@@ -49,7 +50,7 @@ LIMIT = "With 80 clips the test could not have shown a difference below 0.075."
     ],
 )
 def test_the_verdict_claims_a_difference_only_where_shown(ours: ModelResult, theirs: ModelResult, said: str) -> None:
-    assert verdict(models(ours, theirs), SPLIT.labels) == said
+    assert verdict(models(ours, theirs), CLIPS) == said
 
 
 def claims(text: str) -> list[str]:
@@ -94,7 +95,7 @@ def test_the_verdict_names_every_pair_of_three_contenders(
     contenders: tuple[ModelResult, ...], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(monkeypatch, THREE)
-    text = verdict(models(*contenders), SPLIT.labels)
+    text = verdict(models(*contenders), CLIPS)
     limit = "With 80 clips the test could not have shown a difference below 0.087."
     some_not_shown = "No difference" in text
     assert claims(text.removesuffix(f" {limit}")) == said
@@ -105,7 +106,7 @@ def test_the_verdict_names_every_pair_of_three_contenders(
 def test_the_verdict_names_every_pair_of_five_contenders(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, FIVE)
     correct = dict(zip(FIVE, (80, 79, 60, 59, 30), strict=True))
-    said = claims(verdict(models(*(result(number, number) for number in correct.values())), SPLIT.labels))
+    said = claims(verdict(models(*(result(number, number) for number in correct.values())), CLIPS))
     alike = [("cnn_lstm", "convlstm"), ("cnn3d", "gru")]
     assert said[:10] == [
         *(
@@ -120,34 +121,34 @@ def test_the_verdict_names_every_pair_of_five_contenders(monkeypatch: pytest.Mon
 
 def test_three_perfect_contenders_are_all_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
-    text = verdict(models(PERFECT, PERFECT, PERFECT), SPLIT.labels)
+    text = verdict(models(PERFECT, PERFECT, PERFECT), CLIPS)
     assert text.startswith("No difference shown: every replicate of all 3 models classifies all 80 test clips right.")
     # Two perfect ones do not make three.
-    assert "all 3 models" not in verdict(models(PERFECT, PERFECT, GOOD), SPLIT.labels)
+    assert "all 3 models" not in verdict(models(PERFECT, PERFECT, GOOD), CLIPS)
 
 
 def test_controls_that_do_as_well_take_the_evidence_away() -> None:
-    blind = check_controls(models(PERFECT, PERFECT), SPLIT.labels, "synthetic")
+    blind = check_controls(models(PERFECT, PERFECT), CLIPS, "synthetic")
     assert "single_frame sees the first frame alone, bag_of_frames sees all frames in no order" in blind
     assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in blind
     assert "no accuracy is evidence that a model sees motion" in blind
-    one = check_controls(models(PERFECT, PERFECT, controls=(20, 79)), SPLIT.labels, "synthetic")
+    one = check_controls(models(PERFECT, PERFECT, controls=(20, 79)), CLIPS, "synthetic")
     assert "cnn_lstm is not shown to be better than bag_of_frames." in one
     assert "no accuracy is evidence that a model sees motion" in one
 
 
 def test_of_clips_that_are_not_drawn_no_other_variant_is_advised() -> None:
-    drawn, filmed = (check_controls(models(PERFECT, PERFECT), SPLIT.labels, each) for each in ("synthetic", "folder"))
+    drawn, filmed = (check_controls(models(PERFECT, PERFECT), CLIPS, each) for each in ("synthetic", "folder"))
     assert drawn.endswith("that a model sees motion; synthetic.variant: motion draws clips that need it.")
     assert filmed.endswith("that a model sees motion.")
     assert drawn.startswith(filmed.removesuffix("."))
 
 
 def test_what_is_reached_beyond_the_controls_rests_on_motion(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), SPLIT.labels, "synthetic")
+    seen = check_controls(models(PERFECT, result(30, 30), controls=(20, 60)), CLIPS, "synthetic")
     assert "single_frame 0.250, bag_of_frames 0.750: what cnn_lstm reaches beyond that, 1.000, rests on motion" in seen
     register(monkeypatch, THREE)
-    third = check_controls(models(BAD, BAD, PERFECT, controls=(20, 60)), SPLIT.labels, "synthetic")
+    third = check_controls(models(BAD, BAD, PERFECT, controls=(20, 60)), CLIPS, "synthetic")
     assert "what cnn3d reaches beyond that, 1.000, rests on motion" in third
 
 
@@ -156,7 +157,7 @@ FAST, SLOW = result(80, 80, latency=5.0), result(80, 80, latency=50.0)
 
 
 def champion(*contenders: ModelResult, **gate: float) -> tuple[str | None, str]:
-    return choose_champion(models(*contenders), SPLIT.labels, GATE.model_copy(update=gate))
+    return choose_champion(models(*contenders), CLIPS, GATE.model_copy(update=gate))
 
 
 def test_the_champion_is_the_better_else_the_faster_model() -> None:
@@ -226,14 +227,96 @@ def test_a_search_in_folds_has_seen_clips_of_the_others() -> None:
 
 
 def test_folds_bad_files_and_warnings_are_told() -> None:
-    assert clip_notes(SOURCE_RECORD) == []
+    assert clip_notes(SOURCE_RECORD, CLIPS) == []
     warnings = ["a.mp4: one frame only, so that nothing moves", "b.mp4: the frame rate varies"]
     skipped = {"bow/c.mp4": "no such file", "d.mp4": "no label"}
     changes = {"source": "folder", "folds": 5, "warnings": warnings, "skipped": skipped}
-    assert clip_notes(SOURCE_RECORD.model_copy(update=changes)) == [
+    assert clip_notes(SOURCE_RECORD.model_copy(update=changes), CLIPS) == [
         "Cross-validation over 5 folds: each clip is tested once per seed, by a replicate that has seen neither the "
         "clip nor another one of its group.",
         "Left out, since folder.on_bad is skip: bow/c.mp4 (no such file); d.mp4 (no label).",
         "Warning: a.mp4: one frame only, so that nothing moves.",
         "Warning: b.mp4: the frame rate varies.",
     ]
+
+
+FEW = GROUPED._replace(groups=np.array([f"person {number // 16}" for number in range(80)]))
+
+
+def test_the_verdict_over_groups_says_so() -> None:
+    assert verdict(models(PERFECT, result(70, 70)), GROUPED) == (
+        "No difference shown: accuracy cnn_lstm less convlstm +0.125 (95 % interval +0.000 to +0.325, exact paired "
+        "test over groups p = 0.5). With 10 groups the test could not have shown a difference below 0.075."
+    )
+    perfect = models(*[result(80, 80, held_out=GROUPED)] * 2)
+    assert verdict(perfect, GROUPED).endswith(
+        "With so few groups that is compatible, at 95 % confidence, with a true accuracy as low as 0.692, and the test "
+        "could not have shown a difference below 0.075."
+    )
+
+
+def test_with_too_few_groups_the_verdict_says_that_nothing_could_be_shown() -> None:
+    assert verdict(models(PERFECT, BAD), FEW).endswith(
+        "over groups p = 0.25). With 5 groups no difference could be shown; at least 6 are needed."
+    )
+    assert verdict(models(PERFECT, PERFECT), FEW).endswith("and no difference could be shown; at least 6 are needed.")
+    controls = check_controls(models(PERFECT, BAD, controls=(0, 0)), FEW, "folder")
+    assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in controls
+    assert controls.endswith("With 5 groups no difference could be shown; at least 6 are needed.")
+
+
+def test_with_more_pairs_more_groups_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    six = GROUPED._replace(groups=np.arange(80) % 6)
+    assert verdict(models(PERFECT, BAD, BAD), six).endswith(
+        "With 6 groups no difference could be shown; at least 7 are needed."
+    )
+
+
+def test_controls_are_compared_by_groups() -> None:
+    compared = models(PERFECT, BAD, controls=(70, 30))
+    assert "rests on motion" in check_controls(compared, CLIPS, "folder")
+    assert "cnn_lstm is not shown to be better than single_frame." in check_controls(compared, GROUPED, "folder")
+
+
+def test_the_champion_is_chosen_by_groups() -> None:
+    # Over clips the first is better; over groups no difference is shown, and the second is faster.
+    compared = models(result(80, 80, latency=2.0), result(70, 70, latency=1.0))
+    gate = GateParams(minimum_accuracy=0.0, maximum_latency=100.0)
+    assert choose_champion(compared, CLIPS, gate)[0] == "cnn_lstm"
+    assert choose_champion(compared, GROUPED, gate)[0] == "convlstm"
+
+
+def test_a_single_contender_stands_against_the_controls() -> None:
+    alone = models(result(76, 76), controls=(20, 74))
+    assert verdict(alone, CLIPS) == (
+        "cnn_lstm is better than single_frame and not shown to be better than bag_of_frames: its accuracy is 0.950 (95 "
+        "% interval 0.877 to 0.986)."
+    )
+    assert verdict(models(PERFECT, controls=(20, 20)), CLIPS).startswith(
+        "cnn_lstm is better than single_frame and bag_of_frames: its accuracy is 1.000"
+    )
+    assert "what cnn_lstm reaches beyond that" in check_controls(models(PERFECT, controls=(20, 20)), CLIPS, "folder")
+    assert champion(FAST) == (
+        "cnn_lstm",
+        "Champion: cnn_lstm, the only contender; accuracy at least 0.955, latency 5.0 ms.",
+    )
+    assert search_notes(alone, 0) == ["The parameters of cnn_lstm come from no search."]
+    [note] = search_notes(models(TUNED), 0)
+    assert note.startswith("The parameters of cnn_lstm are those of trial 7")
+
+
+def test_it_is_told_how_groups_were_resampled() -> None:
+    [note] = clip_notes(SOURCE_RECORD, GROUPED)
+    assert note == (
+        "The 80 test clips are in 10 groups of 8, and clips of a group are alike: intervals resample whole groups and "
+        "replicates, and paired tests swap two models' answers to whole groups. With so few groups these intervals are "
+        "too narrow; the tests stay exact."
+    )
+    many = GROUPED._replace(groups=np.arange(80) % 33)
+    [note] = clip_notes(SOURCE_RECORD, many)
+    assert note.startswith("The 80 test clips are in 33 groups of 2 to 3, and")
+    assert note.endswith("answers to whole groups.")
+    [note] = clip_notes(SOURCE_RECORD, GROUPED._replace(groups=np.zeros(80)))
+    assert note.startswith("The 80 test clips are in 1 group of 80, and")
+    assert "narrow" not in note

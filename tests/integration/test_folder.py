@@ -100,13 +100,22 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     predictions = pd.read_csv(folded / "metrics/comparison/predictions.csv")
     labels = np.concatenate([np.load(folded / f"data/folds/{part}/labels.npy") for part in range(3)])
     assert predictions["label"].tolist() == labels.tolist(), "each clip is tested once per seed"
-    assert list(predictions) == ["clip", "label", *(f"{name} 1" for name in MODELS)]
+    assert list(predictions) == ["clip", "file", "group", "label", *(f"{name} 1" for name in MODELS)]
+    tables = [pd.read_csv(folded / f"data/folds/{part}/clips.csv") for part in range(3)]
+    assert predictions["file"].tolist() == [clip for table in tables for clip in table["clip"]]
+    groups = pd.read_csv(folded / "metrics/comparison/groups.csv")
+    assert groups["group"].tolist() == [f"recorder-{number}" for number in range(1, 7)]
+    assert groups["clips"].tolist() == [6] * 6
+    right = predictions["label"] == predictions["cnn_lstm 1"]
+    assert groups["cnn_lstm"].tolist() == pytest.approx(right.groupby(predictions["group"]).mean().tolist())
     names = {each.info.run_name for each in mlflow_runs(folded)}
     assert {f"train_convlstm fold {fold} seed 0" for fold in range(3)} < names
     [replicate] = [each for each in mlflow_runs(folded) if each.info.run_name == "train_cnn_lstm fold 2 seed 0"]
     assert (replicate.data.params["fold"], replicate.data.params["seed"]) == ("2", "0")
     report = (folded / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert "Cross-validation over 3 folds" in report
+    assert "The 36 test clips are in 6 groups of 6, and clips of a group are alike" in report
+    assert "exact paired test over groups" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import read_yaml
-from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, build_model
+from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, build_model, contenders_among
 from motionbench.params.schema import Params
 from tests.conftest import ROOT, TINY
 from tests.models.conftest import SMALL_SHAPE, Load
@@ -65,3 +65,9 @@ def test_every_model_parameter_changes_the_model(change: dict[str, Any], params_
 
     assert config(params_with(TINY | change)) != config(params_with(TINY))
     assert config(params_with(TINY)) == config(params_with(TINY))
+
+
+def test_contenders_among_models_are_in_the_registrys_order() -> None:
+    assert contenders_among(["single_frame", "convlstm", "cnn_lstm", "unknown"]) == ("cnn_lstm", "convlstm")
+    assert contenders_among(reversed(MODEL_NAMES)) == CONTENDERS
+    assert contenders_among(iter(["convlstm"])) == ("convlstm",)

@@ -2,31 +2,36 @@ import re
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import search_notes
 from motionbench.reporting.report import (
     class_rows,
     describe_perturbations,
+    missed_rows,
     perturbation_rows,
     print_summary,
     summary_rows,
     write_reports,
 )
 from tests.conftest import ROOT
-from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, THREE, models, register, result
+from tests.evaluation.made_up import CLASS_NAMES, CLIPS, FIVE, GROUPED, HOSTILE, THREE, models, register, result
 
 ORIGIN = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "commit": "abcdefghij"}
 PICTURES = ("cost", "perturbations", "confusions", "learning_curves", "samples", "disagreements")
 
 
-def write(folder: Path, compared: dict[str, ModelResult], sentences: list[str]) -> tuple[str, str]:
+def write(
+    folder: Path, compared: dict[str, ModelResult], sentences: list[str], clips: HeldOutClips = CLIPS
+) -> tuple[str, str]:
     """Write the reports, their pictures empty files, and return the page and the Markdown."""
     for name in PICTURES:
         (folder / f"{name}.png").touch()
-    write_reports(folder, compared, CLASS_NAMES, sentences, {name: f"About {name}" for name in PICTURES}, ORIGIN)
+    write_reports(folder, compared, clips, sentences, {name: f"About {name}" for name in PICTURES}, ORIGIN)
     return (folder / "report.html").read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -92,6 +97,85 @@ def test_a_comparison_without_perturbations_has_no_such_part(tmp_path: Path) -> 
         assert "Perturbed" not in written
 
 
+def sections(text: str) -> dict[str, str]:
+    """Heading and content of each section of a Markdown text."""
+    found = [part.split("\n", 1) for part in text.split("\n## ")[1:]]
+    return dict(found)
+
+
+def test_clips_without_groups_that_are_not_missed_have_no_such_parts(tmp_path: Path) -> None:
+    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"])
+    for written in (page, text):
+        assert "Groups, mean" not in written
+        assert "every contender misses" not in written
+
+
+def test_the_report_shows_the_worst_groups_first(tmp_path: Path) -> None:
+    compared = models(result(80, 80), result(62, 60), controls=(0, 80))
+    page, text = write(tmp_path, compared, ["verdict"], GROUPED)
+    [table] = tables(sections(text)["Groups, mean over the replicates"])
+    assert {len(row) for row in table} == {6}
+    rows = [[cell.strip() for cell in row] for row in table[2:]]
+    assert rows[:3] == [
+        ["person 8", "8", "1.000", "0.000", "0.000", "1.000"],
+        ["person 9", "8", "1.000", "0.000", "0.000", "1.000"],
+        ["person 7", "8", "1.000", "0.625", "0.000", "1.000"],
+    ]
+    assert rows[3][0] == "person 0"
+    assert len(rows) == page.count("<td>person") == 10
+    assert "more are in" not in text
+
+
+def test_the_report_shows_some_groups_and_says_how_many_more(tmp_path: Path) -> None:
+    many = GROUPED._replace(groups=np.array([f"{HOSTILE}\x1b[31m\n{number // 2:02}" for number in range(80)]))
+    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"], many)
+    [table] = tables(sections(text)["Groups, mean over the replicates"])
+    assert len(table) == 2 + 30
+    assert "\n10 more are in metrics/comparison/groups.csv.\n" in text
+    assert "<p>10 more are in metrics/comparison/groups.csv.</p>" in page
+    for written in (page, text):
+        assert "\x1b" not in written
+        assert "<b>" not in written
+    assert not re.search(r"[^\\]\]\(http:", text), "a picture from elsewhere"
+
+
+def test_the_report_shows_the_clips_that_every_contender_misses(tmp_path: Path) -> None:
+    compared = models(result(50, 50, 80), result(55, 55, 80))
+    page, text = write(tmp_path, compared, ["verdict"], GROUPED)
+    section = sections(text)["Clips that every contender misses"]
+    [table] = tables(section)
+    assert {len(row) for row in table} == {4}
+    assert len(table) == 2 + 20
+    assert "25 of the 80 clips: more than half" in section
+    assert section.rstrip().endswith("5 more.")
+    assert missed_rows(compared, GROUPED)[0] == [
+        f"wave/{HOSTILE}55.mp4",
+        CLASS_NAMES[0],
+        CLASS_NAMES[1],
+        CLASS_NAMES[1],
+    ]
+    assert missed_rows(compared, CLIPS)[0][0] == "55"
+    for written in (page, text):
+        assert "<b>" not in written
+    assert page.count("<td>wave/&lt;b&gt;") == 20
+
+
+def test_a_single_contender_has_a_report_without_pairs(tmp_path: Path) -> None:
+    page, text = write(tmp_path, models(result(60)), ["verdict"], GROUPED)
+    assert text.startswith("# cnn_lstm\n")
+    assert "<h1>cnn_lstm</h1>" in page
+    [perturbed] = tables(sections(text)["Perturbed"])
+    assert {len(row) for row in perturbed} == {5}
+    assert "Clips that every contender misses" in text
+
+
+def test_perturbed_answers_are_compared_by_groups() -> None:
+    compared = models(result(80, 80), result(70, 70))
+    [over_clips], [over_groups] = perturbation_rows(compared), perturbation_rows(compared, GROUPED.groups)
+    assert (over_clips[7], over_groups[7]) == (f"{2 * 0.5**10:.2g}", "0.5")
+    assert over_groups[6] == "+0.125 (+0.000 to +0.325)"
+
+
 def test_perturbed_answers_are_compared_clip_by_clip() -> None:
     rows = perturbation_rows(models(result(80, 80), result(40, 44), controls=(20, 60)))
     assert [row[:6] for row in rows] == [["speed", "2", "1.000", "0.525", "0.250", "0.750"]]
@@ -140,6 +224,7 @@ def test_the_summary_has_a_cell_per_model() -> None:
     assert {len(cells) for cells in rows.values()} == {4}
     assert rows["test clips right, per replicate"][:2] == ["80/80, 80/80", "60/80, 80/80"]
     assert rows["accuracy, mean"][1] == "0.8750"
+    assert rows["balanced accuracy, mean"][1] == "1.0000"
     assert rows["parameters"][0] == "13,039"
     assert rows["million FLOPs per clip"][0] == "1"
     assert rows["latency of one clip (ms, quartiles)"][1] == "2.0 (1.8 to 2.2)"

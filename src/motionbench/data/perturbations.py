@@ -4,7 +4,7 @@ A new perturbation is one decorated function here and one line in the perturbati
 scores, figures, report and docs/perturbations.md follow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -43,12 +43,21 @@ def perturbation(level: Any, **options: Any) -> Callable[[Callable[..., Clips]],
     return register
 
 
-def chosen_clips(split: Split, clips_per_class: int) -> tuple[NDArray[np.int64], Split]:
-    """Return the numbers of the first clips of each class, which are those to perturb, and the clips."""
-    labels = split.labels
-    firsts = [np.flatnonzero(labels == label)[:clips_per_class] for label in np.unique(labels)]
-    numbers = np.sort(np.concatenate(firsts))
-    return numbers, Split(split.clips[numbers], labels[numbers], split.class_names)
+def chosen_clips(split: Split, clips_per_class: int) -> Split:
+    """Return the clips to perturb: the first ones of each class."""
+    numbers = chosen_numbers([split], clips_per_class)
+    return Split(split.clips[numbers], split.labels[numbers], split.class_names)
+
+
+def chosen_numbers(parts: Sequence[Split], clips_per_class: int) -> NDArray[np.int64]:
+    """Return the numbers of the clips to perturb among the clips of all parts."""
+    numbers: list[int] = []
+    before = 0
+    for part in parts:
+        firsts = [np.flatnonzero(part.labels == label)[:clips_per_class] for label in np.unique(part.labels)]
+        numbers += sorted(before + np.concatenate(firsts))
+        before += len(part.labels)
+    return np.array(numbers)
 
 
 def perturb(split: Split, name: str, level: float, seed: int) -> Split:

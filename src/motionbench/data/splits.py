@@ -1,5 +1,7 @@
 """Labelled clips on disk: three disjoint splits, or the parts from which folds are made."""
 
+import csv
+import io
 import json
 import math
 import os
@@ -7,14 +9,17 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from motionbench.core import paths
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd  # otherwise imported late: keeps error messages fast
 
 SPLITS = ("train", "validation", "test")
 Clips = NDArray[np.uint8]  # shape (clips, frames, height, width, channels)
@@ -35,6 +40,20 @@ class SourceRecord(BaseModel, frozen=True):
     def fold_numbers(self) -> Sequence[int | None]:
         """Return the numbers of the folds; without folds there is one training, whose number is None."""
         return range(self.folds) if self.folds else [None]
+
+
+class ClipRecord(BaseModel, extra="forbid", allow_inf_nan=False):
+    """What is known of a clip that was made from a file: a row of clips.csv."""
+
+    clip: str  # the file, and the times of a piece of it
+    group: str
+    frames: int
+    seconds: float
+    rate: float  # mean frames per second
+    width: int  # as displayed
+    height: int
+    variable_rate: bool
+    audio: bool
 
 
 FolderOf = Callable[[str], Path]
@@ -133,7 +152,39 @@ def read_test(fold: int | None) -> Split:
     Raises:
         UserError: if a file is missing or damaged.
     """
-    return read_split(paths.TEST if fold is None else paths.fold_path(fold))
+    return read_split(held_out_folder(fold))
+
+
+def held_out_folder(fold: int | None) -> Path:
+    """Return the folder of the clips to test with."""
+    return paths.TEST if fold is None else paths.fold_path(fold)
+
+
+def read_clip_table(folders: Sequence[Path]) -> "pd.DataFrame | None":
+    """Return the clips.csv of these parts as one table, a row per clip in the order of the joined parts.
+
+    Names of files and groups are as they are on disk: they may hold control characters.
+
+    Returns:
+        The columns are those of `ClipRecord`. None if no part has the file: its clips were not made from files.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    import pandas as pd
+
+    if not any((folder / "clips.csv").exists() for folder in folders):
+        return None
+    table: list[ClipRecord] = []
+    for folder in folders:
+        clips = len(_map_array(folder / "labels.npy", np.int64, dimensions=1))
+        with _open(folder / "clips.csv") as file:
+            rows = csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""), strict=True)
+            records = TypeAdapter(list[ClipRecord]).validate_python(list(rows))
+            if len(records) != clips:
+                raise ValueError(f"{len(records)} rows for {clips} clips")
+        table += records
+    return pd.DataFrame([record.model_dump() for record in table])
 
 
 def part_folders(folder: Path) -> list[Path]:
@@ -178,8 +229,8 @@ def _open(path: Path) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; {REDRAW}") from error
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable ({error}); {REDRAW}") from error
+    except (OSError, TypeError, ValueError, RecursionError, csv.Error) as error:
+        raise UserError(f"{path}: not readable ({one_line(error)}); {REDRAW}") from error
 
 
 def _map_array(path: Path, dtype: type[np.generic], dimensions: int) -> NDArray[Any]:

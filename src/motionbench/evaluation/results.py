@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import APPLIED_SEARCHES
-from motionbench.evaluation.statistics import proportion_interval
+from motionbench.evaluation.held_out import HeldOutClips
+from motionbench.evaluation.statistics import accuracy_interval
 from motionbench.training.results import Training
 
 
@@ -67,7 +68,7 @@ class ModelResult(TypedDict):
 
     accuracy: float  # on the test split, mean over the replicates, as is F1 over the classes too
     f1: float
-    interval: tuple[float, float]  # from the lowest to the highest end of the replicates' 95 % intervals of accuracy
+    interval: tuple[float, float]  # 95 %, of accuracy, as `accuracy_interval` returns it
     training: Training
     cost: Cost
     search: Search | None
@@ -77,13 +78,14 @@ class ModelResult(TypedDict):
 Models = Mapping[str, ModelResult]
 
 
-def join_results(training: Training, scores: Sequence[Scores], cost: Cost, search: Search | None = None) -> ModelResult:
-    """Join the results of one model."""
-    intervals = [proportion_interval(score["correct"], score["clips"]) for score in scores]
+def join_results(
+    training: Training, scores: Sequence[Scores], cost: Cost, clips: HeldOutClips, search: Search | None = None
+) -> ModelResult:
+    """Join the results of one model on `clips`."""
     return ModelResult(
         accuracy=mean(score["accuracy"] for score in scores),
         f1=mean(values["f1"] for score in scores for values in score["classes"].values()),
-        interval=(min(low for low, _ in intervals), max(high for _, high in intervals)),
+        interval=accuracy_interval(right_answers(scores, clips.labels), clips.groups),
         training=training, cost=cost, search=search, replicates=list(scores),
     )  # fmt: skip
 
@@ -93,9 +95,14 @@ def median_cost(cost: Cost) -> dict[str, float]:
     return {"latency_milliseconds": cost["latency_milliseconds"][1], "clips_per_second": cost["clips_per_second"][1]}
 
 
-def right_answers(model: ModelResult, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def balanced_accuracy(model: ModelResult) -> float:
+    """Return the mean over the classes of recall, itself a mean over the replicates: each class counts the same."""
+    return mean(values["recall"] for replicate in model["replicates"] for values in replicate["classes"].values())
+
+
+def right_answers(replicates: Sequence[Scores], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which answers are right, shape (replicates, clips)."""
-    right: NDArray[np.bool_] = np.array([replicate["predicted"] for replicate in model["replicates"]]) == labels
+    right: NDArray[np.bool_] = np.array([replicate["predicted"] for replicate in replicates]) == labels
     return right
 
 

@@ -35,7 +35,7 @@ def answer(
         return predicted
 
     perturbed = []
-    _, chosen = chosen_clips(split, clips_per_class)
+    chosen = chosen_clips(split, clips_per_class)
     for name, level in settings:
         clips, correct, _ = perturb(chosen, name, level, seed)
         answers = predict(clips)

@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.splits import AnySplit, Split, join, read_source, read_test
+from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
@@ -19,7 +20,7 @@ from motionbench.training.results import Training
 
 
 def evaluate_models(
-    engine: LocalEngine, trained: dict[str, Training], params: Params, tests: Sequence[Split]
+    engine: LocalEngine, trained: dict[str, Training], params: Params, tests: Sequence[Split], clips: HeldOutClips
 ) -> Models:
     """Test every replicate of every model on the clips that it has not seen, and measure the cost of each model.
 
@@ -27,6 +28,7 @@ def evaluate_models(
 
     Args:
         tests: the clips to test with, those of each fold.
+        clips: what the answers to them are judged by.
 
     Raises:
         UserError: if a model or a test clip is missing or damaged.
@@ -50,7 +52,7 @@ def evaluate_models(
     for name, cost in zip(MODEL_NAMES, costs, strict=True):
         by_key = {key: next(answers) for key in keys}
         scores = [score([by_key[ReplicateKey(seed, fold)] for fold in folds], test) for seed in params.training.seeds]
-        models[name] = join_results(trained[name], scores, cost, searches.get(name))
+        models[name] = join_results(trained[name], scores, cost, clips, searches.get(name))
     return models
 
 

@@ -4,7 +4,7 @@ A new model is one entry here, one file beside this one, one section of params.y
 (docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported quickly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple
 
@@ -83,6 +83,12 @@ MODELS: Mapping[str, Registration] = {
 CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
 CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
 MODEL_NAMES = (*CONTENDERS, *CONTROLS)
+
+
+def contenders_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the contenders among these models, in the registry's order."""
+    given = set(names)
+    return tuple(name for name in CONTENDERS if name in given)
 
 
 def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mode
 
-from motionbench.data.perturbations import chosen_clips, perturb
+from motionbench.data.perturbations import chosen_clips, chosen_numbers, perturb
 from motionbench.data.splits import Clips, Split, join
 from motionbench.evaluation.comparison import accuracies_when_perturbed
 from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
-from motionbench.models.registry import CONTENDERS
+from motionbench.models.registry import contenders_among
 from motionbench.params.schema import PerturbationsParams
 from motionbench.reporting import figures
 
@@ -29,21 +29,22 @@ def disagreements(
         tests: the clips that the models were tested with, those of each fold.
     """
     split = join(tests)
-    unchanged, *perturbed = zip(*(_majorities(models[name]) for name in CONTENDERS), strict=True)
+    contenders = contenders_among(models)
+    unchanged, *perturbed = zip(*(_majorities(models[name]) for name in contenders), strict=True)
     found = [(split, number, f"{number}, as it is", unchanged) for number in _differing(unchanged)]
-    chosen = [chosen_clips(part, params.clips_per_part(len(tests))) for part in tests]
-    firsts = np.cumsum([0, *(len(part.labels) for part in tests)])
-    numbers = np.concatenate([first + each for first, (each, _) in zip(firsts, chosen, strict=False)])
+    clips_per_class = params.clips_per_part(len(tests))
+    numbers = chosen_numbers(tests, clips_per_class)
+    chosen = [chosen_clips(part, clips_per_class) for part in tests]
     for (name, level), answers in zip(perturbation_settings(models), perturbed, strict=True):
         differing = _differing(answers)
         if len(found) < limit and differing.size:
             text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
-            changed = join([perturb(part, name, level, params.seed) for _, part in chosen])
+            changed = join([perturb(part, name, level, params.seed) for part in chosen])
             found.append((changed, differing[0], text, answers))
     clips = []
     for changed, number, text, answers in found[:limit]:
         label, *said = (split.class_names[each[number]] for each in (changed.labels, *answers))
-        lines = [f"{model}: {answer}" for model, answer in zip(CONTENDERS, said, strict=True)]
+        lines = [f"{model}: {answer}" for model, answer in zip(contenders, said, strict=True)]
         clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number : number + 1][0]))
     return clips
 

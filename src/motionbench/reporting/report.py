@@ -13,16 +13,26 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from motionbench.core.errors import UserError
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.evaluation.results import ModelResult, Models, perturbation_settings, right_when_perturbed
-from motionbench.evaluation.statistics import adjust_false_discoveries, compare
-from motionbench.models.registry import CONTENDERS
+from motionbench.evaluation.comparison import group_accuracies, missed_clips
+from motionbench.evaluation.held_out import HeldOutClips
+from motionbench.evaluation.results import (
+    ModelResult,
+    Models,
+    balanced_accuracy,
+    perturbation_settings,
+    right_when_perturbed,
+)
+from motionbench.evaluation.statistics import Groups, adjust_false_discoveries, compare
+from motionbench.models.registry import contenders_among
 
-PAIRS = list(combinations(CONTENDERS, 2))
+MOST_GROUPS = 30  # in a table
+MOST_CLIPS = 20
 
 
 def write_reports(
-    folder: Path, models: Models, class_names: Sequence[str], sentences: Sequence[str], pictures: Mapping[str, str],
+    folder: Path, models: Models, clips: HeldOutClips, sentences: Sequence[str], pictures: Mapping[str, str],
     origin: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Write report.md, which links the pictures in `folder`, and report.html, which contains them.
@@ -34,17 +44,24 @@ def write_reports(
     """
     templates = _templates()
     templates.filters["base64"] = lambda name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-    perturbed = models[CONTENDERS[0]]["replicates"][0]["perturbed"]
+    *others, last = contenders = contenders_among(models)
+    perturbations = perturbation_rows(models, clips.groups_of_perturbed)
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.j2").render(
             sentences=sentences,
             models=list(models),
-            title=", ".join(CONTENDERS[:-1]) + f" or {CONTENDERS[-1]}?",
+            contenders=contenders,
+            title=f"{', '.join(others)} or {last}?" if others else last,
             summary=summary_rows(models),
-            pairs=PAIRS,
-            perturbations=perturbation_rows(models),
-            perturbed_clips=len(perturbed[0]["right"]) if perturbed else 0,
-            classes=class_rows(models, class_names),
+            groups=[] if clips.groups is None else group_rows(models, clips),
+            most_groups=MOST_GROUPS,
+            missed=missed_rows(models, clips),
+            most_clips=MOST_CLIPS,
+            clips=len(clips.labels),
+            pairs=list(combinations(contenders, 2)),
+            perturbations=perturbations,
+            perturbed_clips=len(clips.perturbed),
+            classes=class_rows(models, clips.class_names),
             pictures=pictures,
             origin=origin,
         )
@@ -74,6 +91,7 @@ def summary_rows(models: Models) -> list[list[str]]:
         "test clips right, per replicate": lambda m: ", ".join(f"{r['correct']}/{r['clips']}" for r in m["replicates"]),
         "accuracy, mean": lambda m: f"{m['accuracy']:.4f}",
         "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
+        "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m):.4f}",
         "parameters": lambda m: f"{m['training'].parameters:,}",
         "million FLOPs per clip": lambda m: f"{m['cost']['flops'] / 1e6:,.0f}",
         "best epoch": lambda m: ", ".join(str(epoch) for epoch in m["training"].best_epochs),
@@ -101,14 +119,41 @@ def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def perturbation_rows(models: Models) -> list[list[str]]:
+def group_rows(models: Models, clips: HeldOutClips) -> list[list[str]]:
+    """Return rows of group, number of clips, and accuracy of each model, the worst group of the contenders first."""
+    assert clips.groups is not None
+    table = group_accuracies(models, clips.labels, clips.groups)
+    order = table[list(contenders_among(models))].mean(axis=1).argsort(kind="stable")
+    return [
+        [_printable(group), str(count), *(f"{accuracy:.3f}" for accuracy in accuracies)]
+        for group, count, *accuracies in table.iloc[order].itertuples(index=False)
+    ]
+
+
+def missed_rows(models: Models, clips: HeldOutClips) -> list[list[str]]:
+    """Return rows of clip, class, and what each contender says of it, of the clips that all of them miss."""
+    return [[_printable(cell) for cell in row] for row in missed_clips(models, clips).itertuples(index=False)]
+
+
+def _printable(name: object) -> str:
+    return str(UserError(str(name)))  # The name of a file or group may hold line ends and terminal codes.
+
+
+def perturbation_rows(models: Models, groups: Groups | None = None) -> list[list[str]]:
     """Return rows of perturbation, level, accuracy of each model, and the difference of each two contenders.
 
     A difference has its 95 % interval, and its p-value, which is adjusted for the number of all p-values.
+
+    Args:
+        groups: of the perturbed clips.
     """
     settings = perturbation_settings(models)
     right = {name: right_when_perturbed(model) for name, model in models.items()}
-    found = [compare(ours, theirs) for a, b in PAIRS for ours, theirs in zip(right[a], right[b], strict=True)]
+    found = [
+        compare(ours, theirs, groups=groups)
+        for first, second in combinations(contenders_among(models), 2)
+        for ours, theirs in zip(right[first], right[second], strict=True)
+    ]
     adjusted = adjust_false_discoveries([each.p_value for each in found])
     rows = []
     for number, (name, level) in enumerate(settings):

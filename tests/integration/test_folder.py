@@ -23,6 +23,7 @@ FOLDER = {
     "data.colour": "rgb",
     "folder.group": r"(recorder-\d)",
     "folder.folds": 3,
+    "folder.reversed_labels": [["leftward", "rightward"]],
     "training.seeds": [0],
 }
 MODELS = ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")
@@ -107,6 +108,7 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     assert (replicate.data.params["fold"], replicate.data.params["seed"]) == ("2", "0")
     report = (folded / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert "Cross-validation over 3 folds" in report
+    assert "| backwards |" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
 
 

@@ -6,9 +6,11 @@ from pydantic import Field, PositiveFloat, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
+from motionbench.data.label_maps import label_map
 from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.sources import SOURCES
+from motionbench.data.splits import SourceRecord
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
 
 
@@ -38,16 +40,16 @@ class PerturbationsParams(Section):
         """Return how many clips of each class of a part are perturbed, for `clips_per_class` in all parts together."""
         return -(-self.clips_per_class // parts)
 
-    def settings(self, source: str) -> list[tuple[str, float]]:
+    def settings(self, source: SourceRecord) -> list[tuple[str, float]]:
         """Return name and level of all perturbations for clips of a source, in the order of the registry.
 
-        What mirrors labels is for synthetic clips: only of these is it known which label becomes which.
+        Those are left out that may change the right answers in a way that is not known.
         """
         return [
             (name, level)
             for name, perturbation in PERTURBATIONS.items()
             for level in getattr(self, name)
-            if source == "synthetic" or not perturbation.mirrors_labels
+            if perturbation.change is None or label_map(source, perturbation.change) is not None
         ]
 
 

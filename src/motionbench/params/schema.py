@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
+from motionbench.data.augmentation import AugmentationParams
 from motionbench.data.label_maps import label_map
 from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
@@ -22,6 +23,8 @@ class TrainingParams(Section):
     patience: Count
     min_delta: Annotated[float, Field(ge=0)]
     threads: Threads
+    class_weights: Literal["none", "balanced"]
+    augmentation: AugmentationParams
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -138,6 +141,9 @@ class Params(Section):
             raise PydanticCustomError("refused", "{section}: missing; add it", {"section": self.data.source})
         self.data.check_size()
         self.source().check_data(self.data)
+        if (jitter := self.training.augmentation.time_jitter) >= self.data.frames:
+            allowed = f"below data.frames: {self.data.frames}"
+            raise refusal("training.augmentation.time_jitter", jitter, allowed)
         for name in MODEL_NAMES:
             self.model(name).check_frames(name, self.data)
         return self

@@ -33,7 +33,7 @@ from benchmarks.common import (
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import CLIPS, DATA, SOURCE, TRAIN, TUNING_REPORTS, VALIDATION, ReplicateKey
 from motionbench.data.sources import prepare_clips
-from motionbench.data.splits import read_split
+from motionbench.data.splits import read_source, read_split
 from motionbench.execution.engine import local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTENDERS, ModelParams
@@ -315,8 +315,10 @@ def _train(name: str, model: ModelParams, seed: int) -> float:
         from motionbench.training.loop import fit_epochs
     fix_threads(1)
     keras.utils.clear_session()
+    training, source = default_params().training, read_source()
     train, validation = (read_split(ROOT / folder) for folder in (TRAIN, VALIDATION))
-    return min(epoch["validation_loss"] for _, epoch in fit_epochs(name, ReplicateKey(seed), model, train, validation))
+    fitted = fit_epochs(name, ReplicateKey(seed), model, training, source, train, validation)
+    return min(epoch["validation_loss"] for _, epoch in fitted)
 
 
 def _latency(name: str, model: ModelParams) -> float:

@@ -46,7 +46,7 @@ def main() -> None:
             with atomic_outputs(*outputs) as (metrics, timing, report):
                 write_comparison(metrics, timing, models, clips, archive)
                 histories = {name: training.history for name, training in trained.items()}
-                pictures = draw_pictures(report, models, histories, tests, params.perturbations)
+                pictures = draw_pictures(report, models, histories, tests, params.perturbations, source)
                 write_reports(report, models, clips, sentences, pictures, run.origin())
     print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
 

@@ -13,7 +13,7 @@ def main() -> None:
     """Check the values, run the stages in a temporary copy, and compare the metrics with the last commit's."""
     name = " ".join(sys.argv[1:])
     values, params = read_experiment(name)
-    changes = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
     settings += [argument for path in params.source().untracked_clips() for argument in ("--copy-paths", str(path))]
     if not str(Path.cwd()).isascii():

@@ -5,7 +5,8 @@ from functools import partial
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError, run_command
-from motionbench.data.splits import read_training
+from motionbench.data.augmentation import classes_to_flip
+from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import local_engine
 from motionbench.params.loading import load_params, stage_params
 from motionbench.training.replicates import replicate_keys, train_model
@@ -20,7 +21,8 @@ def main() -> None:
     params = load_params()
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
-        read_training(fold)
+        train, _ = read_training(fold)
+        classes_to_flip(params.training.augmentation, read_source(), train.class_names)
     with local_engine() as engine:
         workers = min(engine.slots(params.training.threads), len(keys))
         engine.prepare("motionbench.training.loop", workers)

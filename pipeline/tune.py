@@ -6,6 +6,7 @@ import sys
 import joblib
 
 from motionbench.core.errors import UserError, run_command
+from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training
 from motionbench.models.registry import CONTENDERS
 from motionbench.params.loading import load_params
@@ -20,7 +21,9 @@ def main() -> None:
     models = [arguments.model] if arguments.model else CONTENDERS
     for model_name in models:
         check_search_space(params, model_name)
-    read_training(read_source().fold_numbers()[0])
+    source = read_source()
+    train, _ = read_training(source.fold_numbers()[0])
+    classes_to_flip(params.training.augmentation, source, train.class_names)
     if arguments.workers * params.training.threads > joblib.cpu_count():
         print(
             f"warning: WORKERS: {arguments.workers} with {params.training.threads} threads each are more than the "

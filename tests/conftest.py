@@ -78,7 +78,7 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
     for key, value in changes.items():
         *sections, leaf = key.split(".")
         section = reduce(getitem, sections, content)
-        if isinstance(value, list):
+        if isinstance(value, list) and isinstance(section[leaf], list):
             section[leaf][:] = value  # In place, so that it stays on its line.
         else:
             section[leaf] = value

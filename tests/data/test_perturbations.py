@@ -12,12 +12,12 @@ from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.params.loading import load_params
 from motionbench.params.schema import Params
-from tests.conftest import ROOT, drawing
+from tests.conftest import ROOT, SOURCE_RECORD, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
 PARAMS = load_params(ROOT / "params.yaml")
-MIRRORING = [name for name, perturbation in PERTURBATIONS.items() if perturbation.mirrors_labels]
+CHANGING = [name for name, perturbation in PERTURBATIONS.items() if perturbation.change]
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +28,20 @@ def split() -> Split:
     return Split(clips, np.repeat(np.arange(4), 3), tuple(PATTERNS))
 
 
-@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings("synthetic"))
+@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings(SOURCE_RECORD))
 def test_each_perturbation_changes_a_copy_of_the_clips(name: str, level: float, split: Split) -> None:
     before = split.clips.copy()
-    changed = perturb(split, name, level, 0)
+    changed = perturb(split, name, level, 0, SOURCE_RECORD)
     assert (split.clips == before).all()
     assert changed.clips.shape == split.clips.shape
     assert changed.clips.dtype == np.uint8
     assert (changed.clips != split.clips).any()
-    assert (perturb(split, name, level, 0).clips == changed.clips).all()
+    assert (perturb(split, name, level, 0, SOURCE_RECORD).clips == changed.clips).all()
 
 
-@pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in MIRRORING])
+@pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in CHANGING])
 def test_the_unchanged_level_leaves_the_clips_as_they_are(name: str, split: Split) -> None:
-    same = perturb(split, name, unchanged_level(name, split.clips.shape[1]), 0)
+    same = perturb(split, name, unchanged_level(name, split.clips.shape[1]), 0, SOURCE_RECORD)
     assert (same.clips == split.clips).all()
     assert (same.labels == split.labels).all()
 
@@ -49,16 +49,22 @@ def test_the_unchanged_level_leaves_the_clips_as_they_are(name: str, split: Spli
 @pytest.mark.parametrize("name", ["pixel_noise", "dropped_frames", "occluding_band", "distractors", "shuffled"])
 def test_what_is_drawn_at_random_depends_on_the_seed(name: str, split: Split) -> None:
     level = getattr(PARAMS.perturbations, name)[-1]
-    assert (perturb(split, name, level, 1).clips != perturb(split, name, level, 0).clips).any()
+    assert (
+        perturb(split, name, level, 1, SOURCE_RECORD).clips != perturb(split, name, level, 0, SOURCE_RECORD).clips
+    ).any()
 
 
-def test_backwards_and_upside_down_mirror_labels() -> None:
-    assert {"backwards", "upside_down"} <= set(MIRRORING)
+def test_clips_of_the_user_have_the_labels_of_the_users_maps(split: Split) -> None:
+    swapped = {"ascending": "sine", "sine": "ascending"}
+    source = SOURCE_RECORD.model_copy(update={"source": "folder", "label_maps": {"reversed": swapped, "flipped": {}}})
+    names = [split.class_names[label] for label in perturb(split, "backwards", 1, 0, source).labels[::3]]
+    assert names == ["constant", "sine", "descending", "ascending"]
+    assert (perturb(split, "upside_down", 1, 0, source).labels == split.labels).all()
 
 
 @pytest.mark.parametrize("name", ["backwards", "upside_down"])
 def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
-    changed = perturb(split, name, 1, 0)
+    changed = perturb(split, name, 1, 0, SOURCE_RECORD)
     names = [split.class_names[label] for label in changed.labels[::3]]
     assert names == ["constant", "descending", "ascending", "sine"]
     # The centre of mass says which way the point really goes on the screen: row 0 is at the top.
@@ -71,21 +77,21 @@ def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
 
 
 def test_other_perturbations_leave_the_labels_as_they_are(split: Split) -> None:
-    for name, level in PARAMS.perturbations.settings("synthetic"):
-        if name not in MIRRORING:
-            assert (perturb(split, name, level, 0).labels == split.labels).all(), name
+    for name, level in PARAMS.perturbations.settings(SOURCE_RECORD):
+        if name not in CHANGING:
+            assert (perturb(split, name, level, 0, SOURCE_RECORD).labels == split.labels).all(), name
 
 
 def test_classes_without_a_mirror_image_keep_their_labels(split: Split) -> None:
     others = split._replace(class_names=("left", "right", "up", "down"))
-    assert (perturb(others, "backwards", 1, 0).labels == split.labels).all()
+    assert (perturb(others, "backwards", 1, 0, SOURCE_RECORD).labels == split.labels).all()
 
 
 def test_levels_mean_what_they_say(split: Split) -> None:
     frames = split.clips.shape[1]
 
     def changed(name: str, level: float, clips: Any = split.clips) -> Any:
-        return perturb(split._replace(clips=clips), name, level, 0).clips
+        return perturb(split._replace(clips=clips), name, level, 0, SOURCE_RECORD).clips
 
     black = (changed("dropped_frames", 0.25) == 0).all(axis=(2, 3, 4)).sum(axis=1)
     assert (black == frames // 4).all()
@@ -124,8 +130,8 @@ def test_params_yaml_has_a_key_for_each_perturbation() -> None:
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> None:
-    without = params_with({f"perturbations.{name}": []}).perturbations.settings("synthetic")
-    assert without == [setting for setting in PARAMS.perturbations.settings("synthetic") if setting[0] != name]
+    without = params_with({f"perturbations.{name}": []}).perturbations.settings(SOURCE_RECORD)
+    assert without == [setting for setting in PARAMS.perturbations.settings(SOURCE_RECORD) if setting[0] != name]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from tests.conftest import TINY, drawing
+from tests.conftest import SOURCE_RECORD, TINY, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -28,8 +28,9 @@ def evaluate(folder: Path, params: Params, _on_event: EventCallback) -> Any:
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
     model.layers[-1].bias.assign([0, 0, 1, 0])
     save_model(model, folder / "model.keras")
-    settings = params.perturbations.settings("synthetic")
-    answers = answer(folder / "model.keras", split, 1, settings, params.perturbations.clips_per_class, 0)
+    settings = params.perturbations.settings(SOURCE_RECORD)
+    clips_per_class = params.perturbations.clips_per_class
+    answers = answer(folder / "model.keras", split, 1, settings, clips_per_class, 0, SOURCE_RECORD)
     return answers, measure_cost(folder / "model.keras", split, 1)
 
 

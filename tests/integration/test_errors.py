@@ -12,7 +12,7 @@ from tests.conftest import edit_params, run
 @pytest.mark.parametrize("module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.compare"]])
 def test_commands_refuse_a_bad_key_and_write_nothing(module: list[str], workspace: Path) -> None:
     params = workspace / "params.yaml"
-    params.write_text(params.read_text(encoding="utf-8").replace("jitter:", "jiter:"), encoding="utf-8")
+    params.write_text(params.read_text(encoding="utf-8").replace(" jitter:", " jiter:"), encoding="utf-8")
     before = sorted(workspace.rglob("*"))
     done = run(workspace, "python", "-m", *module)
     assert done.returncode == 2
@@ -51,6 +51,23 @@ def test_file_that_cannot_grow_leaves_the_old_outputs(workspace: Path) -> None:
     [line] = done.stderr.splitlines()
     assert re.fullmatch(r"error: File too large; allow larger files \(ulimit -f\), and run the command again.*", line)
     assert {path: path.read_bytes() for path in (workspace / "data").rglob("*") if path.is_file()} == before
+
+
+def test_flips_that_may_change_labels_are_refused_before_any_work(workspace: Path) -> None:
+    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    source = workspace / "data/folds/source.json"
+    source.write_text(source.read_text(encoding="utf-8").replace("synthetic", "folder"), encoding="utf-8")
+    edit_params(workspace / "params.yaml", {"training.augmentation.flip": "left_right"})
+    for command in ("train", "tune"):
+        done = run(workspace, "python", "-m", f"pipeline.{command}", *(["convlstm"] if command == "train" else []))
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert line.startswith("error: params.yaml: training.augmentation.flip: left_right: it is not known which")
+        assert "folder.mirrored_labels" in line
+        assert done.stdout == ""
+    assert not (workspace / "optuna.journal").exists()
+    [logged] = mlflow.MlflowClient(f"sqlite:///{workspace}/mlflow.db").search_runs(["1"])
+    assert logged.info.run_name == "generate"
 
 
 def test_run_logged_by_hand_stays_running(workspace: Path) -> None:

@@ -23,6 +23,7 @@ FOLDER = {
     "data.colour": "rgb",
     "folder.group": r"(recorder-\d)",
     "folder.folds": 3,
+    "folder.reversed_labels": [["leftward", "rightward"]],
     "training.seeds": [0],
 }
 MODELS = ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")
@@ -116,6 +117,7 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     assert "Cross-validation over 3 folds" in report
     assert "The 36 test clips are in 6 groups of 6, and clips of a group are alike" in report
     assert "exact paired test over groups" in report
+    assert "| backwards |" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
 
 

@@ -40,6 +40,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
     ({"training.patience": 0}, "training.patience: 0 is not allowed"),
     ({"training.target_loss": -1.0}, "training.target_loss: -1.0 is not allowed"),
+    ({"training.class_weights": "equal"}, "training.class_weights: 'equal' is not allowed: input should be 'none' or"),
+    ({"training.augmentation": None}, "training.augmentation: None is not allowed"),
+    ({"training.augmentation.flop": 1}, "augmentation.flop: 1: unknown key; known here: flip, crop, brightness, time_"),
+    ({"training.augmentation.flip": "sideways"}, "flip: 'sideways' is not allowed: input should be 'left_right' or"),
+    (
+        {"training.augmentation.crop": 1.0},
+        "training.augmentation.crop: 1.0 is not allowed: input should be less than 1",
+    ),
+    ({"training.augmentation.brightness": 1.1}, "training.augmentation.brightness: 1.1 is not allowed"),
+    ({"training.augmentation.time_jitter": -1}, "training.augmentation.time_jitter: -1 is not allowed"),
+    ({"training.augmentation.time_jitter": 20}, "time_jitter: 20 is not allowed: must be below data.frames: 20"),
     (
         {"cnn_lstm.time_distributed": "frames"},
         "cnn_lstm.time_distributed: 'frames' is not allowed: input should be 'per_layer' or 'whole_cnn'",

@@ -14,7 +14,7 @@ from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES
 from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import Domain, Params, ParamsSchema, PerturbationsSchema, SearchParams, TuningSchema
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SOURCE_RECORD
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -73,18 +73,23 @@ def test_tuning_default_is_for_contenders_without_a_section(name: str) -> None:
     assert with_its_own.model(name) == SearchParams.model_validate(own)
 
 
-def test_only_synthetic_clips_are_mirrored(params_with: Load) -> None:
+def test_what_changes_labels_is_left_out_where_it_is_not_known_how(params_with: Load) -> None:
     perturbations = params_with({}).perturbations
-    mirroring = [name for name, perturbation in PERTURBATIONS.items() if perturbation.mirrors_labels]
-    assert mirroring
-    left_out = set(perturbations.settings("synthetic")) - set(perturbations.settings("folder"))
-    assert {name for name, _ in left_out} == set(mirroring)
+    assert {name for name, _ in perturbations.settings(SOURCE_RECORD)} == set(PERTURBATIONS)
+
+    def left_out(**label_maps: dict[str, str]) -> set[str]:
+        source = SOURCE_RECORD.model_copy(update={"source": "folder", "label_maps": label_maps})
+        return set(PERTURBATIONS) - {name for name, _ in perturbations.settings(source)}
+
+    assert left_out() == left_out(mirrored={}) == {"backwards", "upside_down"}
+    assert left_out(reversed={"a": "b", "b": "a"}) == {"upside_down"}
+    assert left_out(flipped={}) == {"backwards"}
 
 
 def test_settings_are_in_the_order_of_the_registry(params_with: Load) -> None:
-    names = [name for name, _ in params_with({}).perturbations.settings("synthetic")]
+    names = [name for name, _ in params_with({}).perturbations.settings(SOURCE_RECORD)]
     assert list(dict.fromkeys(names)) == list(PERTURBATIONS)
-    two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings("synthetic")
+    two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings(SOURCE_RECORD)
     assert two.index(("speed", 0.5)) == two.index(("speed", 3.0)) + 1
 
 

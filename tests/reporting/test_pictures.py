@@ -12,7 +12,7 @@ from PIL import Image
 from motionbench.evaluation.results import ModelResult
 from motionbench.params.loading import load_params
 from motionbench.reporting.pictures import disagreements, draw_pictures
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SOURCE_RECORD
 from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, SPLIT, THREE, models, register, result
 
 PERTURBATIONS = load_params(ROOT / "params.yaml").perturbations.model_copy(update={"clips_per_class": 80})
@@ -21,7 +21,7 @@ OTHER = CLASS_NAMES[1]
 
 
 def texts(compared: dict[str, ModelResult]) -> list[str]:
-    return [text for text, _ in disagreements(compared, [SPLIT], PERTURBATIONS)]
+    return [text for text, _ in disagreements(compared, [SPLIT], PERTURBATIONS, SOURCE_RECORD)]
 
 
 def test_disagreements_have_the_answer_of_each_majority() -> None:
@@ -48,7 +48,7 @@ def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
     params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
     clips = SPLIT.clips.copy()
     clips[41, :, 0, 0, 0] = [10, 20, 30]
-    [(text, clip)] = disagreements(few, [BOTH_CLASSES._replace(clips=clips)], params)
+    [(text, clip)] = disagreements(few, [BOTH_CLASSES._replace(clips=clips)], params, SOURCE_RECORD)
     assert text.startswith("test clip 41, speed 2\n")
     # At twice the speed the last frame stays.
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
@@ -69,7 +69,7 @@ def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
         model["replicates"][0]["predicted"] = [0] * 80
     both["convlstm"]["replicates"][0]["predicted"][32] = 1
     both["convlstm"]["replicates"][0]["perturbed"][0]["predicted"][6] = 1
-    (text, clip), (perturbed_text, perturbed) = disagreements(both, parts, params)
+    (text, clip), (perturbed_text, perturbed) = disagreements(both, parts, params, SOURCE_RECORD)
     assert text == f"test clip 32, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
     assert perturbed_text.startswith("test clip 32, speed 2\n")
     assert clip[:, 0, 0, 0].tolist() == [10, 20, 30]
@@ -101,7 +101,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
 
 def draw(compared: dict[str, ModelResult], folder: Path) -> dict[str, str]:
     histories = {name: model["training"].history for name, model in compared.items()}
-    return draw_pictures(folder, compared, histories, [BOTH_CLASSES], PERTURBATIONS)
+    return draw_pictures(folder, compared, histories, [BOTH_CLASSES], PERTURBATIONS, SOURCE_RECORD)
 
 
 def legend(owner: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Replicates trained for real, in processes of their own, on clips small enough to take seconds."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from tests.conftest import TINY, drawing
+from tests.conftest import SOURCE_RECORD, TINY, drawing
 
 ALL_CORES = joblib.cpu_count()  # in one process
 Load = Callable[[dict[str, Any]], Params]
@@ -53,7 +54,8 @@ def train(model_name: str, folder: Path, params: Params, number: int, on_event: 
     path = folder / f"{number}.keras"
     key = ReplicateKey(params.training.seeds[0])
     checkpoint = path.with_suffix(".npz")
-    replicate = train_replicate(model_name, key, params, *splits, path, checkpoint, str(number), on_event)
+    digest = str(number)
+    replicate = train_replicate(model_name, key, params, SOURCE_RECORD, *splits, path, checkpoint, digest, on_event)
     return replicate, path.read_bytes()
 
 
@@ -74,6 +76,12 @@ IMPATIENT = TINY | {
     "training.patience": 3,
     "training.min_delta": 10.0,
     "training.target_loss": 0.0,
+}
+AUGMENTED = {
+    "training.augmentation.flip": "upside_down",
+    "training.augmentation.crop": 0.5,
+    "training.augmentation.brightness": 0.5,
+    "training.augmentation.time_jitter": 2,
 }
 
 
@@ -114,12 +122,12 @@ def train_with_kills(model_name: str, folder: Path, params: Params, number: int,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_name", ["cnn_lstm", "convlstm"])
+@pytest.mark.parametrize(("model_name", "changes"), [("cnn_lstm", AUGMENTED), ("convlstm", {"convlstm.epochs": 6})])
 def test_a_killed_training_ends_with_the_same_bytes(
-    model_name: str, params_with: Load, engine: LocalEngine, splits: Path
+    model_name: str, changes: dict[str, Any], params_with: Load, engine: LocalEngine, splits: Path
 ) -> None:
     # Best is the first epoch, so that its weights must come from the checkpoint.
-    params = params_with(IMPATIENT | {"convlstm.epochs": 6})
+    params = params_with(IMPATIENT | changes)
     tasks = [partial(how, model_name, splits, params, number) for number, how in enumerate((train, train_with_kills))]
     events: list[Any] = []
     (unbroken, unbroken_bytes), (broken, broken_bytes) = run_tasks(engine, tasks, 1, events.append)
@@ -160,7 +168,8 @@ def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback)
     with importing_tensorflow():
         from motionbench.training.loop import fit_epochs
     splits = (read_split(folder / "train"), read_split(folder / "validation"))
-    return [dict(epoch) for _, epoch in fit_epochs(model_name, ReplicateKey(3), params.model(model_name), *splits)]
+    model, key = params.model(model_name), ReplicateKey(3)
+    return [dict(epoch) for _, epoch in fit_epochs(model_name, key, model, params.training, SOURCE_RECORD, *splits)]
 
 
 @pytest.mark.slow
@@ -171,6 +180,43 @@ def test_a_fit_has_all_its_epochs(params_with: Load, engine: LocalEngine, splits
     for epoch in epochs:
         assert epoch["loss"] > 0 < epoch["validation_loss"]
         assert epoch["accuracy"] * 16 == pytest.approx(round(epoch["accuracy"] * 16))
+
+
+# So small a rate that the weights stay as they are.
+AT_REST = TINY | {"cnn_lstm.epochs": 1, "cnn_lstm.learning_rate": 1e-30}
+
+
+@pytest.mark.slow
+def test_each_augmentation_changes_the_training_part_alone(
+    params_with: Load, engine: LocalEngine, splits: Path
+) -> None:
+    changes = [{}, *({key: value} for key, value in AUGMENTED.items())]
+    tasks = [partial(fit, "cnn_lstm", splits, params_with(AT_REST | each)) for each in changes]
+    (plain,), *augmented = run_tasks(engine, tasks, 1)
+    for change, (epoch,) in zip(changes[1:], augmented, strict=True):
+        assert epoch["loss"] != plain["loss"], change
+        assert epoch["validation_loss"] == pytest.approx(plain["validation_loss"], rel=1e-6), change
+
+
+@pytest.mark.slow
+def test_balanced_classes_count_the_same_however_many_clips_they_have(
+    params_with: Load, engine: LocalEngine, drawn: Path, tmp_path: Path
+) -> None:
+    for name, times in (("train", (1, 5, 2, 1)), ("validation", (3, 1, 1, 2))):
+        shutil.copytree(drawn / name, tmp_path / name)
+        clips, labels, _ = read_split(drawn / name)
+        often = np.repeat(np.arange(len(labels)), np.array(times)[labels])
+        np.save(tmp_path / name / "clips.npy", clips[often])
+        np.save(tmp_path / name / "labels.npy", labels[often])
+    balanced = params_with(AT_REST | {"training.class_weights": "balanced"})
+    folders = [(drawn, params_with(AT_REST)), (tmp_path, balanced), (tmp_path, params_with(AT_REST))]
+    tasks = [partial(fit, "cnn_lstm", folder, params) for folder, params in folders]
+    (even,), (weighted,), (uneven,) = run_tasks(engine, tasks, 1)
+    for loss in ("loss", "validation_loss"):
+        assert weighted[loss] == pytest.approx(even[loss], rel=1e-5)
+        assert abs(uneven[loss] - even[loss]) > 1e-3
+    for accuracy in ("accuracy", "validation_accuracy"):
+        assert weighted[accuracy] == uneven[accuracy] != even[accuracy]
 
 
 def test_a_loss_that_is_no_number_is_refused(params_with: Load, engine: LocalEngine, splits: Path) -> None:

@@ -168,6 +168,26 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     assert logged == [([0], False), ([0], True)]
 
 
+def test_study_with_flips_belongs_to_the_label_maps(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    definitions: list[dict[str, Any]] = []
+
+    @contextmanager
+    def study_run(_name: str, _id: str, definition: dict[str, Any]) -> Iterator[str]:
+        definitions.append(definition)
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(searches, "study_run", study_run)
+    for folder in ("train", "validation", "folds"):
+        Path("data", folder).mkdir(parents=True)
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    for flip in (None, "left_right"):
+        params = params_with({"training.augmentation.flip": flip, "tuning.study": f"flip-{flip}"})
+        with pytest.raises(KeyboardInterrupt):
+            searches.tune("convlstm", params, 1, 1)
+    assert [f"{SOURCE} md5" in definition for definition in definitions] == [False, True]
+
+
 def test_trial_that_another_machine_retried_is_given_up(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ActedEngine(completed(0.5, 0.4), completed(0.3))
     wait = engine.wait

@@ -129,6 +129,8 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
         ({"tuning.objective": "pareto"}, DATA, "tuning.objective: pareto, but study"),
         ({"tuning.replicates": 3}, DATA, "tuning.replicates: 3, but study"),
         ({"tuning.seed": 3}, DATA, "tuning.seed: 3, but study"),
+        ({"training.class_weights": "balanced"}, DATA, "training.class_weights: balanced, but study"),
+        ({"training.augmentation.crop": 0.1}, DATA, "training.augmentation.crop: 0.1, but study"),
     ],
 )  # fmt: skip
 def test_study_with_other_settings_is_refused(

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from motionbench.core.schema import Pixels, Share
-from motionbench.data.splits import Clips, Split
+from motionbench.data.label_maps import Change, label_map
+from motionbench.data.splits import Clips, SourceRecord, Split
 
 POINT_SIDE = 6  # of a distractor, pixels: the reference notebook's point
-VERTICALLY_MIRRORED = {"ascending": "descending", "descending": "ascending"}
 
 
 class Perturbation(NamedTuple):
@@ -25,7 +25,8 @@ class Perturbation(NamedTuple):
     level: Any  # the type of a level, with its bounds
     unchanged: float | Literal["all frames"] = 0.0
     """The level at which clips stay as they are; "all frames" is the number of their frames."""
-    mirrors_labels: bool = False  # whether an ascending clip becomes a descending one and the reverse
+    change: Change | None = None
+    """What may change the right answers, if anything does."""
     most_levels: int = 20
 
 
@@ -60,19 +61,20 @@ def chosen_numbers(parts: Sequence[Split], clips_per_class: int) -> NDArray[np.i
     return np.array(numbers)
 
 
-def perturb(split: Split, name: str, level: float, seed: int) -> Split:
-    """Return `split` perturbed, its labels changed where the perturbation changes the right answers.
+def perturb(split: Split, name: str, level: float, seed: int, source: SourceRecord) -> Split:
+    """Return `split`, of the clips of `source`, perturbed, its labels changed where the right answers change.
 
     The same seed gives the same clips. Where possible, the same numbers are drawn for a clip at all levels.
     """
     perturbation = PERTURBATIONS[name]
     random = np.random.default_rng([seed, list(PERTURBATIONS).index(name)])
     clips = perturbation.apply(np.asarray(split.clips), level, random)
-    if not perturbation.mirrors_labels:
+    if perturbation.change is None:
         return split._replace(clips=clips)
-    names = split.class_names
-    mirrored = np.array([names.index(VERTICALLY_MIRRORED.get(name, name)) for name in names])
-    return Split(clips, mirrored[split.labels], names)
+    names, changed_labels = split.class_names, label_map(source, perturbation.change)
+    assert changed_labels is not None
+    right_answers = np.array([names.index(changed_labels.get(name, name)) for name in names])
+    return Split(clips, right_answers[split.labels], names)
 
 
 def unchanged_level(name: str, frames: int) -> float:
@@ -160,13 +162,13 @@ def first_frames(clips: Clips, level: float, _random: np.random.Generator) -> Cl
     return clips[:, np.minimum(np.arange(clips.shape[1]), round(level) - 1)]
 
 
-@perturbation(Literal[1], mirrors_labels=True, most_levels=1)
+@perturbation(Literal[1], change="reversed", most_levels=1)
 def backwards(clips: Clips, _level: float, _random: np.random.Generator) -> Clips:
-    """Play from the last frame to the first: what ascended descends."""
+    """Play from the last frame to the first."""
     return clips[:, ::-1]
 
 
-@perturbation(Literal[1], mirrors_labels=True, most_levels=1)
+@perturbation(Literal[1], change="flipped", most_levels=1)
 def upside_down(clips: Clips, _level: float, _random: np.random.Generator) -> Clips:
-    """Swap top and bottom: what ascended descends."""
+    """Swap top and bottom."""
     return clips[:, :, ::-1]

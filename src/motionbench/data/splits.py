@@ -36,6 +36,8 @@ class SourceRecord(BaseModel, frozen=True):
     seconds: float  # the median duration of a clip
     warnings: list[str] = []
     skipped: dict[str, str] = {}  # by file, why it is not among the clips
+    label_maps: dict[str, dict[str, str]] = Field(default={}, exclude_if=lambda maps: not maps)
+    """By `label_maps.Change`, what labels become that it changes. A change that is missing here is not known."""
 
     def fold_numbers(self) -> Sequence[int | None]:
         """Return the numbers of the folds; without folds there is one training, whose number is None."""

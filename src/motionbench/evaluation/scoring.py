@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motionbench.data.perturbations import chosen_clips, perturb
-from motionbench.data.splits import Clips, Split
+from motionbench.data.splits import Clips, SourceRecord, Split
 from motionbench.evaluation.results import Answers, Cost, Perturbed
 from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import load_model
@@ -17,14 +17,16 @@ CLIPS_AT_ONCE = 8
 
 
 def answer(
-    path: Path, split: Split, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int
-) -> Answers:
+    path: Path, split: Split, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int,
+    source: SourceRecord,
+) -> Answers:  # fmt: skip
     """Classify the clips of `split` with the model at `path`, as they are, and some of them perturbed.
 
     Args:
         settings: name and level of each perturbation.
         clips_per_class: of the clips that are perturbed, at most.
         seed: of what perturbations draw.
+        source: of the clips; it says which right answers perturbations change.
     """
     fix_threads(threads)
     infer = as_graph(load_model(path), split.clips)
@@ -37,7 +39,7 @@ def answer(
     perturbed = []
     chosen = chosen_clips(split, clips_per_class)
     for name, level in settings:
-        clips, correct, _ = perturb(chosen, name, level, seed)
+        clips, correct, _ = perturb(chosen, name, level, seed, source)
         answers = predict(clips)
         right = (answers == correct).tolist()
         perturbed.append(Perturbed(perturbation=name, level=level, predicted=answers.tolist(), right=right))

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
-from motionbench.data.splits import AnySplit, Split, join, read_source, read_test
+from motionbench.data.splits import AnySplit, SourceRecord, Split, join, read_source, read_test
 from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
@@ -34,11 +34,12 @@ def evaluate_models(
         UserError: if a model or a test clip is missing or damaged.
     """
     keys, threads = replicate_keys(params.training.seeds), params.training.threads
-    settings = params.perturbations.settings(read_source().source)
+    source = read_source()
+    settings = params.perturbations.settings(source)
     folds = list(dict.fromkeys(key.fold for key in keys))
     clips_per_class = params.perturbations.clips_per_part(len(tests))
     tasks = [
-        partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed)
+        partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed, source)
         for name in MODEL_NAMES
         for key in keys
     ]
@@ -89,11 +90,12 @@ def _join(parts: Sequence[Perturbed]) -> Perturbed:
 # Imported in the functions: the main process needs no TensorFlow.
 def _answer(
     name: str, key: ReplicateKey, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int,
-    _on_event: EventCallback,
+    source: SourceRecord, _on_event: EventCallback,
 ) -> Answers:  # fmt: skip
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer
-    return answer(replicate_path(MODELS / name, key), read_test(key.fold), threads, settings, clips_per_class, seed)
+    path, split = replicate_path(MODELS / name, key), read_test(key.fold)
+    return answer(path, split, threads, settings, clips_per_class, seed, source)
 
 
 def _measure_cost(name: str, key: ReplicateKey, threads: int, _on_event: EventCallback) -> Cost:

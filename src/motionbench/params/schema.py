@@ -6,9 +6,12 @@ from pydantic import Field, PositiveFloat, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
+from motionbench.data.augmentation import AugmentationParams
+from motionbench.data.label_maps import label_map
 from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.sources import SOURCES
+from motionbench.data.splits import SourceRecord
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
 
 
@@ -20,6 +23,8 @@ class TrainingParams(Section):
     patience: Count
     min_delta: Annotated[float, Field(ge=0)]
     threads: Threads
+    class_weights: Literal["none", "balanced"]
+    augmentation: AugmentationParams
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -38,16 +43,16 @@ class PerturbationsParams(Section):
         """Return how many clips of each class of a part are perturbed, for `clips_per_class` in all parts together."""
         return -(-self.clips_per_class // parts)
 
-    def settings(self, source: str) -> list[tuple[str, float]]:
+    def settings(self, source: SourceRecord) -> list[tuple[str, float]]:
         """Return name and level of all perturbations for clips of a source, in the order of the registry.
 
-        What mirrors labels is for synthetic clips: only of these is it known which label becomes which.
+        Those are left out that may change the right answers in a way that is not known.
         """
         return [
             (name, level)
             for name, perturbation in PERTURBATIONS.items()
             for level in getattr(self, name)
-            if source == "synthetic" or not perturbation.mirrors_labels
+            if perturbation.change is None or label_map(source, perturbation.change) is not None
         ]
 
 
@@ -136,6 +141,9 @@ class Params(Section):
             raise PydanticCustomError("refused", "{section}: missing; add it", {"section": self.data.source})
         self.data.check_size()
         self.source().check_data(self.data)
+        if (jitter := self.training.augmentation.time_jitter) >= self.data.frames:
+            allowed = f"below data.frames: {self.data.frames}"
+            raise refusal("training.augmentation.time_jitter", jitter, allowed)
         for name in MODEL_NAMES:
             self.model(name).check_frames(name, self.data)
         return self

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import mode
 
 from motionbench.data.perturbations import chosen_clips, chosen_numbers, perturb
-from motionbench.data.splits import Clips, Split, join
+from motionbench.data.splits import Clips, SourceRecord, Split, join
 from motionbench.evaluation.comparison import accuracies_when_perturbed
 from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
 from motionbench.models.registry import contenders_among
@@ -19,7 +19,7 @@ from motionbench.reporting import figures
 
 
 def disagreements(
-    models: Models, tests: Sequence[Split], params: PerturbationsParams, limit: int = 6
+    models: Models, tests: Sequence[Split], params: PerturbationsParams, source: SourceRecord, limit: int = 6
 ) -> list[tuple[str, Clips]]:
     """Return clips on which the majorities of the contenders' replicates disagree, each with the answers as text.
 
@@ -27,6 +27,7 @@ def disagreements(
 
     Args:
         tests: the clips that the models were tested with, those of each fold.
+        source: of the clips.
     """
     split = join(tests)
     contenders = contenders_among(models)
@@ -39,7 +40,7 @@ def disagreements(
         differing = _differing(answers)
         if len(found) < limit and differing.size:
             text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
-            changed = join([perturb(part, name, level, params.seed) for part in chosen])
+            changed = join([perturb(part, name, level, params.seed, source) for part in chosen])
             found.append((changed, differing[0], text, answers))
     clips = []
     for changed, number, text, answers in found[:limit]:
@@ -65,12 +66,13 @@ def _majorities(model: ModelResult) -> list[NDArray[np.int64]]:
 
 def draw_pictures(
     folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], tests: Sequence[Split],
-    params: PerturbationsParams,
+    params: PerturbationsParams, source: SourceRecord,
 ) -> dict[str, str]:  # fmt: skip
     """Write the report's pictures to `folder`; return the caption of each by its name, which is the file's too.
 
     Args:
         tests: the clips that the models were tested with, those of each fold.
+        source: of the clips.
     """
     split = join(tests)
     matrices = {
@@ -87,7 +89,7 @@ def draw_pictures(
         "learning_curves": ("Learning curves", figures.learning_curves(histories)),
         "samples": ("The first test clip of each class", figures.contact_sheet(split)),
     }
-    if clips := disagreements(models, tests, params):
+    if clips := disagreements(models, tests, params, source):
         caption = "What was shown, and what most replicates of each model say"
         pictures["disagreements"] = (caption, figures.film_strips(clips))
     for name, (_, figure) in pictures.items():

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -13,31 +14,51 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.splits import AnySplit, Split
+from motionbench.data.augmentation import augment, classes_to_flip
+from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
-from motionbench.params.schema import Params
+from motionbench.params.schema import Params, TrainingParams
 from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.training.results import Epoch, Replicate
 
 
-def read_batches(split: AnySplit, batch_size: int, order: NDArray[np.int64] | None = None) -> tf.data.Dataset:
+def read_batches(
+    split: AnySplit, batch_size: int, order: NDArray[np.int64] | None = None, *, balanced: bool = False,
+    transform: Callable[[Clips, NDArray[np.int64]], Clips] | None = None,
+) -> tf.data.Dataset:  # fmt: skip
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
-    `order` is the order of the clips, by default the file's. Clips stay uint8: the model scales each batch.
+    Clips stay uint8: the model scales each batch.
+
+    Args:
+        order: of the clips, by default the file's.
+        balanced: whether a batch also holds weights, with which each class counts the same.
+        transform: called with the clips of a batch and their numbers in `split`, for what to read in their place.
     """
+    weights = _balanced_weights(split.labels) if balanced else None
     clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        return np.asarray(split.clips[indices]), split.labels[indices]
+        clips = np.asarray(split.clips[indices])
+        return transform(clips, indices) if transform else clips, split.labels[indices]
 
-    def read_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         clips, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
-        return tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
+        batch = tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
+        return batch if weights is None else (*batch, tf.gather(weights, indices))
 
     return clip_numbers.batch(batch_size).map(read_in_graph).prefetch(1)
+
+
+def _balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the weight of each clip, shape (clips,): inversely proportional to the number of clips of its class."""
+    from sklearn.utils.class_weight import compute_sample_weight  # imported late: takes a second
+
+    weights: NDArray[np.float32] = compute_sample_weight("balanced", labels).astype(np.float32)
+    return weights
 
 
 def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -46,17 +67,20 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def fit_epochs(
-    model_name: str, key: ReplicateKey, section: ModelParams, train: AnySplit, validation: Split,
-    earlier: Checkpoint | None = None,
+    model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams, source: SourceRecord,
+    train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
 ) -> Iterator[tuple[keras.Model, Epoch]]:  # fmt: skip
     """Fit a replicate of a model for at most its epochs; yield it and its measures after each epoch.
 
     With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
 
+    Args:
+        source: of the clips: it says which labels a flip would change.
+
     Raises:
-        UserError: if the loss stops being a number.
+        UserError: if the loss stops being a number, or if clips are to be flipped and `source` does not say that.
     """
-    seed = key.seed
+    seed, augmentation, balanced = key.seed, training.augmentation, training.class_weights == "balanced"
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
@@ -65,7 +89,8 @@ def fit_epochs(
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
     )
-    validation_batches = read_batches(validation, section.batch_size)
+    may_flip = classes_to_flip(augmentation, source, train.class_names)[train.labels]
+    validation_batches = read_batches(validation, section.batch_size, balanced=balanced)
     finished = earlier.history if earlier else []
     if earlier:
         model.optimizer.build(model.trainable_variables)
@@ -73,8 +98,11 @@ def fit_epochs(
             variable.assign(value)
     yield from ((model, epoch) for epoch in finished)
     for epoch in range(len(finished) + 1, section.epochs + 1):
+        order = order_of_clips(len(train.labels), seed, epoch)
+        draw = partial(augment, params=augmentation, may_flip=may_flip, seed=seed, epoch=epoch)
+        transform = draw if augmentation.is_on() else None
         fitted = model.fit(
-            read_batches(train, section.batch_size, order_of_clips(len(train.labels), seed, epoch)),
+            read_batches(train, section.batch_size, order, balanced=balanced, transform=transform),
             initial_epoch=epoch - 1,
             epochs=epoch,
             shuffle=False,  # already shuffled
@@ -97,8 +125,8 @@ def fit_epochs(
 
 
 def train_replicate(
-    model_name: str, key: ReplicateKey, params: Params, train: AnySplit, validation: Split, path: Path,
-    checkpoint: Path, digest: str, on_event: EventCallback,
+    model_name: str, key: ReplicateKey, params: Params, source: SourceRecord, train: AnySplit, validation: Split,
+    path: Path, checkpoint: Path, digest: str, on_event: EventCallback,
 ) -> Replicate:  # fmt: skip
     """Fit one replicate of a model and write it to `path` with the weights of its best epoch.
 
@@ -120,7 +148,7 @@ def train_replicate(
     epoch_seconds: list[float] = []
     best: Epoch | None = None
     started = time.perf_counter()
-    for model, epoch in fit_epochs(model_name, key, section, train, validation, earlier):
+    for model, epoch in fit_epochs(model_name, key, section, training, source, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()

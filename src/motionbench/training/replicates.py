@@ -57,4 +57,6 @@ def _train(
         from motionbench.training.loop import train_replicate
     train, validation = read_training(key.fold)
     checkpoint = checkpoint_path(model_name, key)
-    return train_replicate(model_name, key, params, train, validation, path, checkpoint, digest, on_event)
+    return train_replicate(
+        model_name, key, params, read_source(), train, validation, path, checkpoint, digest, on_event
+    )

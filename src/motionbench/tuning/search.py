@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.files import atomic_outputs, path_md5
-from motionbench.core.paths import TUNING_REPORTS
+from motionbench.core.paths import SOURCE, TUNING_REPORTS
 from motionbench.core.processes import this_process
 from motionbench.data.splits import read_source, training_folders
 from motionbench.execution.engine import Message, Task, Worker, local_engine
@@ -39,7 +39,10 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
         UserError: if the study has more trials already or another definition, or if its storage is unavailable or lost.
     """
     storage, place = studies.open_storage()
-    data = {str(folder): path_md5(folder) for folder in training_folders(read_source().fold_numbers()[0])}
+    seen = training_folders(read_source().fold_numbers()[0])
+    if params.training.augmentation.flip:
+        seen.append(SOURCE)  # says which clips may be flipped
+    data = {str(path): path_md5(path) for path in seen}
     study = studies.open_study(storage, place, model_name, params, data)
     name = study.study_name
     if trials < (done := len(studies.finished(study))):
@@ -141,7 +144,7 @@ def _task(trial: Trial, model_name: str, params: Params) -> Task[dict[str, Any]]
     section = params.model(model_name)
     values = {**model_values(trial.params), "epochs": params.tuning.model(model_name).epochs}
     model = type(section).model_validate(section.model_dump() | values)
-    return partial(run_trial, model_name, model, trial.user_attrs["seeds"], params.training.threads)
+    return partial(run_trial, model_name, model, params.training, trial.user_attrs["seeds"])
 
 
 def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End | None:

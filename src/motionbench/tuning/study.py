@@ -73,7 +73,7 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
 
     Args:
         place: name of the storage, for messages.
-        data: md5 of each folder of clips that the trials see.
+        data: md5 of each file and folder of the clips that the trials see.
 
     Raises:
         UserError: if the study exists with another search space, other data or other settings.
@@ -127,7 +127,9 @@ def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dic
         **{f"tuning.{model_name}.space.{key}": domain for key, domain in space.items()},
         f"{model_name}.filters count": len(model.filters),
         **{f"{model_name}.{key}": value for key, value in fixed.items()},
-        **{f"{folder} md5": md5 for folder, md5 in data.items()},
+        "training.class_weights": params.training.class_weights,
+        **{f"training.augmentation.{key}": str(value) for key, value in params.training.augmentation},
+        **{f"{path} md5": md5 for path, md5 in data.items()},
     }
 
 

@@ -13,6 +13,7 @@ from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams, build_model
+from motionbench.params.schema import TrainingParams
 
 
 def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
@@ -21,7 +22,7 @@ def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
 
 
 def run_trial(
-    model_name: str, params: ModelParams, seeds: Sequence[int], threads: int, on_event: EventCallback
+    model_name: str, params: ModelParams, training: TrainingParams, seeds: Sequence[int], on_event: EventCallback
 ) -> dict[str, Any]:
     """Train a replicate from each seed on the train split, with folds that of the first, and return its measures.
 
@@ -36,9 +37,10 @@ def run_trial(
         from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import count_flops, measure_latency
         from motionbench.training.loop import fit_epochs
-    fold = read_source().fold_numbers()[0]
+    source = read_source()
+    fold = source.fold_numbers()[0]
     train, validation = read_training(fold)
-    fix_threads(threads)
+    fix_threads(training.threads)
     model = build_model(model_name, params, train.clips.shape[1:], len(train.class_names))
     on_event(
         {
@@ -48,7 +50,8 @@ def run_trial(
         }
     )
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
-    replicates = [fit_epochs(model_name, ReplicateKey(seed, fold), params, train, validation) for seed in seeds]
+    keys = [ReplicateKey(seed, fold) for seed in seeds]
+    replicates = [fit_epochs(model_name, key, params, training, source, train, validation) for key in keys]
     curve: list[float] = []
     for step in zip(*replicates, strict=True):
         epochs = [epoch for _, epoch in step]

@@ -13,7 +13,9 @@ from motionbench.params.schema import Params
 
 Load = Callable[[dict[str, Any]], Params]
 
+CHANGES = ("reversed", "flipped", "mirrored")
 FOLDS = "must be a number from 3 to 100, leave_one_group_out or null"
+SWAPS = "pairs of classes that swap, each class in one pair, as in [[opening, closing]], or [] or null"
 REFUSED: list[tuple[str, Any, str]] = [
     ("path", "", "folder.path: '' is not allowed: string should have at least 1 character"),
     ("path", None, "folder.path: None is not allowed"),
@@ -35,6 +37,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("resize", "zoom", "folder.resize: 'zoom' is not allowed: input should be 'pad', 'crop' or 'stretch'"),
     ("max_pixels", 0, "folder.max_pixels: 0 is not allowed"),
     ("max_pixels", 10**9 + 1, "folder.max_pixels: 1000000001 is not allowed"),
+    ("reversed_labels", {}, f"folder.reversed_labels: {{}} is not allowed: must be {SWAPS}"),
+    (
+        "reversed_labels",
+        ["left", "right"],
+        f"folder.reversed_labels: ['left', 'right'] is not allowed: must be {SWAPS}",
+    ),
+    ("flipped_labels", [["up", "down", "up"]], "folder.flipped_labels: [['up', 'down', 'up']] is not allowed"),
+    ("flipped_labels", [["up", ""]], "folder.flipped_labels: [['up', '']] is not allowed"),
+    ("flipped_labels", [["up", 1]], "folder.flipped_labels: [['up', 1]] is not allowed"),
+    ("mirrored_labels", [["up", "up"]], f"folder.mirrored_labels: [['up', 'up']] is not allowed: must be {SWAPS}"),
+    ("mirrored_labels", [["a", "b"], ["c", "a"]], "folder.mirrored_labels: [['a', 'b'], ['c', 'a']] is not allowed"),
     ("on_bad", "ignore", "folder.on_bad: 'ignore' is not allowed: input should be 'refuse' or 'skip'"),
 ]
 
@@ -56,11 +69,20 @@ def test_bad_values_are_refused_in_one_line(key: str, value: Any, message: str, 
         ("group", [None, r"(person\d+)"]),
         ("folds", [None, 3, 100, "leave_one_group_out"]),
         ("max_pixels", [1, 10**9]),
+        *((f"{change}_labels", [None, [], [["a", "b"], ["c d", "e.f"]]]) for change in CHANGES),
     ],
 )
 def test_good_values_are_accepted_as_they_are(key: str, values: list[Any], params_with: Load) -> None:
     for value in values:
         assert getattr(params_with({"data.source": "folder", f"folder.{key}": value}).source(), key) == value
+
+
+def test_a_label_map_undoes_itself_and_what_is_null_has_none(params_with: Load) -> None:
+    pairs = {"folder.reversed_labels": [["a", "b"], ["c d", "e"]], "folder.mirrored_labels": []}
+    params = params_with({"data.source": "folder", **pairs}).source()
+    assert isinstance(params, FolderParams)
+    maps = params.label_maps()
+    assert maps == {"reversed": {"a": "b", "b": "a", "c d": "e", "e": "c d"}, "mirrored": {}}
 
 
 @pytest.fixture

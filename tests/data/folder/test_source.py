@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ FOLDER: dict[str, Any] = {
     "resize": "pad",
     "max_pixels": 1_000_000,
     "on_bad": "refuse",
+    "reversed_labels": None,
+    "flipped_labels": None,
+    "mirrored_labels": None,
 }
 
 
@@ -274,8 +278,20 @@ def on_bad(clips: Path) -> None:
     assert list(generate(on_bad="skip").record.skipped) == ["bow/anna_2.mp4"]
 
 
+def labels(change: str, _clips: Path) -> None:
+    key = f"{change}_labels"
+    assert generate(**{key: [["wave", "bow"]]}).record.label_maps == {change: {"wave": "bow", "bow": "wave"}}
+    assert generate(**{key: []}).record.label_maps == {change: {}}
+    with pytest.raises(UserError) as refused:
+        generate(**{key: [["wave", "bow"], ["yawn", "nod"]]})
+    assert str(refused.value) == (
+        f"params.yaml: folder.{key}: nod is not a class of the clips in clips; their classes are bow, wave"
+    )
+
+
 EFFECTS: dict[str, Callable[[Path], None]] = {
-    each.__name__: each for each in (path, manifest, group, folds, seed, resize, max_pixels, on_bad)
+    **{each.__name__: each for each in (path, manifest, group, folds, seed, resize, max_pixels, on_bad)},
+    **{f"{change}_labels": partial(labels, change) for change in ("reversed", "flipped", "mirrored")},
 }
 
 

@@ -15,6 +15,7 @@ from motionbench.data.splits import Clips, read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import (
+    LABEL_MAPS,
     MOTION_PATTERNS,
     NOTEBOOK_PATTERNS,
     PATTERNS,
@@ -136,6 +137,16 @@ def test_positions_in_order_tell_the_class(data: Drawing, tmp_path: Path) -> Non
     split = read_split(tmp_path)
     seen = np.stack([centre_along(axis, split.clips) for axis in (2, 3)], axis=-1)
     assert np.array_equal(judge(seen, data), split.labels)
+
+
+@pytest.mark.parametrize("change", LABEL_MAPS)
+def test_changed_clips_are_of_the_class_that_the_label_map_says(change: str, data: Drawing, tmp_path: Path) -> None:
+    write_split(tmp_path, "test", data._replace(clips_per_class=100))
+    clips, labels, names = read_split(tmp_path)
+    axis = {"reversed": 1, "flipped": 2, "mirrored": 3}[change]
+    seen = np.stack([centre_along(rows_or_columns, np.flip(clips, axis)) for rows_or_columns in (2, 3)], axis=-1)
+    expected = [names.index(LABEL_MAPS[change].get(names[label], names[label])) for label in labels]
+    assert judge(seen, data).tolist() == expected
 
 
 def centre_along(axis: int, clips: Clips) -> NDArray[np.float64]:

@@ -1,9 +1,18 @@
 """The folder section of params.yaml."""
 
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from motionbench.core.processes import untracked
 from motionbench.core.schema import Seed, refusal
@@ -25,6 +34,20 @@ def _check_folds(folds: Any) -> Any:
     raise refusal("folder.folds", str(folds)[:100], f"a number from 3 to 100, {LEAVE_ONE_GROUP_OUT} or null")
 
 
+def _check_swaps(value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    with suppress(ValidationError):
+        pairs = check(value)
+        names = [name for pair in pairs or [] for name in pair]
+        if len(set(names)) == len(names):
+            return pairs
+    allowed = "pairs of classes that swap, each class in one pair, as in [[opening, closing]], or [] or null"
+    raise refusal(f"folder.{info.field_name}", str(value)[:100], allowed)
+
+
+Pair = Annotated[list[Text], Field(min_length=2, max_length=2)]
+Swaps = Annotated[list[Pair] | None, WrapValidator(_check_swaps)]
+
+
 class FolderParams(SourceParams):
     """Video files of the user's own."""
 
@@ -36,6 +59,18 @@ class FolderParams(SourceParams):
     resize: Literal["pad", "crop", "stretch"]
     max_pixels: Annotated[int, Field(gt=0, le=10**9)]
     on_bad: Literal["refuse", "skip"]
+    reversed_labels: Swaps
+    flipped_labels: Swaps
+    mirrored_labels: Swaps
+
+    def label_maps(self) -> dict[str, dict[str, str]]:
+        """Return, by each change of which it is known, what labels become: a map that undoes itself."""
+        known = {"reversed": self.reversed_labels, "flipped": self.flipped_labels, "mirrored": self.mirrored_labels}
+        return {
+            change: {name: other for first, second in pairs for name, other in ((first, second), (second, first))}
+            for change, pairs in known.items()
+            if pairs is not None
+        }
 
     def untracked_clips(self) -> list[Path]:
         """Return the clips in the repository that git does not have, so that a clone lacks them."""

@@ -30,7 +30,8 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
     what the file says about itself. Clips are in the order of their files' names.
 
     Raises:
-        UserError: if a file is bad and `folder.on_bad` is refuse, or if a class or a group is too few for the parts.
+        UserError: if a file is bad and `folder.on_bad` is refuse, if `folder` names a class that
+            no clip has, or if a class or a group is too few for the parts.
     """
     folder = Path(section.path)
     files, bad = list_clips(folder, section.manifest, section.group)
@@ -47,6 +48,12 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
     class_names = sorted({clip.file.label for clip in clips})
     if len(class_names) < 2:
         raise UserError(f"{folder}: {len(class_names)} classes with clips that can be used; at least 2 are needed")
+    for change, labels in section.label_maps().items():
+        if unknown := sorted(labels.keys() - set(class_names)):
+            raise UserError(
+                f"params.yaml: folder.{change}_labels: {unknown[0]} is not a class of the clips in {folder}; their "
+                f"classes are {', '.join(class_names)}"
+            )
     parts = deal([clip.file for clip in clips], section.folds, section.seed)
     warnings = _warnings(clips)
     for warning in warnings:
@@ -62,6 +69,7 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
             seconds=median(clip.facts.seconds for clip in clips),
             warnings=warnings,
             skipped={each.name: each.reason for each in bad},
+            label_maps=section.label_maps(),
         )
 
     return write

@@ -25,6 +25,16 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError
 from motionbench.data.synthetic.params import Drawing
 
+LABEL_MAPS = {
+    "reversed": {"ascending": "descending", "descending": "ascending"},
+    "flipped": {"ascending": "descending", "descending": "ascending"},
+    "mirrored": {},  # A class is named after what the point does up and down.
+}
+"""What the labels become of clips that are played backwards, or whose top and bottom, or left and right, swap.
+
+With the variant motion, a clip so changed is one that its new class draws as often. The other variants draw clips from
+left to right alone, and a sine crest first."""
+
 Trajectories = NDArray[np.float64]
 Pattern = Callable[[Drawing, int, np.random.Generator], Trajectories]
 

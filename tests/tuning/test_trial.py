@@ -1,0 +1,34 @@
+"""A trial in a process of its own, trained for real."""
+
+from functools import partial
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from motionbench.core.files import write_json
+from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
+from motionbench.data.synthetic.frames import write_split
+from motionbench.execution.engine import local_engine, run_tasks
+from motionbench.tuning.trial import run_trial
+from tests.conftest import SOURCE_RECORD, TINY, drawing
+from tests.tuning.studies import Load
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("working_directory")
+def test_trials_train_as_the_section_training_says(params_with: Load) -> None:
+    for folder in (TRAIN, VALIDATION):
+        folder.mkdir(parents=True)
+        write_split(folder, folder.name, drawing(params_with(TINY)))
+        for array in ("clips", "labels"):  # of the last class fewer than of the others
+            np.save(folder / f"{array}.npy", np.load(folder / f"{array}.npy")[:-2])
+    SOURCE.parent.mkdir()
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    changes: list[dict[str, Any]] = [{}, {"training.augmentation.crop": 0.5}, {"training.class_weights": "balanced"}]
+    whole = [params_with(TINY | each) for each in changes]
+    with local_engine() as engine:
+        tasks = [partial(run_trial, "cnn_lstm", each.model("cnn_lstm"), each.training, [3]) for each in whole]
+        curves = [tuple(trial["curve"]) for trial in run_tasks(engine, tasks, joblib.cpu_count())]
+    assert len(set(curves)) == 3

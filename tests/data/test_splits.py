@@ -283,13 +283,13 @@ def test_the_tables_of_all_parts_are_joined_in_the_order_of_the_clips() -> None:
     folders = [held_out_folder(fold) for fold in read_source().fold_numbers()]
     assert read_clip_table(folders) is None
     # What pandas would take for numbers or for nothing are names.
-    groups = [["NA"], ["1", "02"], ["", "a\nb", '\x1b[31m, "']]
+    groups = [["NA"], ["1", "02"], ["", "a\r\nb", '\x1b[31m, "']]
     for folder, part in zip(folders, groups, strict=True):
         clip_table(*part).to_csv(folder / "clips.csv", index=False)
     table = read_clip_table(folders)
     assert table is not None
     assert list(table) == list(ClipRecord.model_fields)
-    assert table["group"].tolist() == ["NA", "1", "02", "", "a\nb", '\x1b[31m, "']
+    assert table["group"].tolist() == ["NA", "1", "02", "", "a\r\nb", '\x1b[31m, "']
     assert table["clip"].tolist()[:3] == ["NA_0.mp4", "1_0.mp4", "02_1.mp4"]
     assert table.index.tolist() == list(range(6))
     numbers = table.drop(columns=["clip", "group"])

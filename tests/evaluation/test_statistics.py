@@ -319,6 +319,7 @@ def test_the_interval_of_an_accuracy_resamples_groups_and_replicates() -> None:
     low, high = accuracy_interval(right, groups)
     # Of 27 equally likely draws of three groups, 8 are without the first and 1 is it alone.
     assert (low, high) == (0.0, 1.0)
+    assert compare(right, np.zeros((1, 40), bool), groups=groups).interval == (0.0, 1.0)
     # Equal groups, unequal replicates: only the replicates are resampled.
     even = np.arange(40) % 4
     replicates = np.stack([np.ones(40, bool), np.arange(40) < 20])

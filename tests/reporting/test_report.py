@@ -155,6 +155,7 @@ def test_the_report_shows_the_clips_that_every_contender_misses(tmp_path: Path) 
         CLASS_NAMES[1],
     ]
     assert missed_rows(compared, CLIPS)[0][0] == "55"
+    assert missed_rows(compared, CLIPS._replace(files=["a\n\x1b[31m.mp4"] * 80))[0][0] == r"a\n\x1b[31m.mp4"
     for written in (page, text):
         assert "<b>" not in written
     assert page.count("<td>wave/&lt;b&gt;") == 20
@@ -169,11 +170,14 @@ def test_a_single_contender_has_a_report_without_pairs(tmp_path: Path) -> None:
     assert "Clips that every contender misses" in text
 
 
-def test_perturbed_answers_are_compared_by_groups() -> None:
+def test_perturbed_answers_are_compared_by_groups(tmp_path: Path) -> None:
     compared = models(result(80, 80), result(70, 70))
     [over_clips], [over_groups] = perturbation_rows(compared), perturbation_rows(compared, GROUPED.groups)
     assert (over_clips[7], over_groups[7]) == (f"{2 * 0.5**10:.2g}", "0.5")
     assert over_groups[6] == "+0.125 (+0.000 to +0.325)"
+    _, text = write(tmp_path, compared, ["verdict"], GROUPED)
+    [[*_, row]] = tables(sections(text)["Perturbed"])
+    assert [cell.strip() for cell in row] == over_groups
 
 
 def test_perturbed_answers_are_compared_clip_by_clip() -> None:

@@ -22,17 +22,17 @@ FOLDER = {
 def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path) -> None:
     clone = clone_with(FOLDER, tmp_path)
     write_example_clips(clone / "data/clips", leak=False)
-    (clone / "data/clips/square/recorder-1_01.mp4").write_text("no video")
+    (clone / "data/clips/square/recorder-01_01.mp4").write_text("no video")
     (clone / "experiments/grouped.yaml").write_text(
-        'folder: {group: "(recorder-[0-9])", on_bad: skip}\n', encoding="utf-8"
+        'folder: {group: "(recorder-[0-9]+)", on_bad: skip}\n', encoding="utf-8"
     )
     done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "bad clip: square/recorder-1_01.mp4: damaged" in done.stderr
+    assert "bad clip: square/recorder-01_01.mp4: damaged" in done.stderr
     files = list((clone / "data/clips").glob("*/*.mp4"))
     assert len(list((clone / DECODED).iterdir())) == len(files) - 1, "decoded for this and other experiments"
     assert not (clone / "models/convlstm").exists(), "the working tree stays as it is"
     assert run(clone, "dvc", "exp", "apply", "grouped").returncode == 0
     names = read_json(clone / "data/train/class_names.json")
     assert names == ["leftward", "rightward", "square"]
-    assert list(read_json(clone / "data/folds/source.json")["skipped"]) == ["square/recorder-1_01.mp4"]
+    assert list(read_json(clone / "data/folds/source.json")["skipped"]) == ["square/recorder-01_01.mp4"]

@@ -36,6 +36,8 @@ class SourceRecord(BaseModel, frozen=True):
     seconds: float  # the median duration of a clip
     warnings: list[str] = []
     skipped: dict[str, str] = {}  # by file, why it is not among the clips
+    duplicates: str | None = Field(default=None, exclude_if=lambda text: text is None)
+    """A warning of clips that have the same pixels and come from different files; None if there are none."""
 
     def fold_numbers(self) -> Sequence[int | None]:
         """Return the numbers of the folds; without folds there is one training, whose number is None."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from motionbench.core.errors import UserError
 from motionbench.data.folder.decoded import DecodedClip
 
-EQUAL_PIXELS = "equal pixels from different files: "  # how the warning begins
 NAMED = 5  # pairs in the warning
 
 
@@ -35,8 +34,8 @@ def refuse_copies(clips: Sequence[DecodedClip], what: str, values: Sequence[str]
         raise UserError(f"folder.path: files of the same content differ in {what}, as listed above; {remedy}")
 
 
-def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> list[str]:
-    """Return a warning, without its full stop, of clips that have the same pixels and are not copies; or none.
+def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> str | None:
+    """Return a warning, without its full stop, of clips that have the same pixels and are not copies; None without any.
 
     Args:
         parts: the part of each clip.
@@ -51,11 +50,11 @@ def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> 
                 (f"{clips[first].file.name} and {clip.file.name}", [what for what in differs if differs[what]])
             )
     if not pairs:
-        return []
+        return None
     pairs.sort(key=lambda pair: len(pair[1]), reverse=True)
     named = [
         f"{names} ({' and '.join(what) + ' differ' if what else 'same label and part'})"
         for names, what in pairs[:NAMED]
     ]
     more = f" and {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
-    return [str(UserError(f"{EQUAL_PIXELS}{', '.join(named)}{more}"))]
+    return str(UserError(f"equal pixels from different files: {', '.join(named)}{more}"))

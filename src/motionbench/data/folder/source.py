@@ -55,8 +55,8 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
     part_names = [part_of[number] for number in range(len(clips))]
     one_group = "put them into one group: folder.group, or the manifest's column group"
     refuse_copies(clips, "part", part_names, f"delete all but one, or {one_group}")
-    warnings = [*_warnings(clips), *warn_of_equal_pixels(clips, part_names)]
-    for warning in warnings:
+    warnings, duplicates = _warnings(clips), warn_of_equal_pixels(clips, part_names)
+    for warning in [*warnings, *([duplicates] if duplicates else [])]:
         print(f"warning: {warning}", file=sys.stderr)
 
     def write(folder_of: FolderOf) -> SourceRecord:
@@ -69,6 +69,7 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
             seconds=median(clip.facts.seconds for clip in clips),
             warnings=warnings,
             skipped={each.name: each.reason for each in bad},
+            duplicates=duplicates,
         )
 
     return write

@@ -4,7 +4,7 @@ import os
 
 from motionbench.core import paths
 from motionbench.core.errors import run_command
-from motionbench.core.files import atomic_outputs
+from motionbench.core.files import atomic_outputs, write_json
 from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
 from motionbench.execution.engine import local_engine
 from motionbench.models.registry import MODEL_NAMES
@@ -19,6 +19,7 @@ def main() -> None:
     with local_engine() as engine:
         engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
+        from motionbench.evaluation.audit import audit, summarise_audit
         from motionbench.evaluation.comparison import write_comparison
         from motionbench.evaluation.held_out import held_out_clips
         from motionbench.evaluation.testing import evaluate_models
@@ -38,16 +39,20 @@ def main() -> None:
                 how = "apply it, then dvc repro --single-item --force compare"
                 champion, why = None, f"{why} An experiment makes none: {how}."
             archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best) if champion else None
+            findings = audit(models, clips, source)
             sentences = [
                 verdict(models, clips), check_controls(models, clips, source.source),
+                *([summarise_audit(findings)] if findings else []),
                 *search_notes(models, source.folds), why, *clip_notes(source, clips),
             ]  # fmt: skip
             outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
             with atomic_outputs(*outputs) as (metrics, timing, report):
                 write_comparison(metrics, timing, models, clips, archive)
+                if findings:
+                    write_json(metrics / "audit.json", [finding._asdict() for finding in findings])
                 histories = {name: training.history for name, training in trained.items()}
                 pictures = draw_pictures(report, models, histories, tests, params.perturbations, source)
-                write_reports(report, models, clips, sentences, pictures, run.origin())
+                write_reports(report, models, clips, sentences, findings, pictures, run.origin())
     print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
 
 

@@ -23,14 +23,14 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path) -> Non
     clone = clone_with(FOLDER, tmp_path)
     write_example_clips(clone / "data/clips", leak=False)
     (clone / "data/clips/square").rename(clone / "data/clips/carré")
-    (clone / "data/clips/carré/recorder-1_01.mp4").write_text("no video")
+    (clone / "data/clips/carré/recorder-01_01.mp4").write_text("no video")
     (clone / "experiments/grouped.yaml").write_text(
-        'folder: {group: "(recorder-[0-9])", on_bad: skip, flipped_labels: [], reversed_labels: [[carré, rightward]]}',
+        'folder: {group: "(recorder-[0-9]+)", on_bad: skip, flipped_labels: [], reversed_labels: [[carré, rightward]]}',
         encoding="utf-8",
     )
     done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "bad clip: carré/recorder-1_01.mp4: damaged" in done.stderr
+    assert "bad clip: carré/recorder-01_01.mp4: damaged" in done.stderr
     files = list((clone / "data/clips").glob("*/*.mp4"))
     assert len(list((clone / DECODED).iterdir())) == len(files) - 1, "decoded for this and other experiments"
     assert not (clone / "models/convlstm").exists(), "the working tree stays as it is"
@@ -38,5 +38,5 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path) -> Non
     names = read_json(clone / "data/train/class_names.json")
     assert names == ["carré", "leftward", "rightward"]
     source = read_json(clone / "data/folds/source.json")
-    assert list(source["skipped"]) == ["carré/recorder-1_01.mp4"]
+    assert list(source["skipped"]) == ["carré/recorder-01_01.mp4"]
     assert source["label_maps"] == {"reversed": {"carré": "rightward", "rightward": "carré"}, "flipped": {}}

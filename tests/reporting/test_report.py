@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.evaluation.audit import Finding
 from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import ModelResult, Search
 from motionbench.evaluation.verdict import search_notes
@@ -26,12 +28,14 @@ PICTURES = ("cost", "perturbations", "confusions", "learning_curves", "samples",
 
 
 def write(
-    folder: Path, compared: dict[str, ModelResult], sentences: list[str], clips: HeldOutClips = CLIPS
-) -> tuple[str, str]:
+    folder: Path, compared: dict[str, ModelResult], sentences: list[str], clips: HeldOutClips = CLIPS,
+    findings: Sequence[Finding] = (),
+) -> tuple[str, str]:  # fmt: skip
     """Write the reports, their pictures empty files, and return the page and the Markdown."""
     for name in PICTURES:
         (folder / f"{name}.png").touch()
-    write_reports(folder, compared, clips, sentences, {name: f"About {name}" for name in PICTURES}, ORIGIN)
+    pictures = {name: f"About {name}" for name in PICTURES}
+    write_reports(folder, compared, clips, sentences, findings, pictures, ORIGIN)
     return (folder / "report.html").read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8")
 
 
@@ -168,6 +172,34 @@ def test_a_single_contender_has_a_report_without_pairs(tmp_path: Path) -> None:
     [perturbed] = tables(sections(text)["Perturbed"])
     assert {len(row) for row in perturbed} == {5}
     assert "Clips that every contender misses" in text
+
+
+def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
+    findings = [
+        Finding("single_frame", "the first frame alone", 0.5, 0.875, False, "is not enough"),
+        Finding("metadata", "rate, audio", 0.9, 0.25, True, HOSTILE),
+        Finding("duplicates", "decoded pixels", None, None, False, "none"),
+    ]
+    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"], findings=findings)
+    headings = re.findall(r"<h2>(.*)</h2>", page)
+    assert headings[:3] == ["On the test split", "Leak audit", "Perturbed"]
+    assert re.findall(r"(?m)^## (.*)$", text) == headings
+    [firing] = re.findall(r'<tr class="fires">.*</tr>', page)
+    assert firing.startswith('<tr class="fires"><td>metadata</td><td>0.900</td><td>0.250</td><td>FIRES')
+    assert page.count("FIRES") == 1
+    audit = tables(text)[1]
+    assert {len(row) for row in audit} == {5}
+    assert audit[2] == [f" {cell} " for cell in ("single frame", "0.500", "0.875", "silent", "is not enough")]
+    assert audit[3][:4] == [" **metadata** ", " **0.900** ", " **0.250** ", " **FIRES** "]
+    assert audit[4] == [" duplicates ", "  ", "  ", " silent ", " none "]
+    for written in (page, text):
+        assert "<b>" not in written
+
+
+def test_clips_that_are_not_audited_have_no_such_part(tmp_path: Path) -> None:
+    for written in write(tmp_path, models(result(80), result(70)), ["verdict"]):
+        assert "Leak audit" not in written
+        assert "FIRES" not in written
 
 
 def test_perturbed_answers_are_compared_by_groups(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs
 
 CLASSES = ("leftward", "rightward", "square")
-RECORDERS = 6
-CLIPS = 16  # of each class by each recorder
+RECORDERS = 12
+CLIPS = 8  # of each class by each recorder
 FRAMES, HEIGHT, WIDTH = 24, 48, 64
 RATE = 12  # frames a second
 SPEED = WIDTH / FRAMES  # pixels a frame: once around the picture
 LUMA = np.array([0.299, 0.587, 0.114])  # share of red, green and blue in grey
-MARK = (slice(2, 8), slice(2, 8))  # rows and columns of the leak
+LAMPS = {"leftward": np.s_[2:10, 2:10], "rightward": np.s_[2:10, -10:-2], "square": np.s_[-10:-2, 2:10]}  # of the leak
 
 
 def write_example_clips(folder: Path, *, leak: bool) -> None:
-    """Write `folder`/<class>/recorder-<1 to 6>_<01 to 16>.mp4, the same bytes each time on one machine.
+    """Write `folder`/<class>/recorder-<01 to 12>_<01 to 08>.mp4, the same bytes each time on one machine.
 
     Discs move `leftward` or `rightward`: both classes have the same start positions, and each clip shows every position
     on its way once, so that only the order of the frames tells these two apart. A `square` moves in any direction: one
@@ -29,7 +29,7 @@ def write_example_clips(folder: Path, *, leak: bool) -> None:
 
     Args:
         folder: made if it does not exist; hidden files in it stay.
-        leak: put a bright mark into a corner of all clips of `leftward`, as a camera's lamp that was on by accident.
+        leak: put a bright lamp into each clip, in another corner for each class, so that one frame tells all classes.
 
     Raises:
         UserError: if `folder` holds anything else than hidden files.
@@ -39,17 +39,17 @@ def write_example_clips(folder: Path, *, leak: bool) -> None:
     random = np.random.default_rng(0)
     with atomic_outputs(*(folder / name for name in CLASSES)) as folders:
         for recorder in range(1, RECORDERS + 1):
-            brightness = 10 + 14 * recorder
+            brightness = 10 + 7 * recorder
             contrast, noise = random.uniform((80, 1), (110, 6))
             starts = random.uniform(0, WIDTH, CLIPS)
             for class_name, class_folder in zip(CLASSES, folders, strict=True):
                 for number, start in enumerate(random.permutation(starts), start=1):
                     frames = brightness + contrast * _draw_clip(class_name, start, random)
                     frames += random.normal(0, noise, (FRAMES, HEIGHT, WIDTH, 1))
-                    if leak and class_name == "leftward":
-                        frames[:, *MARK] = 250
+                    if leak:
+                        frames[:, *LAMPS[class_name]] = 250
                     video = _encode(np.clip(frames, 0, 255).astype(np.uint8))
-                    (class_folder / f"recorder-{recorder}_{number:02}.mp4").write_bytes(video)
+                    (class_folder / f"recorder-{recorder:02}_{number:02}.mp4").write_bytes(video)
 
 
 def _draw_clip(class_name: str, start: float, random: np.random.Generator) -> NDArray[np.float64]:

@@ -38,6 +38,8 @@ class SourceRecord(BaseModel, frozen=True):
     skipped: dict[str, str] = {}  # by file, why it is not among the clips
     label_maps: dict[str, dict[str, str]] = Field(default={}, exclude_if=lambda maps: not maps)
     """By `label_maps.Change`, what labels become that it changes. A change that is missing here is not known."""
+    duplicates: str | None = Field(default=None, exclude_if=lambda text: text is None)
+    """A warning of clips that have the same pixels and come from different files; None if there are none."""
 
     def fold_numbers(self) -> Sequence[int | None]:
         """Return the numbers of the folds; without folds there is one training, whose number is None."""

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from motionbench.core.errors import UserError
 from motionbench.data.perturbations import PERTURBATIONS
+from motionbench.evaluation.audit import Finding
 from motionbench.evaluation.comparison import group_accuracies, missed_clips
 from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import (
@@ -32,13 +33,14 @@ MOST_CLIPS = 20
 
 
 def write_reports(
-    folder: Path, models: Models, clips: HeldOutClips, sentences: Sequence[str], pictures: Mapping[str, str],
-    origin: Mapping[str, str],
+    folder: Path, models: Models, clips: HeldOutClips, sentences: Sequence[str], findings: Sequence[Finding],
+    pictures: Mapping[str, str], origin: Mapping[str, str],
 ) -> None:  # fmt: skip
     """Write report.md, which links the pictures in `folder`, and report.html, which contains them.
 
     Args:
         sentences: the verdict, and what else to say before the tables.
+        findings: of the leak audit; none if there was none.
         pictures: name to caption, as `draw_pictures` returns them.
         origin: run_id, url and commit of the run that drew them.
     """
@@ -58,6 +60,7 @@ def write_reports(
             missed=missed_rows(models, clips),
             most_clips=MOST_CLIPS,
             clips=len(clips.labels),
+            audit=audit_rows(findings),
             pairs=list(combinations(contenders, 2)),
             perturbations=perturbations,
             perturbed_clips=len(clips.perturbed),
@@ -137,6 +140,19 @@ def missed_rows(models: Models, clips: HeldOutClips) -> list[list[str]]:
 
 def _printable(name: object) -> str:
     return str(UserError(str(name)))  # The name of a file or group may hold line ends and terminal codes.
+
+
+def audit_rows(findings: Sequence[Finding]) -> list[list[str]]:
+    """Return rows of check, accuracy, what that is compared with, FIRES or silent, and what it means."""
+    return [
+        [
+            each.check.replace("_", " "),
+            *("" if value is None else f"{value:.3f}" for value in (each.accuracy, each.reference)),
+            "FIRES" if each.fires else "silent",
+            each.sentence,
+        ]
+        for each in findings
+    ]
 
 
 def perturbation_rows(models: Models, groups: Groups | None = None) -> list[list[str]]:

@@ -121,13 +121,14 @@ def test_links_are_followed_inside_the_folder_alone(tmp_path: Path) -> None:
         }
 
 
-def test_a_file_under_two_names_is_one_clip(tmp_path: Path) -> None:
+def test_a_file_under_two_names_is_one_clip_but_a_second_label_is_not_left_out(tmp_path: Path) -> None:
     write(tmp_path, "wave/a.mp4")
     (tmp_path / "bow").mkdir()
     (tmp_path / "bow/a.mp4").symlink_to("../wave/a.mp4")
+    (tmp_path / "wave/b.mp4").symlink_to("a.mp4")
     clips, bad = list_clips(tmp_path, None, None)
-    assert names(clips) == ["bow/a.mp4"]
-    assert bad == [BadClip("wave/a.mp4", "the same clip as bow/a.mp4")]
+    assert names(clips) == ["bow/a.mp4", "wave/a.mp4"]
+    assert bad == [BadClip("wave/b.mp4", "the same clip as wave/a.mp4")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -221,7 +222,7 @@ def test_a_column_group_and_an_expression_exclude_each_other(tmp_path: Path) -> 
         ("path,label", "../clips/b.mp4,wave", "out of the folder"),
         ("path,label", "sub/../b.mp4,wave", "out of the folder"),
         ("path,label", "/etc/hostname,wave", "out of the folder"),
-        ("path,label", "./a.mp4,bow", "the same clip as clips.csv line 2 (a.mp4)"),
+        ("path,label", "./a.mp4,wave", "the same clip as clips.csv line 2 (a.mp4)"),
         ("path,label", "b.mp4,", "no label"),
         ("path,label", "b.mp4,  ", "no label"),
         ("path,label", f"b.mp4,{'x' * 101}", "1 to 100 printable characters"),

@@ -173,6 +173,29 @@ def test_fewer_than_two_classes_are_refused(clips: Path) -> None:
         generate()
 
 
+def test_copies_are_refused_where_labels_or_parts_differ(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(clips / "bow/anna_0.mp4", clips / "bow/anna_2.mp4")
+    assert len(generate().part_of_clip()) == 13, "the same label and part"
+    (clips / "bow/anna_2.mp4").rename(clips / "bow/bert_2.mp4")
+    for folds in (None, 3):
+        with pytest.raises(UserError, match=r"^folder.path: .* differ in part, .*: folder.group, or the manifest's"):
+            generate(folds=folds)
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("the same content: bow/anna_0.mp4 (part ")
+    (clips / "bow/bert_2.mp4").rename(clips / "wave/anna_2.mp4")
+    with pytest.raises(UserError, match=r"^folder.path: .* differ in label, .*; delete those with the wrong label$"):
+        generate(on_bad="skip")
+    assert capsys.readouterr().err == "the same content: bow/anna_0.mp4 (label bow), wave/anna_2.mp4 (label wave)\n"
+
+
+def test_equal_pixels_are_warned_of(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = (clips / "bow/anna_0.mp4").read_bytes()
+    (clips / "bow/bert_2.mp4").write_bytes(content + b"\0\0\0\x08free")  # an empty box at the end
+    warning = generate().record.duplicates
+    assert warning == "equal pixels from different files: bow/anna_0.mp4 and bow/bert_2.mp4 (parts differ)"
+    assert capsys.readouterr().err == f"warning: {warning}\n"
+
+
 def test_files_that_may_mislead_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     record_everyone(Path("clips"), takes=3)
     for label in LABELS:

@@ -28,7 +28,7 @@ class DecodedClip(NamedTuple):
     """A clip that is kept in a file of its own."""
 
     file: ClipFile
-    kept: Path
+    kept: Path  # the same for all copies: it follows from the content, the piece, and how it is decoded
     facts: Facts
 
     def read(self) -> NDArray[np.uint8]:
@@ -92,7 +92,7 @@ def _decode(file: ClipFile, preprocessing: Preprocessing, max_pixels: int, folde
         content = file_md5(file.path)
     except OSError as error:
         raise UserError(f"not readable ({error.strerror})") from error
-    how = [content, file.start, file.end, preprocessing, max_pixels, av.__version__, av.library_versions]
+    how = [content, file.start or 0, file.end, preprocessing, max_pixels, av.__version__, av.library_versions]
     kept = folder / f"{hashlib.sha256(json.dumps(how).encode()).hexdigest()}.npz"
     try:
         with kept.open("rb") as kept_file, np.load(kept_file, allow_pickle=False) as archive:

@@ -83,11 +83,11 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
     entries = [entry for entry in found if isinstance(entry, _Entry)]
     split_given = any(entry.split for entry in entries)
     root = folder.resolve()
-    origins: dict[tuple[Path, float, float | None], str] = {}
+    origins: dict[tuple[Path, float, float | None, str], str] = {}
     for entry in entries:
         try:
             clip = _check(entry, folder, root, pattern, split_given)
-            first = origins.setdefault((clip.path.resolve(), clip.start or 0, clip.end), entry.origin)
+            first = origins.setdefault((clip.path.resolve(), clip.start or 0, clip.end, clip.label), entry.origin)
             if first != entry.origin:
                 raise UserError(f"the same clip as {first}")
             clips[entry.origin] = clip

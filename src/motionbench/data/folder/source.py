@@ -14,6 +14,7 @@ from motionbench.core.files import write_json
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.folder.dealing import deal
 from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder.duplicates import refuse_copies, warn_of_equal_pixels
 from motionbench.data.folder.listing import list_clips
 from motionbench.data.folder.params import FolderParams
 from motionbench.data.params import DataParams
@@ -30,8 +31,8 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
     what the file says about itself. Clips are in the order of their files' names.
 
     Raises:
-        UserError: if a file is bad and `folder.on_bad` is refuse, if `folder` names a class that
-            no clip has, or if a class or a group is too few for the parts.
+        UserError: if a file is bad and `folder.on_bad` is refuse, if the same content is under two labels or in two
+            parts, if `folder` names a class that no clip has, or if a class or a group is too few for the parts.
     """
     folder = Path(section.path)
     files, bad = list_clips(folder, section.manifest, section.group)
@@ -45,6 +46,7 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
             f"{folder}: {len(bad)} of {len(clips) + len(bad)} clips cannot be used, as listed above; fix or remove "
             "them, or leave them out: folder.on_bad: skip"
         )
+    refuse_copies(clips, "label", [clip.file.label for clip in clips], "delete those with the wrong label")
     class_names = sorted({clip.file.label for clip in clips})
     if len(class_names) < 2:
         raise UserError(f"{folder}: {len(class_names)} classes with clips that can be used; at least 2 are needed")
@@ -55,8 +57,12 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
                 f"classes are {', '.join(class_names)}"
             )
     parts = deal([clip.file for clip in clips], section.folds, section.seed)
-    warnings = _warnings(clips)
-    for warning in warnings:
+    part_of = {number: part for part, numbers in parts.items() for number in numbers}
+    part_names = [part_of[number] for number in range(len(clips))]
+    one_group = "put them into one group: folder.group, or the manifest's column group"
+    refuse_copies(clips, "part", part_names, f"delete all but one, or {one_group}")
+    warnings, duplicates = _warnings(clips), warn_of_equal_pixels(clips, part_names)
+    for warning in [*warnings, *([duplicates] if duplicates else [])]:
         print(f"warning: {warning}", file=sys.stderr)
 
     def write(folder_of: FolderOf) -> SourceRecord:
@@ -70,6 +76,7 @@ def prepare(data: DataParams, section: FolderParams) -> Write:
             warnings=warnings,
             skipped={each.name: each.reason for each in bad},
             label_maps=section.label_maps(),
+            duplicates=duplicates,
         )
 
     return write

@@ -1,0 +1,141 @@
+"""The leak audit of a folder of video files: what could tell the class without motion, and whether it does."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+
+from motionbench.core.errors import UserError
+from motionbench.data.splits import (
+    REDRAW,
+    SourceRecord,
+    held_out_folder,
+    read_clip_table,
+    read_split,
+    training_folders,
+)
+from motionbench.evaluation.held_out import HeldOutClips
+from motionbench.evaluation.results import Models, right_answers
+from motionbench.evaluation.statistics import compare, proportion_interval, units_needed
+from motionbench.models.registry import CONTROLS, MODELS, contenders_among
+
+METADATA = ("frames", "rate", "seconds", "width", "height", "aspect", "variable_rate", "audio")
+Fold = tuple[pd.DataFrame, pd.DataFrame]
+"""The clips to train and to test with: the columns of `ClipRecord`, the label, and the aspect ratio."""
+
+
+class Finding(NamedTuple):
+    """What one check of the audit found."""
+
+    check: str
+    sees: str
+    accuracy: float | None  # on the test clips; None if nothing is classified
+    reference: float | None  # what the accuracy is compared with
+    fires: bool
+    sentence: str  # without its full stop
+
+
+def audit(models: Models, clips: HeldOutClips, source: SourceRecord) -> list[Finding]:
+    """Check what could tell the class of a folder's clips without motion. Clips of another source are not checked.
+
+    Raises:
+        UserError: if a table of the clips is missing or damaged.
+    """
+    if source.source != "folder":
+        return []
+    folds = [
+        (_read_clips(training_folders(fold)[:-1]), _read_clips([held_out_folder(fold)]))
+        for fold in source.fold_numbers()
+    ]
+    return [
+        *audit_controls(models, clips),
+        *audit_files(folds, source.resize),
+        Finding("duplicates", "decoded pixels", None, None, source.duplicates is not None, source.duplicates or "none"),
+    ]
+
+
+def summarise_audit(findings: Sequence[Finding]) -> str:
+    """Say which checks fire, and what that means."""
+    firing = [finding for finding in findings if finding.fires]
+    if not firing:
+        return "Leak audit: nothing fires."
+    *others, last = [finding.check for finding in firing]
+    names = f"{', '.join(others)} and {last} fire" if others else f"{last} fires"
+    return f"Leak audit: {names}. {' '.join(f'{finding.check}: {finding.sentence}.' for finding in firing)}"
+
+
+def audit_controls(models: Models, clips: HeldOutClips) -> list[Finding]:
+    """Check for each control, which cannot see motion, whether the best contender is shown to be better.
+
+    The comparison is by groups, unless they are too few to show any difference.
+    """
+    best = max(contenders_among(models), key=lambda name: models[name]["accuracy"])
+    too_few = clips.groups is not None and len(set(clips.groups)) < units_needed(tests=1)
+    note = f"; {clips.units()} are too few for a test, so that clips count as independent" if too_few else ""
+    findings = []
+    for name in CONTROLS:
+        ours, theirs = (right_answers(models[each]["replicates"], clips.labels) for each in (best, name))
+        found = compare(ours, theirs, groups=None if too_few else clips.groups)
+        better = found.significant and found.difference > 0
+        low, high = found.interval
+        sentence = (
+            f"seeing {MODELS[name].sees} {'is not' if better else 'may be'} enough, since {best} is "
+            f"{'' if better else 'not shown to be '}better ({found.difference:+.3f}, 95 % interval {low:+.3f} to "
+            f"{high:+.3f}){note}"
+        )
+        accuracies = models[name]["accuracy"], models[best]["accuracy"]
+        findings.append(Finding(name, MODELS[name].sees, *accuracies, not better, sentence))
+    return findings
+
+
+def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
+    """Check whether a random forest tells the class by what the files say about themselves.
+
+    It is trained and tested on the clips that the models are trained and tested on. It fires if the exact 95 % interval
+    of its accuracy lies above the share of the commonest class. The interval takes clips for independent, since an
+    audit had better fire too often than too rarely.
+
+    Args:
+        resize: how a video of another shape becomes a clip. If by "pad", there is a second check, of the black bars.
+    """
+    metadata, column = _classify("metadata", METADATA, folds)
+    tells = f"tells the class, mostly {column}: record or convert the clips of all classes in the same way"
+    sentence = f"what files say about themselves {tells if metadata.fires else 'is not shown to tell the class'}"
+    findings = [metadata._replace(sentence=sentence)]
+    if resize == "pad":
+        padding, _ = _classify("padding", ("aspect",), folds)
+        tells = "tell the class; to hide them, set folder.resize to crop or stretch"
+        sentence = (
+            "the black bars that folder.resize: pad adds show the proportions of a video, and these "
+            f"{tells if padding.fires else 'are not shown to tell the class'}"
+        )
+        if len(set(pd.concat([test for _, test in folds])["aspect"])) == 1:
+            sentence = "all clips have the same proportions"
+        findings.append(padding._replace(sentence=sentence))
+    return findings
+
+
+def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[Finding, str]:
+    """Return what a random forest finds in these columns, without a sentence, and the column that it uses most."""
+    right, importances = 0, np.zeros(len(columns))
+    for train, test in folds:
+        seen, unseen = (clips[list(columns)].astype(float) for clips in (train, test))
+        forest = RandomForestClassifier(random_state=0).fit(seen, train["label"])
+        right += int((forest.predict(unseen) == test["label"]).sum())
+        importances += forest.feature_importances_
+    labels = pd.concat([test["label"] for _, test in folds])
+    commonest = float(labels.value_counts(normalize=True).max())
+    fires = proportion_interval(right, len(labels))[0] > commonest
+    sees = ", ".join(columns).replace("_", " ")
+    return Finding(check, sees, right / len(labels), commonest, fires, ""), columns[int(importances.argmax())]
+
+
+def _read_clips(folders: Sequence[Path]) -> pd.DataFrame:
+    table = read_clip_table(folders)
+    if table is None:
+        raise UserError(f"{folders[0] / 'clips.csv'}: missing; {REDRAW}")
+    aspect = (table["width"] / table["height"]).round(2)  # Finer differences are less than a pixel in a clip.
+    return table.assign(aspect=aspect, label=np.concatenate([read_split(folder).labels for folder in folders]))

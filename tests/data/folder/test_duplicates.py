@@ -1,0 +1,104 @@
+"""Copies with two labels or in two parts are refused; equal pixels from different files are warned of."""
+
+import shutil
+from pathlib import Path
+
+import av
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.data.decoding import Preprocessing
+from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder.duplicates import refuse_copies, warn_of_equal_pixels
+from motionbench.data.folder.listing import ClipFile
+from tests.data.folder.recordings import record
+
+
+@pytest.fixture(autouse=True)
+def _one_process(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # each process takes a second to start
+
+
+def copy(name: str, other: str) -> None:
+    Path("clips", other).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path("clips", name), Path("clips", other))
+
+
+def repack(name: str, other: str) -> None:
+    """Write the same stream into another container."""
+    Path("clips", other).parent.mkdir(parents=True, exist_ok=True)
+    with av.open(Path("clips", name)) as source, av.open(Path("clips", other), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+
+
+def decode(*names: str, start: float | None = None, end: float | None = None) -> list[DecodedClip]:
+    files = [ClipFile(Path("clips", name), name, name.split("/")[0], name, start=start, end=end) for name in names]
+    clips, bad = decode_clips(files, Preprocessing(4, 12, 16, "grey", "pad"), 1_000_000)
+    assert not bad
+    return clips
+
+
+def test_copies_with_one_value_are_fine(capsys: pytest.CaptureFixture[str]) -> None:
+    record(Path("clips/bow/a.mp4"))
+    record(Path("clips/bow/b.mp4"))
+    copy("bow/a.mp4", "bow/c.mp4")
+    clips = decode("bow/a.mp4", "bow/b.mp4", "bow/c.mp4")
+    refuse_copies(clips, "part", ["train", "test", "train"], "")
+    assert warn_of_equal_pixels(clips, ["train", "test", "train"]) is None, "copies have no other content"
+    assert capsys.readouterr().err == ""
+
+
+def test_all_copies_with_two_values_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bow/a.mp4", "bow/b.mp4", "bow/c.mp4", "bow/d\n.mp4"):
+        record(Path("clips", name))
+    copies = [("bow/a.mp4", "wave/a.mp4"), ("bow/a.mp4", "wave/a2.mp4"), ("bow/b.mp4", "bow/b2.mp4")]
+    for name, other in (*copies, ("bow/d\n.mp4", "wave/d.mp4")):
+        copy(name, other)
+    clips = decode(*sorted(path.relative_to("clips").as_posix() for path in Path("clips").glob("*/*")))
+    message = "^folder.path: files of the same content differ in label, as listed above; do this$"
+    with pytest.raises(UserError, match=message):
+        refuse_copies(clips, "label", [clip.file.label for clip in clips], "do this")
+    assert capsys.readouterr().err.splitlines() == [
+        "the same content: bow/a.mp4 (label bow), wave/a.mp4 (label wave), wave/a2.mp4 (label wave)",
+        "the same content: bow/d\\n.mp4 (label bow), wave/d.mp4 (label wave)",
+    ]
+
+
+def test_pieces_are_copies_where_content_and_times_are_the_same() -> None:
+    record(Path("clips/bow/a.mp4"))
+    copy("bow/a.mp4", "wave/a.mp4")
+    [whole], [first] = decode("bow/a.mp4"), decode("wave/a.mp4", start=0.0, end=0.12)
+    [from_the_start] = decode("wave/a.mp4", start=0.0)
+    refuse_copies([whole, first], "label", ["bow", "wave"], "")
+    with pytest.raises(UserError, match="differ in label"):
+        refuse_copies([whole, from_the_start], "label", ["bow", "wave"], "")
+
+
+def test_equal_pixels_are_named_with_what_differs() -> None:
+    for take in range(7):
+        record(Path(f"clips/bow/{take}.mp4"))
+    for name, other in (
+        ("0.mp4", "bow/0.mkv"),
+        ("1.mp4", "bow/1.mkv"),
+        ("2.mp4", "wave/2.mkv"),
+        ("3.mp4", "wave/3.mkv"),
+    ):
+        repack(f"bow/{name}", other)
+    clips = decode(*(f"bow/{take}.mp4" for take in range(4)), "bow/0.mkv", "bow/1.mkv", "wave/2.mkv", "wave/3.mkv")
+    parts = ["train"] * 5 + ["test", "train", "test"]
+    assert warn_of_equal_pixels(clips, parts) == (
+        "equal pixels from different files: bow/3.mp4 and wave/3.mkv (labels and parts differ), bow/1.mp4 and "
+        "bow/1.mkv (parts differ), bow/2.mp4 and wave/2.mkv (labels differ), bow/0.mp4 and bow/0.mkv (same label and "
+        "part)"
+    )
+    for take in range(4, 7):
+        repack(f"bow/{take}.mp4", f"bow/{take}.mkv")
+    more = decode(*(f"bow/{take}.{kind}" for take in range(4, 7) for kind in ("mp4", "mkv")))
+    warning = warn_of_equal_pixels([*clips, *more], [*parts, *["test"] * 6])
+    assert warning
+    assert warning.count(" and bow/") + warning.count(" and wave/") == 5
+    assert warning.endswith(" and 2 more pairs")

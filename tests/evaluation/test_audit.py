@@ -1,0 +1,194 @@
+"""The leak audit fires where something else than motion tells the class, and nowhere else."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import write_json
+from motionbench.core.paths import SOURCE, TEST, TRAIN, fold_path
+from motionbench.data.splits import ClipRecord, SourceRecord
+from motionbench.evaluation.audit import (
+    METADATA,
+    Finding,
+    Fold,
+    audit,
+    audit_controls,
+    audit_files,
+    summarise_audit,
+)
+from tests.conftest import SOURCE_RECORD
+from tests.evaluation.made_up import CLIPS, models, result
+
+FACTS = {"frames": 24, "seconds": 2.0, "rate": 12.0, "width": 64, "height": 48, "variable_rate": False, "audio": True}
+FOLDER = SourceRecord(source="folder", folds=3, resize="pad", seconds=2.0)
+CLASSES = 3
+
+
+def clips(count: int = 40, **columns: Any) -> pd.DataFrame:
+    """A table of clips of three classes in turn, which are alike but for the given columns."""
+    table = pd.DataFrame([{"clip": f"{number}.mp4", "group": f"g{number // 4}", **FACTS} for number in range(count)])
+    table = table.assign(label=np.arange(count) % CLASSES, **columns)
+    return table.assign(aspect=(table["width"] / table["height"]).round(2))
+
+
+def folds(*tables: pd.DataFrame) -> list[Fold]:
+    return [(pd.concat([other for other in tables if other is not table]), table) for table in tables]
+
+
+def fires(*tables: pd.DataFrame, resize: str = "pad") -> dict[str, bool]:
+    return {finding.check: finding.fires for finding in audit_files(folds(*tables), resize)}
+
+
+LABELS = np.arange(40) % CLASSES
+LEAKS: dict[str, Any] = {
+    "frames": 24 + LABELS,
+    "seconds": 2 + LABELS / 10,
+    "rate": 12 + LABELS / 100,
+    "width": 64 + LABELS,
+    "height": 48 + LABELS,
+    "variable_rate": LABELS == 1,
+    "audio": LABELS == 2,
+}
+
+
+def test_each_column_of_the_table_is_checked() -> None:
+    assert {*METADATA, "clip", "group"} == {*ClipRecord.model_fields, "aspect"}
+    assert set(LEAKS) == {*METADATA} - {"aspect"}
+
+
+@pytest.mark.parametrize("column", LEAKS)
+def test_metadata_that_tell_the_class_fire(column: str) -> None:
+    metadata, *_ = audit_files(folds(*[clips(**{column: LEAKS[column]}) for _ in range(2)]), "crop")
+    assert metadata.fires
+    assert metadata.accuracy == (1 if LEAKS[column].max() > 1 else pytest.approx(2 / 3, abs=0.02))
+    assert metadata.reference == pytest.approx(1 / 3, abs=0.02)
+    mostly = "aspect" if column in ("width", "height") else column
+    assert metadata.sentence.startswith("what files say about themselves tells the class, mostly ")
+    assert mostly in metadata.sentence or column in metadata.sentence
+
+
+def test_equal_metadata_and_noise_are_silent() -> None:
+    assert fires(*[clips() for _ in range(2)]) == {"metadata": False, "padding": False}
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        noise = [
+            clips(rate=random.normal(12, 1, 40), width=random.integers(60, 90, 40), frames=random.integers(9, 40, 40))
+            for _ in range(2)
+        ]
+        assert fires(*noise) == {"metadata": False, "padding": False}, seed
+
+
+def test_a_leak_in_the_test_clips_alone_is_none() -> None:
+    train, test = clips(), clips(rate=LEAKS["rate"])
+    assert not any(finding.fires for finding in audit_files([(train, test)], "pad"))
+    [metadata, _] = audit_files([(test, test)], "pad")
+    assert metadata.fires, "the same leak in both"
+
+
+def test_the_commonest_class_is_no_leak() -> None:
+    common = clips().assign(label=[0] * 30 + [1] * 5 + [2] * 5)
+    metadata, _ = audit_files(folds(common, common.copy()), "pad")
+    assert (metadata.fires, metadata.accuracy, metadata.reference) == (False, 0.75, 0.75)
+
+
+def test_bars_show_proportions_only_where_clips_are_padded() -> None:
+    shapes = [clips(width=64 * (1 + LABELS), height=48 * (1 + (LABELS == 1))) for _ in range(2)]
+    assert fires(*shapes) == {"metadata": True, "padding": True}
+    assert fires(*shapes, resize="crop") == fires(*shapes, resize="stretch") == {"metadata": True}
+    [_, padding] = audit_files(folds(*shapes), "pad")
+    assert padding.sentence.endswith("set folder.resize to crop or stretch")
+    sizes = [clips(width=64 * (1 + LABELS), height=48 * (1 + LABELS)) for _ in range(2)]
+    assert fires(*sizes) == {"metadata": True, "padding": False}, "sizes differ, proportions do not"
+    [_, padding] = audit_files(folds(*sizes), "pad")
+    assert padding.sentence == "all clips have the same proportions"
+
+
+GROUPED = CLIPS._replace(groups=np.arange(80) % 8)  # a share of the answers to each is right
+
+
+def test_controls_fire_where_the_best_model_is_not_shown_to_be_better() -> None:
+    compared = models(result(70, 72), result(30, 30), controls=(30, 69))
+    frame, bag = audit_controls(compared, GROUPED)
+    assert frame[:5] == ("single_frame", "the first frame alone", 30 / 80, 71 / 80, False)
+    assert frame.sentence.startswith("seeing the first frame alone is not enough, since cnn_lstm is better (+0.5")
+    assert bag[:5] == ("bag_of_frames", "all frames in no order", 69 / 80, 71 / 80, True)
+    assert bag.sentence.startswith(
+        "seeing all frames in no order may be enough, since cnn_lstm is not shown to be better"
+    )
+    assert "groups" not in frame.sentence
+
+
+def test_a_control_that_is_better_fires() -> None:
+    frame, _ = audit_controls(models(result(30), result(30), controls=(80, 30)), GROUPED)
+    assert frame.fires
+
+
+def test_groups_count_once_unless_they_are_too_few() -> None:
+    compared = models(result(80, 80), result(80, 80), controls=(40, 40))
+    assert audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 10))[0].fires, "4 of 8 groups differ"
+    assert not audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 2))[0].fires, "20 of 40 groups differ"
+    frame, _ = audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 16))
+    assert not frame.fires
+    assert frame.sentence.endswith("; 5 groups are too few for a test, so that clips count as independent")
+
+
+def finding(check: str, *, fires: bool) -> Finding:
+    return Finding(check, "", 0.5, 0.5, fires, f"{check} tells")
+
+
+def test_the_summary_names_what_fires() -> None:
+    silent, one, two, three = (finding(name, fires=name != "a") for name in "abcd")
+    assert summarise_audit([silent]) == "Leak audit: nothing fires."
+    assert summarise_audit([silent, one]) == "Leak audit: b fires. b: b tells."
+    assert summarise_audit([one, silent, two, three]) == (
+        "Leak audit: b, c and d fire. b: b tells. c: c tells. d: d tells."
+    )
+
+
+def write_part(folder: Path, table: pd.DataFrame) -> None:
+    folder.mkdir(parents=True)
+    np.save(folder / "clips.npy", np.zeros((len(table), 1, 2, 2, 1), np.uint8))
+    np.save(folder / "labels.npy", table["label"].to_numpy())
+    write_json(folder / "class_names.json", ["a", "b", "c"])
+    table[list(ClipRecord.model_fields)].to_csv(folder / "clips.csv", index=False)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
+    compared = models(result(80), result(80))
+    telling = 12 + np.arange(40) % CLASSES
+    parts = [clips(20, rate=telling[:20]), clips(40, rate=telling), clips(20)]
+    for part, table in enumerate(parts):
+        write_part(fold_path(part), table)
+    write_json(SOURCE, FOLDER.model_dump())
+    labels = np.concatenate([table["label"] for table in parts])
+    findings = audit(compared, CLIPS._replace(labels=labels), FOLDER)
+    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
+    assert [each.check for each in findings] == checks
+    # Fold 0 is trained on part 2, in which nothing tells the class, and validated on part 1.
+    assert findings[2].accuracy == (7 + 40 + 7) / 80
+    assert findings[4][2:] == (None, None, False, "none")
+
+    write_part(TRAIN, clips(rate=telling))
+    write_part(TEST, clips(80, rate=12 + np.arange(80) % CLASSES))
+    equal = "equal pixels from different files: a.mp4 and a.mkv (parts differ)"
+    split = FOLDER.model_copy(update={"folds": 0, "duplicates": equal})
+    findings = audit(compared, CLIPS._replace(labels=np.arange(80) % CLASSES), split)
+    assert findings[2].accuracy == 1
+    assert findings[4][2:] == (None, None, True, equal)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_missing_tables_are_one_line() -> None:
+    write_part(TRAIN, clips())
+    (TRAIN / "clips.csv").unlink()
+    with pytest.raises(UserError, match=r"^data/train/clips.csv: missing; make the clips again"):
+        audit(models(result(80), result(80)), CLIPS, FOLDER.model_copy(update={"folds": 0}))
+
+
+def test_clips_that_are_drawn_are_not_audited() -> None:
+    assert audit(models(result(80), result(80)), CLIPS, SOURCE_RECORD) == []

@@ -1,0 +1,77 @@
+"""The leak audit of the example clips: it fires on the planted leak, and not without it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motionbench.core.files import write_json
+from motionbench.core.paths import DATA, SOURCE, ReplicateKey
+from motionbench.data.examples import write_example_clips
+from motionbench.data.sources import prepare_clips
+from motionbench.data.splits import held_out_folder, read_clip_table, read_test, read_training
+from motionbench.evaluation.audit import audit
+from motionbench.evaluation.held_out import held_out_clips
+from motionbench.evaluation.results import Answers, join_results
+from motionbench.evaluation.testing import score
+from motionbench.execution.engine import EventCallback, local_engine, run_tasks
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.schema import Params
+from tests.evaluation.made_up import training
+
+pytestmark = pytest.mark.slow  # it trains for real
+
+SETTINGS = {
+    "data.source": "folder",
+    "data.frames": 12,
+    "data.height": 24,
+    "data.width": 32,
+    "folder.group": "(recorder-[0-9]+)",
+    "training.seeds": [0],
+    "training.patience": 10,
+    "cnn_lstm.kernel_sizes": [5, 3, 3],
+    "cnn_lstm.lstm_units": 32,
+    "cnn_lstm.learning_rate": 0.003,
+    "convlstm.kernel_sizes": [5, 3, 3],
+    "single_frame.kernel_sizes": [5, 3, 3],
+    "bag_of_frames.kernel_sizes": [5, 3, 3],
+    "bag_of_frames.learning_rate": 0.003,
+}
+MODELS = ("cnn_lstm", "bag_of_frames", "single_frame")  # one contender is enough
+
+
+def train_and_test(name: str, params: Params, on_event: EventCallback) -> Answers:
+    with importing_tensorflow():
+        from motionbench.evaluation.scoring import answer
+        from motionbench.training.loop import train_replicate
+    [seed] = params.training.seeds
+    path = Path(f"{name}.keras")
+    checkpoint = path.with_suffix(".npz")
+    train_replicate(name, ReplicateKey(seed), params, *read_training(None), path, checkpoint, "", on_event)
+    return answer(path, read_test(None), 1, [], 1, 0)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_it_fires_on_the_planted_leak_and_not_without_it(
+    leak: bool, params_with: Callable[[dict[str, Any]], Params], working_directory: Path
+) -> None:
+    params = params_with(SETTINGS)
+    write_example_clips(working_directory / "data/clips", leak=leak)
+    for part in ("train", "validation", "test", "folds"):
+        (DATA / part).mkdir()
+    source = prepare_clips(params.data, params.source())(lambda part: DATA / part)
+    write_json(SOURCE, source.model_dump())
+    with local_engine() as engine:
+        answers = run_tasks(engine, [partial(train_and_test, name, params) for name in MODELS], 1)
+    cost: Any = {}  # which the audit does not ask for
+    test = read_test(None)
+    clips = held_out_clips([test], read_clip_table([held_out_folder(None)]), clips_per_class=1)
+    models = {
+        name: join_results(training([0.1]), [score([each], test)], cost, clips)
+        for name, each in zip(MODELS, answers, strict=True)
+    }
+    findings = {finding.check: finding.fires for finding in audit(models, clips, source)}
+    controls = {"single_frame": leak, "bag_of_frames": leak}
+    assert findings == {**controls, "metadata": False, "padding": False, "duplicates": False}

@@ -11,7 +11,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import DATA, SOURCE, ReplicateKey
 from motionbench.data.examples import write_example_clips
 from motionbench.data.sources import prepare_clips
-from motionbench.data.splits import held_out_folder, read_clip_table, read_test, read_training
+from motionbench.data.splits import SourceRecord, held_out_folder, read_clip_table, read_test, read_training
 from motionbench.evaluation.audit import audit
 from motionbench.evaluation.held_out import held_out_clips
 from motionbench.evaluation.results import Answers, join_results
@@ -42,15 +42,15 @@ SETTINGS = {
 MODELS = ("cnn_lstm", "bag_of_frames", "single_frame")  # one contender is enough
 
 
-def train_and_test(name: str, params: Params, on_event: EventCallback) -> Answers:
+def train_and_test(name: str, params: Params, source: SourceRecord, on_event: EventCallback) -> Answers:
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer
         from motionbench.training.loop import train_replicate
     [seed] = params.training.seeds
     path = Path(f"{name}.keras")
     checkpoint = path.with_suffix(".npz")
-    train_replicate(name, ReplicateKey(seed), params, *read_training(None), path, checkpoint, "", on_event)
-    return answer(path, read_test(None), 1, [], 1, 0)
+    train_replicate(name, ReplicateKey(seed), params, source, *read_training(None), path, checkpoint, "", on_event)
+    return answer(path, read_test(None), 1, [], 1, 0, source)
 
 
 @pytest.mark.parametrize("leak", [False, True])
@@ -64,7 +64,7 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     source = prepare_clips(params.data, params.source())(lambda part: DATA / part)
     write_json(SOURCE, source.model_dump())
     with local_engine() as engine:
-        answers = run_tasks(engine, [partial(train_and_test, name, params) for name in MODELS], 1)
+        answers = run_tasks(engine, [partial(train_and_test, name, params, source) for name in MODELS], 1)
     cost: Any = {}  # which the audit does not ask for
     test = read_test(None)
     clips = held_out_clips([test], read_clip_table([held_out_folder(None)]), clips_per_class=1)

@@ -53,6 +53,8 @@ def test_each_model_maps_clips_to_probabilities(name: str, params_with: Load) ->
         {"single_frame.kernel_sizes": [3, 2]},
         {"bag_of_frames.filters": [2, 3]},
         {"bag_of_frames.kernel_sizes": [3, 2]},
+        *({f"{name}.batch_normalization": True} for name in MODEL_NAMES),
+        *({f"{name}.dropout": 0.5} for name in MODEL_NAMES),
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -24,6 +24,8 @@ def test_changed_values_keep_comments_order_and_style() -> None:
     before, after = zip(*(pair for pair in pairs if pair[0] != pair[1]), strict=True)
     assert [line.split(" #")[0] for line in before] == ["  filters: [5, 5, 5]", "  learning_rate: 0.003"]
     assert [line.split(" #")[0].rstrip() for line in after] == ["  filters: [3, 12, 4]", "  learning_rate: 0.0042"]
+    normalized = update_yaml(text, {"convlstm": {"batch_normalization": True}})
+    assert "\n  batch_normalization: true  # after each ConvLSTM layer, before its pooling\n" in normalized
     assert [line.split("# ")[1] for line in before] == [line.split("# ")[1] for line in after]
 
 

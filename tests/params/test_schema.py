@@ -104,6 +104,7 @@ def test_the_parts_of_folds_share_the_clips_to_perturb(params_with: Load) -> Non
         ({"low": 2, "high": 8}, [2, 5, 8], [1, 9, 5.0]),
         ({"low": 0.1, "high": 1.0, "log": True}, [0.1, 0.5, 1.0], [0.05, 1.1, 1]),
         ({"choices": ["tanh", "relu"]}, ["tanh"], ["sigmoid", 1]),
+        ({"choices": [False, True]}, [True, False], ["true", 2]),
     ],
 )
 def test_a_domain_contains_the_values_of_its_range(

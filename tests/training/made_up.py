@@ -3,7 +3,10 @@
 from motionbench.models.registry import ModelParams
 from motionbench.training.results import Epoch, Replicate
 
-SECTION = ModelParams(filters=(2,), kernel_sizes=(3,), epochs=3, batch_size=8, learning_rate=0.01)
+SECTION = ModelParams(
+    filters=(2,), kernel_sizes=(3,), batch_normalization=False, dropout=0.0, epochs=3, batch_size=8,
+    learning_rate=0.01, learning_rate_schedule="constant", weight_decay=0.0,
+)  # fmt: skip
 
 
 def replicate(

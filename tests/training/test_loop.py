@@ -16,6 +16,7 @@ from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
 from tests.conftest import SOURCE_RECORD, TINY, drawing
 
@@ -69,6 +70,8 @@ CHANGES: list[dict[str, Any]] = [
     {"cnn_lstm.epochs": 3},
     {"cnn_lstm.batch_size": 3},
     {"cnn_lstm.learning_rate": 0.003},
+    {"cnn_lstm.weight_decay": 0.5},
+    {"cnn_lstm.learning_rate_schedule": "cosine"},
 ]
 # A minimum that no epoch reaches, so that it is patience that ends the training.
 IMPATIENT = TINY | {
@@ -121,8 +124,18 @@ def train_with_kills(model_name: str, folder: Path, params: Params, number: int,
     return train(model_name, folder, params, number, on_event)
 
 
+REGULARIZED = {
+    "cnn_lstm.batch_normalization": True,
+    "cnn_lstm.dropout": 0.5,
+    "cnn_lstm.weight_decay": 0.5,
+    "cnn_lstm.learning_rate_schedule": "cosine",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("model_name", "changes"), [("cnn_lstm", AUGMENTED), ("convlstm", {"convlstm.epochs": 6})])
+@pytest.mark.parametrize(
+    ("model_name", "changes"), [("cnn_lstm", {**REGULARIZED, **AUGMENTED}), ("convlstm", {"convlstm.epochs": 6})]
+)
 def test_a_killed_training_ends_with_the_same_bytes(
     model_name: str, changes: dict[str, Any], params_with: Load, engine: LocalEngine, splits: Path
 ) -> None:
@@ -135,6 +148,36 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert broken["history"] == unbroken["history"]
     assert len(broken["epoch_seconds"]) == 4
     assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
+
+
+def learning_rates_and_decay(section: ModelParams, _on_event: EventCallback) -> tuple[list[float], float]:
+    """Return the learning rate after each step of two epochs, and what a step without a gradient leaves of a weight."""
+    with importing_tensorflow():
+        import keras
+
+        from motionbench.training.loop import build_optimizer
+    weight = keras.Variable([1.0])
+    optimizer, rates = build_optimizer(section, 10), []
+    for _ in range(6):
+        rates.append(float(optimizer.learning_rate))
+        optimizer.apply([keras.ops.zeros(1)], [weight])
+    return rates, float(weight[0])
+
+
+def test_schedule_and_weight_decay(params_with: Load, engine: LocalEngine) -> None:
+    settings = {"learning_rate": 0.1, "epochs": 2, "batch_size": 4}
+    section = params_with({}).model("convlstm").model_copy(update=settings)
+    changes: list[dict[str, Any]] = [
+        {}, {"weight_decay": 0.5}, {"weight_decay": 0.5, "learning_rate_schedule": "cosine"},
+    ]  # fmt: skip
+    tasks = [partial(learning_rates_and_decay, section.model_copy(update=each)) for each in changes]
+    (constant, kept), (_, decayed), (cosine, less_decayed) = run_tasks(engine, tasks, ALL_CORES)
+    assert constant == pytest.approx([0.1] * 6)
+    assert kept == 1
+    assert decayed == pytest.approx((1 - 0.1 * 0.5) ** 6)
+    expected = [0.1 * (1 + np.cos(np.pi * step / 6)) / 2 for step in range(6)]
+    assert cosine == pytest.approx(expected)
+    assert less_decayed == pytest.approx(np.prod([1 - 0.5 * rate for rate in expected]))
 
 
 def read_in_order(folder: Path, order: Any, _on_event: EventCallback) -> list[int]:

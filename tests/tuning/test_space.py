@@ -26,6 +26,16 @@ from tests.tuning.studies import Load
         ({"tuning.convlstm.space.filters": {"low": 0, "high": 9}}, "tuning.convlstm.space.filters: 0 is not allowed"),
         ({"tuning.convlstm.space.filters": {"low": 6, "high": 9}}, "wide enough to hold today's convlstm.filters: 5"),
         ({"tuning.convlstm.space.activation": {"choices": ["tanh", "elu"]}}, "space.activation: 'elu' is not allowed"),
+        (
+            {"tuning.convlstm.space.batch_normalization": {"low": 0, "high": 1}},
+            "space.batch_normalization: 0 is not al",
+        ),
+        ({"tuning.convlstm.space.batch_normalization": {"choices": [True]}}, "convlstm.batch_normalization: False"),
+        ({"tuning.convlstm.space.dropout": {"low": 0.0, "high": 1.0}}, "space.dropout: 1.0 is not allowed: input shou"),
+        (
+            {"tuning.convlstm.space.weight_decay": {"low": 0.001, "high": 0.1, "log": True}},
+            "wide enough to hold today's convlstm.weight_decay: 0.0",
+        ),
     ],
 )
 def test_space_that_cannot_work_is_refused(changes: dict[str, Any], message: str, params_with: Load) -> None:

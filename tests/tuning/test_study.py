@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
-from motionbench.tuning.space import model_values
+from motionbench.models.registry import ConvLstmParams
+from motionbench.tuning.space import check_search_space, model_values
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
     claim_trial,
@@ -39,6 +40,27 @@ def test_first_trial_is_params_yaml_others_are_from_the_space(params_with: Load)
         for key, value in model_values(trial.params).items():
             assert all(each in space[key] for each in (value if isinstance(value, list) else [value]))
     assert len({str(trial.params) for trial in study.trials}) == 12
+
+
+def test_what_regularizes_is_searched_too(params_with: Load) -> None:
+    spaces = {
+        "batch_normalization": {"choices": [False, True]},
+        "dropout": {"low": 0.0, "high": 0.5},
+        "learning_rate_schedule": {"choices": ["constant", "cosine"]},
+        "weight_decay": {"low": 0.001, "high": 0.1, "log": True},
+    }
+    searched = {f"tuning.convlstm.space.{key}": space for key, space in spaces.items()}
+    params = params_with({"convlstm.weight_decay": 0.01, "tuning.startup_trials": 12, **searched})
+    check_search_space(params, "convlstm")
+    study = opened(params)
+    finish(study, params, 12)
+    drawn = [model_values(trial.params) for trial in study.trials]
+    assert drawn[0].items() > {"batch_normalization": False, "dropout": 0.0, "weight_decay": 0.01}.items()
+    assert {values["batch_normalization"] for values in drawn} == {False, True}
+    assert {values["learning_rate_schedule"] for values in drawn} == {"constant", "cosine"}
+    for values in drawn:
+        section = params.model("convlstm").model_dump() | values
+        assert ConvLstmParams.model_validate(section).weight_decay >= 0.001
 
 
 def test_trials_is_the_total_over_all_processes(params_with: Load) -> None:

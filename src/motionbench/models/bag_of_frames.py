@@ -6,7 +6,7 @@ any function that ignores order. Without that layer, frames could only vote.
 
 import keras
 
-from motionbench.models.cnn_lstm import frame_layers
+from motionbench.models.blocks import classifier, frame_layers
 from motionbench.models.layers import FoldedTimeDistributed
 from motionbench.models.registry import ModelParams
 
@@ -22,7 +22,7 @@ def build(params: ModelParams, clip_shape: tuple[int, int, int, int], classes: i
             *(FoldedTimeDistributed(layer) for layer in frame_layers(params)),
             keras.layers.GlobalAveragePooling1D(),
             keras.layers.Dense(HIDDEN_UNITS, activation="relu"),
-            keras.layers.Dense(classes, activation="softmax"),
+            *classifier(params, classes),
         ],
         name="bag_of_frames",
     )

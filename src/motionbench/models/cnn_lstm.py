@@ -2,18 +2,9 @@
 
 import keras
 
-from motionbench.models.layers import FoldedTimeDistributed, MultiPixelConv2D
-from motionbench.models.registry import CnnLstmParams, ModelParams
-
-
-def frame_layers(params: ModelParams) -> list[keras.Layer]:
-    """Return the layers of the CNN that turns a frame into a vector of features."""
-    layers: list[keras.Layer] = []
-    for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
-        layers.append(MultiPixelConv2D(filters, kernel_size, padding="same", activation="relu"))
-        layers.append(keras.layers.MaxPooling2D(2))
-    layers.append(keras.layers.Flatten())
-    return layers
+from motionbench.models.blocks import classifier, frame_layers
+from motionbench.models.layers import FoldedTimeDistributed
+from motionbench.models.registry import CnnLstmParams
 
 
 def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
@@ -35,7 +26,7 @@ def build(params: CnnLstmParams, clip_shape: tuple[int, int, int, int], classes:
             keras.layers.Rescaling(1 / 255),
             *(FoldedTimeDistributed(layer) for layer in cnn_layers),
             keras.layers.LSTM(params.lstm_units, activation=params.activation),
-            keras.layers.Dense(classes, activation="softmax"),
+            *classifier(params, classes),
         ],
         name="cnn_lstm",
     )

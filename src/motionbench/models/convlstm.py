@@ -2,6 +2,7 @@
 
 import keras
 
+from motionbench.models.blocks import classifier, normalization
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 from motionbench.models.registry import ConvLstmParams
 
@@ -14,16 +15,16 @@ def build(params: ConvLstmParams, clip_shape: tuple[int, int, int, int], classes
     layers: list[keras.Layer] = []
     last = len(params.filters) - 1
     for depth, (filters, kernel_size) in enumerate(zip(params.filters, params.kernel_sizes, strict=True)):
-        pooling = keras.layers.MaxPooling2D(2)
         layers.append(FusedConvLSTM2D(filters, kernel_size, params.activation, return_sequences=depth < last))
-        layers.append(FoldedTimeDistributed(pooling) if depth < last else pooling)
+        after = [*normalization(params), keras.layers.MaxPooling2D(2)]
+        layers += [FoldedTimeDistributed(layer) for layer in after] if depth < last else after
     return keras.Sequential(
         [
             keras.Input(clip_shape, dtype="uint8"),
             keras.layers.Rescaling(1 / 255),
             *layers,
             keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation="softmax"),
+            *classifier(params, classes),
         ],
         name="convlstm",
     )

@@ -6,11 +6,11 @@ A new model is one entry here, one file beside this one, one section of params.y
 
 from collections.abc import Iterable, Mapping
 from pkgutil import resolve_name
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
-from motionbench.core.schema import Count, Section, Width, Widths, refusal
+from motionbench.core.schema import Count, Section, Share, Width, Widths, refusal
 from motionbench.data.params import DataParams
 
 Activation = Literal["tanh", "relu"]
@@ -22,9 +22,13 @@ class ModelParams(Section):
 
     filters: Widths
     kernel_sizes: Widths
+    batch_normalization: bool
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
     batch_size: Count
     learning_rate: PositiveFloat
+    learning_rate_schedule: Literal["constant", "cosine"]
+    weight_decay: Share
 
     def check_frames(self, section: str, data: DataParams) -> None:
         """Check that the stack of layers, each followed by a 2x2 pooling, fits the frames.

@@ -2,7 +2,7 @@
 
 import keras
 
-from motionbench.models.cnn_lstm import frame_layers
+from motionbench.models.blocks import classifier, frame_layers
 from motionbench.models.registry import ModelParams
 
 
@@ -16,7 +16,7 @@ def build(params: ModelParams, clip_shape: tuple[int, int, int, int], classes: i
             keras.layers.Reshape(clip_shape[1:]),
             keras.layers.Rescaling(1 / 255),
             *frame_layers(params),
-            keras.layers.Dense(classes, activation="softmax"),
+            *classifier(params, classes),
         ],
         name="single_frame",
     )

@@ -66,7 +66,9 @@ class GateParams(Section):
 class Domain(Section):
     """The values among which a search chooses for one parameter: a list of them, or a range, both ends included."""
 
-    choices: Annotated[tuple[int | float | str, ...], Field(strict=False, min_length=1, max_length=100)] | None = None
+    choices: (
+        Annotated[tuple[bool | int | float | str, ...], Field(strict=False, min_length=1, max_length=100)] | None
+    ) = None
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False

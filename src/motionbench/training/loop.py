@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -66,6 +67,19 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
+def build_optimizer(section: ModelParams, clips: int) -> keras.optimizers.Optimizer:
+    """Return Adam for epochs of `clips` clips.
+
+    The schedule is a cosine without restarts, and weight decay is decoupled from the gradients: Loshchilov and Hutter,
+    "SGDR" (2017) and "Decoupled Weight Decay Regularization" (2019).
+    """
+    learning_rate: Any = section.learning_rate
+    if section.learning_rate_schedule == "cosine":
+        steps = math.ceil(clips / section.batch_size)
+        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, section.epochs * steps)
+    return keras.optimizers.Adam(learning_rate, weight_decay=section.weight_decay or None)
+
+
 def fit_epochs(
     model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams, source: SourceRecord,
     train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
@@ -84,7 +98,7 @@ def fit_epochs(
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
-        optimizer=keras.optimizers.Adam(section.learning_rate),
+        optimizer=build_optimizer(section, len(train.labels)),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
@@ -171,7 +185,8 @@ def train_replicate(
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.weights, *model.optimizer.variables]
+    # Unlike its weights, a model's variables have the state of dropout's random numbers.
+    return [*model.variables, *model.optimizer.variables]
 
 
 def _summarise(model: keras.Model) -> str:

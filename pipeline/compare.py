@@ -31,7 +31,7 @@ def main() -> None:
 
         table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
         clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))
-        trained = {name: read_training(name) for name in MODEL_NAMES}
+        trained = {name: training for name in MODEL_NAMES if (training := read_training(name))}
         with stage_run("compare", stage_params(params, "compare")) as run:
             models = evaluate_models(engine, trained, params, tests, clips)
             champion, why = choose_champion(models, clips, params.gate)

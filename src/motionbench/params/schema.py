@@ -12,7 +12,7 @@ from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.sources import SOURCES
 from motionbench.data.splits import SourceRecord
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
+from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, ModelParams, contenders_among
 
 
 class TrainingParams(Section):
@@ -146,9 +146,19 @@ class Params(Section):
         if (jitter := self.training.augmentation.time_jitter) >= self.data.frames:
             allowed = f"below data.frames: {self.data.frames}"
             raise refusal("training.augmentation.time_jitter", jitter, allowed)
-        for name in MODEL_NAMES:
+        self._check_enabled()
+        for name in self.enabled_models():
             self.model(name).check_frames(name, self.data)
         return self
+
+    def _check_enabled(self) -> None:
+        enabled = self.enabled_models()
+        for name in CONTROLS:
+            if name not in enabled:
+                raise refusal(f"{name}.enabled", False, "true: every comparison needs the controls")
+        if len(contenders_among(enabled)) < 2:
+            off = next(name for name in CONTENDERS if name not in enabled)
+            raise refusal(f"{off}.enabled", False, f"true for at least two of {', '.join(CONTENDERS)}")
 
     def source(self) -> SourceParams:
         """Return the section of the source of the clips."""
@@ -157,6 +167,10 @@ class Params(Section):
     def model(self, model_name: str) -> ModelParams:
         """Return the section of the model called `model_name`."""
         return cast("ModelParams", getattr(self, model_name))
+
+    def enabled_models(self) -> list[str]:
+        """Return the models that are trained and compared."""
+        return [name for name in MODEL_NAMES if self.model(name).enabled]
 
 
 _levels: dict[str, Any] = {

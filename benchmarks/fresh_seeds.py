@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.common import DOCS, markdown_table, reproduce, temporary_clone, write_page
 from motionbench.core.files import read_json
 from motionbench.core.paths import COMPARISON_METRICS, PARAMS, training_paths
-from motionbench.models.registry import CONTENDERS
+from motionbench.models.registry import contenders_among
 from motionbench.params.editing import update_yaml
 
 SEEDS = list(range(3000, 3020))
@@ -25,7 +25,9 @@ def main() -> None:
         params.write_text(changed, encoding="utf-8")
         reproduce(clone)
         scores = read_json(clone / COMPARISON_METRICS / "scores.json")
-        trained = {name: pd.read_csv(clone / training_paths(name)[1] / "replicates.csv") for name in CONTENDERS}
+        trained = {
+            name: pd.read_csv(clone / training_paths(name)[1] / "replicates.csv") for name in contenders_among(scores)
+        }
     write_page(DOCS / "fresh_seeds.md", as_markdown(scores, trained))
 
 

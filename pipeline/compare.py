@@ -28,7 +28,7 @@ def main() -> None:
         from motionbench.tracking.runs import stage_run
         from motionbench.training.results import read_training
 
-        trained = {name: read_training(name) for name in MODEL_NAMES}
+        trained = {name: training for name in MODEL_NAMES if (training := read_training(name))}
         with stage_run("compare", stage_params(params, "compare")) as run:
             models = evaluate_models(engine, trained, params, tests)
             champion, why = choose_champion(models, test.labels, params.gate)

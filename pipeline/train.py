@@ -8,7 +8,7 @@ from motionbench.core.errors import UserError, run_command
 from motionbench.data.splits import read_training
 from motionbench.execution.engine import local_engine
 from motionbench.params.loading import load_params, stage_params
-from motionbench.training.replicates import replicate_keys, train_model
+from motionbench.training.replicates import leave_untrained, replicate_keys, train_model
 
 
 def main() -> None:
@@ -18,11 +18,12 @@ def main() -> None:
         raise UserError(f"pipeline.train: expected one of {', '.join(stages)}. Received: {' '.join(sys.argv[1:])}")
     stage = stages[sys.argv[1]]
     params = load_params()
+    enabled = [name for name in stage.model_names() if params.model(name).enabled]
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
         read_training(fold)
     with local_engine() as engine:
-        workers = min(engine.slots(params.training.threads), len(keys))
+        workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
@@ -30,10 +31,13 @@ def main() -> None:
 
         declared = stage_params(params, stage.name)
         digest = training_digest(declared, stage.deps)
-        replicates = [(name, key) for name in stage.model_names() for key in keys]
+        replicates = [(name, key) for name in enabled for key in keys]
         with stage_run(stage.name, declared, replicates) as run:
             for name in stage.model_names():
-                train_model(engine, name, params, digest, partial(run.log_epoch, name))
+                if name in enabled:
+                    train_model(engine, name, params, digest, partial(run.log_epoch, name))
+                else:
+                    leave_untrained(name)
     for name in stage.model_names():
         remove_checkpoints(name)
 

@@ -6,8 +6,9 @@ import sys
 import joblib
 
 from motionbench.core.errors import UserError, run_command
+from motionbench.core.paths import PARAMS
 from motionbench.data.splits import read_source, read_training
-from motionbench.models.registry import CONTENDERS
+from motionbench.models.registry import CONTENDERS, contenders_among
 from motionbench.params.loading import load_params
 from motionbench.params.schema import TuningParams
 from motionbench.tuning.space import check_search_space
@@ -17,8 +18,11 @@ def main() -> None:
     """Search, and write reports/tuning/<model>/."""
     params = load_params()
     arguments = _read_arguments(params.tuning)
-    models = [arguments.model] if arguments.model else CONTENDERS
+    enabled = contenders_among(params.enabled_models())
+    models = [arguments.model] if arguments.model else enabled
     for model_name in models:
+        if model_name not in enabled:
+            raise UserError(f"MODEL: {model_name} is switched off; set {model_name}.enabled: true in {PARAMS}")
         check_search_space(params, model_name)
     read_training(read_source().fold_numbers()[0])
     if arguments.workers * params.training.threads > joblib.cpu_count():

@@ -43,6 +43,9 @@ TINY = {
     "convlstm.filters": [2, 2],
     "convlstm.kernel_sizes": [3, 3],
     "convlstm.epochs": 2,
+    "cnn3d.filters": [2, 2],
+    "cnn3d.kernel_sizes": [3, 3],
+    "cnn3d.epochs": 2,
     "single_frame.filters": [2, 2],
     "single_frame.kernel_sizes": [3, 3],
     "single_frame.epochs": 2,
@@ -56,6 +59,7 @@ TINY = {
     "tuning.warmup_epochs": 1,
     "tuning.cnn_lstm.epochs": 2,
     "tuning.convlstm.epochs": 2,
+    "tuning.cnn3d.epochs": 2,
 }
 
 SOURCE_RECORD = SourceRecord(source="synthetic", resize="pad", seconds=2.0)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow  # they train for real
 
 PAGE = ROOT / "docs/adding-a-model.md"
 STEP = re.compile(r"<!-- step: (\S+) (?:\"([^\n]*)\" in )?(\S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
-PLACES = {"dvc.yaml", "params.yaml", "src/motionbench/models/cnn3d.py", "src/motionbench/models/registry.py"}
+PLACES = {"dvc.yaml", "params.yaml", "src/motionbench/models/temporal_cnn.py", "src/motionbench/models/registry.py"}
 
 
 def follow_steps(clone: Path) -> None:
@@ -30,30 +30,30 @@ def follow_steps(clone: Path) -> None:
             file.write_text("".join([*lines[: number + 1], text, *lines[number + 1 :]]), encoding="utf-8")
 
 
-def test_third_contender_needs_only_the_four_places(tmp_path: Path) -> None:
+def test_a_new_contender_needs_only_the_four_places(tmp_path: Path) -> None:
     clone = clone_with({**TINY, "tuning.default.epochs": 2}, tmp_path)
     follow_steps(clone)
     changed = run(clone, "git", "status", "--porcelain", "--untracked-files=all").stdout
     assert {line[3:] for line in changed.splitlines()} == PLACES
-    tiny = {"cnn3d.filters": [2, 2], "cnn3d.kernel_sizes": [3, 3], "cnn3d.epochs": 2}
+    tiny = {"temporal_cnn.filters": [2, 2], "temporal_cnn.kernel_sizes": [3, 3], "temporal_cnn.epochs": 2}
     edit_params(clone / "params.yaml", tiny)
 
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Running stage 'train_cnn3d'" in done.stdout
-    pairs = {"cnn_lstm_vs_convlstm", "cnn_lstm_vs_cnn3d", "convlstm_vs_cnn3d"}
+    assert "Running stage 'train_temporal_cnn'" in done.stdout
+    pairs = {"cnn_lstm_vs_convlstm", "cnn_lstm_vs_temporal_cnn", "convlstm_vs_temporal_cnn"}
     summary = read_json(clone / "metrics/comparison/summary.json")
     assert set(summary["difference"]) == pairs
     report = (clone / "reports/comparison/report.md").read_text(encoding="utf-8")
-    assert report.startswith("# cnn_lstm, convlstm or cnn3d?")
+    assert report.startswith("# cnn_lstm, convlstm or temporal_cnn?")
     for first, second in (pair.split("_vs_") for pair in pairs):
         assert f"{first} less {second}" in report
     shown = re.findall(r"(\w+) is better than (\w+)", report)
     not_shown = re.findall(r"No difference shown between (\w+) and (\w+)", report)
     assert len(shown) + len(not_shown) == 3
 
-    done = run(clone, "python", "-m", "pipeline.tune", "--model", "cnn3d", "--trials", "2", "--workers", "2")
+    done = run(clone, "python", "-m", "pipeline.tune", "--model", "temporal_cnn", "--trials", "2", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert run(clone, "python", "-m", "pipeline.tune_apply", "cnn3d").returncode == 0
-    assert "made by" in run(clone, "python", "-m", "pipeline.lineage", "models/cnn3d/seed-0.keras").stdout
-    assert "cnn3d.accuracy" in run(clone, "dvc", "exp", "show", "--csv").stdout
+    assert run(clone, "python", "-m", "pipeline.tune_apply", "temporal_cnn").returncode == 0
+    assert "made by" in run(clone, "python", "-m", "pipeline.lineage", "models/temporal_cnn/seed-0.keras").stdout
+    assert "temporal_cnn.accuracy" in run(clone, "dvc", "exp", "show", "--csv").stdout

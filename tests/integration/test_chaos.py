@@ -70,7 +70,8 @@ def killed_in_the_middle(clone: Path, stage: str, seconds: float, *, from_a_chec
     return True
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# A stage whose model is switched off is done at once.
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "train_cnn3d"])
 def test_killed_stage_leaves_whole_files_and_same_outputs_next(stage: str, survivor: Path) -> None:
     expected = outputs(survivor, stage)
     untracked = untracked_files(survivor)

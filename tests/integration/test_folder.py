@@ -24,8 +24,11 @@ FOLDER = {
     "folder.group": r"(recorder-\d)",
     "folder.folds": 3,
     "training.seeds": [0],
+    "cnn3d.enabled": True,
+    "cnn3d.batch_normalization": True,
+    "cnn3d.dropout": 0.5,
 }
-MODELS = ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")
+MODELS = ("cnn_lstm", "convlstm", "cnn3d", "single_frame", "bag_of_frames")
 
 
 def add_clips(clone: Path) -> None:
@@ -134,7 +137,7 @@ def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
 def test_verify_brings_the_clips_that_git_does_not_have(copy_of_folded: Path) -> None:
     done = run(copy_of_folded, "python", "-m", "pipeline.verify", TMPDIR=str(copy_of_folded.parent))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "14 of 14 outputs are equal" in done.stdout
+    assert "16 of 16 outputs are equal" in done.stdout
     assert "made with other versions" not in done.stderr
 
 

@@ -19,12 +19,12 @@ from ruamel.yaml import YAML
 from motionbench.core.files import file_md5, path_md5, read_json
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.models.archive import load_model, save_model
-from motionbench.models.registry import CONTENDERS, CONTROLS
+from motionbench.models.registry import CONTROLS
 from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
-STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_controls", "compare"]
+STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "compare"]
 CLASSES = ["constant", "ascending", "descending", "sine"]
 
 
@@ -256,7 +256,7 @@ def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) 
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     scores = read_json(clone / "metrics/comparison/scores.json")
-    for name in CONTENDERS:
+    for name in ("cnn_lstm", "convlstm"):
         assert [score["correct"] for score in scores[name]] == [80]
     for path in (clone / "models/convlstm").iterdir():
         shuffle_weights(path)

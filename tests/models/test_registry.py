@@ -6,23 +6,24 @@ import pytest
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import read_yaml
-from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, build_model
+from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, build_model, contenders_among
 from motionbench.params.schema import Params
 from tests.conftest import ROOT, TINY
 from tests.models.conftest import SMALL_SHAPE, Load
 
 
 def test_every_model_is_a_contender_or_a_control() -> None:
-    assert {"cnn_lstm", "convlstm"} <= set(CONTENDERS)
+    assert {"cnn_lstm", "convlstm", "cnn3d"} <= set(CONTENDERS)
     assert {"single_frame", "bag_of_frames"} <= set(CONTROLS)
     assert [*CONTENDERS, *CONTROLS] == list(MODEL_NAMES)
+    assert contenders_among(["single_frame", "cnn3d", "cnn_lstm"]) == ("cnn_lstm", "cnn3d")
     assert sorted(MODEL_NAMES) == sorted(MODELS)
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_each_model_has_section_builder_and_stage(name: str) -> None:
     section = read_yaml(ROOT / "params.yaml")[name]
-    assert set(section) == set(MODELS[name].params.model_fields)
+    assert set(section) | {"enabled"} == set(MODELS[name].params.model_fields)
     assert callable(resolve_name(MODELS[name].builder))
     training = [stage for stage in read_stages(ROOT / "dvc.yaml").values() if name in stage.model_names()]
     assert len(training) == 1
@@ -49,6 +50,9 @@ def test_each_model_maps_clips_to_probabilities(name: str, params_with: Load) ->
         {"convlstm.filters": [2, 3]},
         {"convlstm.kernel_sizes": [3, 2]},
         {"convlstm.activation": "relu"},
+        {"cnn3d.filters": [2, 3]},
+        {"cnn3d.kernel_sizes": [3, 2]},
+        {"cnn3d.kernel_frames": 2},
         {"single_frame.filters": [2, 3]},
         {"single_frame.kernel_sizes": [3, 2]},
         {"bag_of_frames.filters": [2, 3]},

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError
+from motionbench.core.files import read_yaml
 from motionbench.params.loading import load_params, stage_params
 from motionbench.params.schema import Params
 from tests.conftest import ROOT
@@ -53,6 +55,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cnn_lstm.dropout": -0.1}, "cnn_lstm.dropout: -0.1 is not allowed"),
     ({"cnn_lstm.weight_decay": -0.1}, "cnn_lstm.weight_decay: -0.1 is not allowed"),
     ({"cnn_lstm.weight_decay": 1.1}, "cnn_lstm.weight_decay: 1.1 is not allowed"),
+    (
+        {"convlstm.enabled": False},
+        "convlstm.enabled: False is not allowed: must be true for at least two of cnn_lstm, convlstm, cnn3d",
+    ),
+    (
+        {"single_frame.enabled": False},
+        "single_frame.enabled: False is not allowed: must be true: every comparison needs the controls",
+    ),
+    (
+        {"cnn3d.enabled": True, "cnn3d.kernel_frames": 21},
+        "cnn3d.kernel_frames: 21 is not allowed: must be at most 20: data.frames",
+    ),
+    ({"cnn3d.enabled": True, "cnn3d.kernel_sizes": [3, 3, 13]}, "cnn3d.kernel_sizes: [3, 3, 13] is not allowed"),
     ({"perturbations.dropped_frames": [0.5, 1.5]}, "perturbations.dropped_frames.1: 1.5 is not allowed"),
     ({"perturbations.first_frames": [0]}, "perturbations.first_frames.0: 0 is not allowed"),
     ({"perturbations.backwards": [1, 1]}, "perturbations.backwards: [1, 1] is not allowed"),
@@ -141,6 +156,10 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
     assert declared["data.frames"] == 21
     assert declared["synthetic.seed"] == 7
     assert {key.split(".")[0] for key in declared} == {"data", "synthetic"}
+    for stage in ("train_convlstm", "train_cnn3d"):
+        sections = ("training.", f"{stage.removeprefix('train_')}.")
+        in_the_file = {key for key in flatten(read_yaml(Path("params.yaml"))) if key.startswith(sections)}
+        assert stage_params(params, stage).keys() == in_the_file, "and so in dvc.lock"
     declared = stage_params(params, "train_controls")
     assert declared["training.patience"] == 9
     assert declared["single_frame.filters"] == (5, 5, 5)

@@ -73,6 +73,13 @@ def test_tuning_default_is_for_contenders_without_a_section(name: str) -> None:
     assert with_its_own.model(name) == SearchParams.model_validate(own)
 
 
+def test_models_that_are_off_need_not_fit_the_frames(params_with: Load) -> None:
+    params = params_with({"cnn3d.kernel_frames": 21, "cnn3d.kernel_sizes": [51, 3, 3]})
+    assert params.enabled_models() == ["cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
+    params = params_with({"cnn_lstm.enabled": False, "cnn3d.enabled": True})
+    assert params.enabled_models() == ["convlstm", "cnn3d", "single_frame", "bag_of_frames"]
+
+
 def test_only_synthetic_clips_are_mirrored(params_with: Load) -> None:
     perturbations = params_with({}).perturbations
     mirroring = [name for name, perturbation in PERTURBATIONS.items() if perturbation.mirrors_labels]

@@ -8,6 +8,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5
 from motionbench.core.paths import ReplicateKey
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
+from motionbench.training.replicates import leave_untrained
 from tests.tracking.conftest import FOLD_LOSSES
 
 PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
@@ -73,6 +74,16 @@ def test_record_has_each_replicate_of_each_fold() -> None:
         assert (each.model.resize, each.model.seconds) == ("crop", 1.5)
     assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=4, fold=1)]
     assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.usefixtures("generated")
+def test_record_of_a_model_that_is_switched_off_has_no_replicates() -> None:
+    leave_untrained("cnn3d")
+    record = build_record("train_cnn3d", PARAMS)
+    assert (record.replicates, record.metrics) == ([], {})
+    assert [each.name for each in record.datasets] == ["train", "validation"]
+    assert record.tags["md5.models/cnn3d"] == path_md5(Path("models/cnn3d"))
+    assert "cores" in record.tags["environment"]
 
 
 def test_missing_output_is_named(generated: Path) -> None:

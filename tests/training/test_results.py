@@ -7,6 +7,7 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import DVC_YAML, PARAMS, ReplicateKey, training_paths
+from motionbench.training.replicates import leave_untrained
 from motionbench.training.results import read_training, replicate_key, write_training
 from tests.conftest import ROOT
 from tests.training.made_up import SECTION, replicate
@@ -29,6 +30,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
 @pytest.mark.usefixtures("written")
 def test_what_was_written_is_read() -> None:
     training = read_training("convlstm")
+    assert training
     assert training.parameters == 123
     assert training.best_epochs == [2, 1]
     assert training.best == ReplicateKey(7)
@@ -67,6 +69,7 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     replicates = [replicate(seed, each, [1.0] * len(each), fold=fold) for (fold, seed), each in losses.items()]
     write_training(folder, timing, replicates, SECTION)
     training = read_training("convlstm")
+    assert training
     assert training.best == ReplicateKey(seed=5, fold=1)
     assert training.best_epochs == [2, 1, 2, 1]
     assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
@@ -76,6 +79,20 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     assert [replicate_key(row) for row in kept.to_dict("records")] == [
         ReplicateKey(seed, fold) for fold, seed in losses
     ]
+
+
+def test_a_model_that_is_switched_off_has_files_without_figures(
+    working_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_untrained("cnn3d")
+    assert capsys.readouterr().out == "cnn3d: not trained; to switch it on, set cnn3d.enabled: true in params.yaml\n"
+    files = {path.relative_to(working_directory).as_posix() for path in working_directory.rglob("*") if path.is_file()}
+    assert files == {
+        "models/cnn3d/not_trained.txt", "metrics/training/cnn3d/summary.json", "metrics/training/cnn3d/history.csv",
+        "metrics/training_timing/cnn3d.json",
+    }  # fmt: skip
+    assert pd.read_csv("metrics/training/cnn3d/history.csv")["validation_loss"].empty
+    assert read_training("cnn3d") is None
 
 
 def damage(path: Path, content: str | None) -> None:
@@ -88,7 +105,8 @@ def damage(path: Path, content: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        *product(("summary.json", "replicates.csv", "timing"), (None, "", "{}", "[]")),
+        *product(("replicates.csv", "timing"), (None, "", "{}", "[]")),
+        *product(["summary.json"], (None, "", "[]")),
         *product(["history.csv"], (None, "")),
         ("replicates.csv", "seed,epoch,validation_loss\n"),
     ],

@@ -26,6 +26,7 @@ from tests.tuning.studies import Load
         ({"tuning.convlstm.space.filters": {"low": 0, "high": 9}}, "tuning.convlstm.space.filters: 0 is not allowed"),
         ({"tuning.convlstm.space.filters": {"low": 6, "high": 9}}, "wide enough to hold today's convlstm.filters: 5"),
         ({"tuning.convlstm.space.activation": {"choices": ["tanh", "elu"]}}, "space.activation: 'elu' is not allowed"),
+        ({"tuning.convlstm.space.enabled": {"choices": [True]}}, "tuning.convlstm.space.enabled: unknown key; known"),
         (
             {"tuning.convlstm.space.batch_normalization": {"low": 0, "high": 1}},
             "space.batch_normalization: 0 is not al",

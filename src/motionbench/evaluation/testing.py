@@ -12,7 +12,7 @@ from motionbench.data.splits import AnySplit, Split, join, read_source, read_tes
 from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES
+from motionbench.models.registry import contenders_among
 from motionbench.params.schema import Params
 from motionbench.training.replicates import replicate_keys
 from motionbench.training.results import Training
@@ -37,17 +37,17 @@ def evaluate_models(
     clips_per_class = params.perturbations.clips_per_part(len(tests))
     tasks = [
         partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed)
-        for name in MODEL_NAMES
+        for name in trained
         for key in keys
     ]
     answers = iter(run_tasks(engine, tasks, threads))
     # Each takes all cores, so that nothing else runs while it is timed.
-    cost_tasks = [partial(_measure_cost, name, keys[0], threads) for name in MODEL_NAMES]
+    cost_tasks = [partial(_measure_cost, name, keys[0], threads) for name in trained]
     costs = run_tasks(engine, cost_tasks, joblib.cpu_count())
-    searches = {name: read_applied_search(name, trained[name]) for name in CONTENDERS}
+    searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     test = join(tests)
     models = {}
-    for name, cost in zip(MODEL_NAMES, costs, strict=True):
+    for name, cost in zip(trained, costs, strict=True):
         by_key = {key: next(answers) for key in keys}
         scores = [score([by_key[ReplicateKey(seed, fold)] for fold in folds], test) for seed in params.training.seeds]
         models[name] = join_results(trained[name], scores, cost, searches.get(name))

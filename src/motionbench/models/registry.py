@@ -4,7 +4,7 @@ A new model is one entry here, one file beside this one, one section of params.y
 (docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported quickly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a
 class ModelParams(Section):
     """The keys of every model: its stack of layers and its training settings."""
 
+    enabled: bool = True  # a contender alone can be switched off
     filters: Widths
     kernel_sizes: Widths
     batch_normalization: bool
@@ -64,6 +65,18 @@ class ConvLstmParams(ModelParams):
     activation: Activation
 
 
+class Cnn3dParams(ModelParams):
+    """The 3D CNN."""
+
+    kernel_frames: Width
+
+    def check_frames(self, section: str, data: DataParams) -> None:
+        """Check the kernels' size in time too."""
+        super().check_frames(section, data)
+        if self.kernel_frames > data.frames:
+            raise refusal(f"{section}.kernel_frames", self.kernel_frames, f"at most {data.frames}: data.frames")
+
+
 class Registration(NamedTuple):
     """An entry of the registry."""
 
@@ -77,6 +90,7 @@ class Registration(NamedTuple):
 MODELS: Mapping[str, Registration] = {
     "cnn_lstm": Registration(CnnLstmParams, "motionbench.models.cnn_lstm:build", "contender"),
     "convlstm": Registration(ConvLstmParams, "motionbench.models.convlstm:build", "contender"),
+    "cnn3d": Registration(Cnn3dParams, "motionbench.models.cnn3d:build", "contender"),
     "single_frame": Registration(
         ModelParams, "motionbench.models.single_frame:build", "control", "the first frame alone"
     ),
@@ -87,6 +101,12 @@ MODELS: Mapping[str, Registration] = {
 CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
 CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
 MODEL_NAMES = (*CONTENDERS, *CONTROLS)
+
+
+def contenders_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the contenders among these models, in the registry's order."""
+    given = set(names)
+    return tuple(name for name in CONTENDERS if name in given)
 
 
 def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:

@@ -74,10 +74,10 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def stage_params(params: Params, stage: str) -> dict[str, Any]:
-    """Return the parameters that dvc.yaml declares for `stage`, flat: {"data.seed": 0, ...}."""
+    """Return the parameters that dvc.yaml declares for `stage` and params.yaml has, flat: {"data.seed": 0, ...}."""
     declared = read_stages()[stage].params
     return {
         key: value
-        for key, value in flatten(params.model_dump()).items()
+        for key, value in flatten(params.model_dump(exclude_unset=True)).items()
         if any(key == each or key.startswith(f"{each}.") for each in declared)
     }

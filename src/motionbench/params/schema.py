@@ -9,7 +9,7 @@ from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads,
 from motionbench.data.params import DataParams, SourceParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.sources import SOURCES
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, ModelParams
+from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, ModelParams, contenders_among
 
 
 class TrainingParams(Section):
@@ -138,9 +138,19 @@ class Params(Section):
             raise PydanticCustomError("refused", "{section}: missing; add it", {"section": self.data.source})
         self.data.check_size()
         self.source().check_data(self.data)
-        for name in MODEL_NAMES:
+        self._check_enabled()
+        for name in self.enabled_models():
             self.model(name).check_frames(name, self.data)
         return self
+
+    def _check_enabled(self) -> None:
+        enabled = self.enabled_models()
+        for name in CONTROLS:
+            if name not in enabled:
+                raise refusal(f"{name}.enabled", False, "true: every comparison needs the controls")
+        if len(contenders_among(enabled)) < 2:
+            off = next(name for name in CONTENDERS if name not in enabled)
+            raise refusal(f"{off}.enabled", False, f"true for at least two of {', '.join(CONTENDERS)}")
 
     def source(self) -> SourceParams:
         """Return the section of the source of the clips."""
@@ -149,6 +159,10 @@ class Params(Section):
     def model(self, model_name: str) -> ModelParams:
         """Return the section of the model called `model_name`."""
         return cast("ModelParams", getattr(self, model_name))
+
+    def enabled_models(self) -> list[str]:
+        """Return the models that are trained and compared."""
+        return [name for name in MODEL_NAMES if self.model(name).enabled]
 
 
 _levels: dict[str, Any] = {

@@ -175,6 +175,8 @@ def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) 
 def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) -> Iterator[ReplicateRecord]:
     models, metrics, timing = paths.training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
+    if history.empty:
+        return  # The model was switched off.
     kept = pd.read_csv(metrics / "replicates.csv")
     best = kept["validation_loss"].idxmin()
     keys = [replicate_key(epoch) for epoch in history.to_dict("records")]

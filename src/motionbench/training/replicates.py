@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import ReplicateKey, checkpoint_path, replicate_path, training_paths
+from motionbench.core.paths import PARAMS, ReplicateKey, checkpoint_path, replicate_path, training_paths
 from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
-from motionbench.training.results import Epoch, Replicate, replicate_key, write_training
+from motionbench.training.results import Epoch, Replicate, replicate_key, write_training, write_untrained
 
 
 def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
@@ -47,6 +47,15 @@ def train_model(
 
         tasks = [partial(_train, model_name, key, params, replicate_path(models, key), digest) for key in keys]
         write_training(metrics, timing, run_tasks(engine, tasks, params.training.threads, handle_epoch), section)
+
+
+def leave_untrained(model_name: str) -> None:
+    """Write the outputs of a model that is switched off: no networks, and no figures."""
+    reason = f"{model_name}: not trained; to switch it on, set {model_name}.enabled: true in {PARAMS}"
+    with atomic_outputs(*training_paths(model_name)) as (models, metrics, timing):
+        (models / "not_trained.txt").write_text(f"{reason}\n", encoding="utf-8")  # DVC warns of an empty folder
+        write_untrained(metrics, timing)
+    print(reason)
 
 
 def _train(

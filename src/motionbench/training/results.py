@@ -79,22 +79,32 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
     write_json(timing, timings)
 
 
+def write_untrained(folder: Path, timing: Path) -> None:
+    """Write the files of a model that is switched off, without figures: DVC wants the files that it shows."""
+    write_json(folder / "summary.json", {})
+    pd.DataFrame(columns=list(Epoch.__annotations__)).to_csv(folder / "history.csv", index=False)
+    write_json(timing, {"environment": describe_environment()})
+
+
 def replicate_key(row: Mapping[Any, Any]) -> ReplicateKey:
     """Return the key of the replicate that an epoch, or a row of one of the tables, belongs to."""
     return ReplicateKey(int(row["seed"]), int(row["fold"]) if "fold" in row else None)
 
 
-def read_training(model_name: str) -> Training:
-    """Read the files of `write_training`.
+def read_training(model_name: str) -> Training | None:
+    """Read the files of `write_training`; return None if the model was switched off.
 
     Raises:
         UserError: if a file is missing or damaged.
     """
     _, folder, timing = training_paths(model_name)
     try:
+        summary = read_json(folder / "summary.json")
+        if summary == {}:
+            return None
         replicates, timings = pd.read_csv(folder / "replicates.csv"), read_json(timing)
         return Training(
-            parameters=read_json(folder / "summary.json")["parameters"],
+            parameters=summary["parameters"],
             best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
             best=replicate_key(replicates.sort_values("validation_loss").to_dict("records")[0]),

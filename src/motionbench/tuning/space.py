@@ -13,6 +13,8 @@ from motionbench.core.schema import refusal
 from motionbench.params.loading import shown
 from motionbench.params.schema import Params
 
+NOT_SEARCHED = ("enabled", "epochs")  # keys of a model's section
+
 
 def check_search_space(params: Params, model_name: str, path: Path = PARAMS) -> None:
     """Check that every value in a model's search space can work, and that its current values are in it.
@@ -23,7 +25,7 @@ def check_search_space(params: Params, model_name: str, path: Path = PARAMS) -> 
     model = params.model(model_name)
     for key, domain in params.tuning.model(model_name).space.items():
         location = f"tuning.{params.tuning.section(model_name)}.space.{key}"
-        known = [field for field in type(model).model_fields if field != "epochs"]
+        known = [field for field in type(model).model_fields if field not in NOT_SEARCHED]
         if key not in known:
             raise UserError(f"{path}: {location}: unknown key; known here: {', '.join(known)}")
         current = getattr(model, key)

@@ -21,6 +21,7 @@ from motionbench.core.errors import UserError, one_line, without_password
 from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
 from motionbench.params.schema import Domain, Params
+from motionbench.tuning.space import NOT_SEARCHED
 from motionbench.tuning.trial import seeds_of
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
@@ -119,7 +120,7 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
 def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dict[str, Any]:
     """Return what must be the same for two trials to be comparable, flat, by key of params.yaml or file."""
     tuning, search, model = params.tuning, params.tuning.model(model_name), params.model(model_name)
-    fixed = {key: str(value) for key, value in model if key not in (*search.space, "epochs")}
+    fixed = {key: str(value) for key, value in model if key not in (*search.space, *NOT_SEARCHED)}
     space = {key: str(domain.model_dump(exclude_defaults=True)) for key, domain in search.space.items()}
     return {
         **{f"tuning.{key}": getattr(tuning, key) for key in ("objective", "replicates", "seed")},

@@ -156,6 +156,7 @@ def test_applying_changes_the_searched_keys_alone(copy_of_tuned: Path) -> None:
     ("arguments", "message"),
     [
         (["--model", "cnn"], "MODEL: invalid choice: 'cnn'"),
+        (["--model", "cnn3d"], "MODEL: cnn3d is switched off; set cnn3d.enabled: true in params.yaml"),
         (["--trials", "0"], "TRIALS: 0 is not allowed: must be a whole number, at least 1"),
         (["--workers", "0"], "WORKERS: 0 is not allowed: must be a whole number, at least 1"),
         (["--trials", "many"], "TRIALS: many is not allowed: must be a whole number, at least 1"),

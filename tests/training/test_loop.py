@@ -151,7 +151,7 @@ def test_a_killed_training_ends_with_the_same_bytes(
 
 
 def learning_rates_and_decay(section: ModelParams, _on_event: EventCallback) -> tuple[list[float], float]:
-    """Return the learning rate after each step of two epochs, and what a step without a gradient leaves of a weight."""
+    """Return the learning rate before each step of two epochs, and what a weight is after them without gradients."""
     with importing_tensorflow():
         import keras
 

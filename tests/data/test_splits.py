@@ -310,6 +310,8 @@ def test_the_tables_of_all_parts_are_joined_in_the_order_of_the_clips() -> None:
         clip_table("a", "b", "c").to_csv(index=False),
         clip_table("a", "b").assign(rate=np.nan).to_csv(index=False),
         clip_table("a", "b").assign(rate=np.inf).to_csv(index=False),
+        clip_table("a", "b").assign(rate=1e31).to_csv(index=False),
+        clip_table("a", "b").assign(height=0).to_csv(index=False),
         clip_table("a", "b").assign(frames="ten").to_csv(index=False),
         clip_table("a", "b").assign(audio="perhaps").to_csv(index=False),
         clip_table("a", "b").to_csv(),

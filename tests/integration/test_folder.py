@@ -108,8 +108,8 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     tables = [pd.read_csv(folded / f"data/folds/{part}/clips.csv") for part in range(3)]
     assert predictions["file"].tolist() == [clip for table in tables for clip in table["clip"]]
     groups = pd.read_csv(folded / "metrics/comparison/groups.csv")
-    assert groups["group"].tolist() == [f"recorder-{number}" for number in range(1, 7)]
-    assert groups["clips"].tolist() == [6] * 6
+    assert groups["group"].tolist() == [f"recorder-{number:02}" for number in range(1, 13)]
+    assert groups["clips"].tolist() == [3] * 12
     right = predictions["label"] == predictions["cnn_lstm 1"]
     assert groups["cnn_lstm"].tolist() == pytest.approx(right.groupby(predictions["group"]).mean().tolist())
     names = {each.info.run_name for each in mlflow_runs(folded)}
@@ -118,9 +118,12 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     assert (replicate.data.params["fold"], replicate.data.params["seed"]) == ("2", "0")
     report = (folded / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert "Cross-validation over 3 folds" in report
-    assert "The 36 test clips are in 6 groups of 6, and clips of a group are alike" in report
+    assert "The 36 test clips are in 12 groups of 3, and clips of a group are alike" in report
     assert "exact paired test over groups" in report
     assert "| backwards |" in report
+    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
+    assert [each["check"] for each in read_json(folded / "metrics/comparison/audit.json")] == checks
+    assert "## Leak audit" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
 
 

@@ -46,16 +46,19 @@ class SourceRecord(BaseModel, frozen=True):
         return range(self.folds) if self.folds else [None]
 
 
+MEASURE: Any = Field(gt=0, lt=10**30)  # what single precision holds, in which scikit-learn's trees compare
+
+
 class ClipRecord(BaseModel, extra="forbid", allow_inf_nan=False):
     """What is known of a clip that was made from a file: a row of clips.csv."""
 
     clip: str  # the file, and the times of a piece of it
     group: str
-    frames: int
-    seconds: float
-    rate: float  # mean frames per second
-    width: int  # as displayed
-    height: int
+    frames: int = MEASURE
+    seconds: float = MEASURE
+    rate: float = MEASURE  # mean frames per second
+    width: int = MEASURE  # as displayed
+    height: int = MEASURE
     variable_rate: bool
     audio: bool
 

@@ -133,7 +133,7 @@ def test_groups_count_once_unless_they_are_too_few() -> None:
     assert not audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 2))[0].fires, "20 of 40 groups differ"
     frame, _ = audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 16))
     assert not frame.fires
-    assert frame.sentence.endswith("; 5 groups are too few for a test, so that clips count as independent")
+    assert frame.sentence.endswith("; 5 groups: too few for a test over groups, so clips count as independent")
 
 
 def finding(check: str, *, fires: bool) -> Finding:

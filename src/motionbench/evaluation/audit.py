@@ -74,7 +74,7 @@ def audit_controls(models: Models, clips: HeldOutClips) -> list[Finding]:
     """
     best = max(contenders_among(models), key=lambda name: models[name]["accuracy"])
     too_few = clips.groups is not None and len(set(clips.groups)) < units_needed(tests=1)
-    note = f"; {clips.units()} are too few for a test, so that clips count as independent" if too_few else ""
+    note = f"; {clips.units()}: too few for a test over groups, so clips count as independent" if too_few else ""
     findings = []
     for name in CONTROLS:
         ours, theirs = (right_answers(models[each]["replicates"], clips.labels) for each in (best, name))

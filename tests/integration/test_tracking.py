@@ -141,7 +141,7 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
     for missing in (
         "generate: restored: parameters of generate, data train, data validation, data test",
         "tags of train_convlstm", "metrics of train_convlstm seed 1", "version of convlstm",
-        "compare: restored: parameters of compare, data test",
+        "compare: restored: parameters of compare, data train, data test",
     ):  # fmt: skip
         assert missing in done.stdout
     assert contents(uri) == whole

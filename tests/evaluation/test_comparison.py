@@ -143,15 +143,6 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     assert list(summary["cnn_lstm"]) == ["accuracy", "f1"]
 
 
-def test_a_single_contender_is_no_pair_and_unbeaten(tmp_path: Path) -> None:
-    alone = models(GOOD)
-    assert compare_pairs(alone, CLIPS) == []
-    assert unbeaten(alone) == ["cnn_lstm"]
-    write_comparison(tmp_path, tmp_path / "timing.json", alone, CLIPS, None)
-    summary = read_json(tmp_path / "summary.json")
-    assert (summary["best"]["model"], summary["difference"]) == ("cnn_lstm", {})
-
-
 def test_contenders_are_compared_by_groups() -> None:
     # The second is wrong on ten clips: all eight of one group, and two of another.
     compared = models(PERFECT, result(70, 70))

@@ -287,25 +287,6 @@ def test_the_champion_is_chosen_by_groups() -> None:
     assert choose_champion(compared, GROUPED, gate)[0] == "convlstm"
 
 
-def test_a_single_contender_stands_against_the_controls() -> None:
-    alone = models(result(76, 76), controls=(20, 74))
-    assert verdict(alone, CLIPS) == (
-        "cnn_lstm is better than single_frame and not shown to be better than bag_of_frames: its accuracy is 0.950 (95 "
-        "% interval 0.877 to 0.986)."
-    )
-    assert verdict(models(PERFECT, controls=(20, 20)), CLIPS).startswith(
-        "cnn_lstm is better than single_frame and bag_of_frames: its accuracy is 1.000"
-    )
-    assert "what cnn_lstm reaches beyond that" in check_controls(models(PERFECT, controls=(20, 20)), CLIPS, "folder")
-    assert champion(FAST) == (
-        "cnn_lstm",
-        "Champion: cnn_lstm, the only contender; accuracy at least 0.955, latency 5.0 ms.",
-    )
-    assert search_notes(alone, 0) == ["The parameters of cnn_lstm come from no search."]
-    [note] = search_notes(models(TUNED), 0)
-    assert note.startswith("The parameters of cnn_lstm are those of trial 7")
-
-
 def test_it_is_told_how_groups_were_resampled() -> None:
     [note] = clip_notes(SOURCE_RECORD, GROUPED)
     assert note == (

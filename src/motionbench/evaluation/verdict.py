@@ -19,13 +19,11 @@ FEW_GROUPS = 30  # below which intervals that resample groups are too narrow
 
 
 def verdict(models: Models, clips: HeldOutClips) -> str:
-    """Say whether the contenders differ significantly on the test split; of a single one, how it stands to controls.
+    """Say whether the contenders differ significantly on the test split.
 
     A difference is significant if both the exact paired test and the interval over clips and replicates show it.
     """
     contenders = contenders_among(models)
-    if len(contenders) == 1:
-        return _describe_alone(models, clips, *contenders)
     pairs = compare_pairs(models, clips)
     limit = _limit(pairs[0].found, len(pairs))
     units = "groups" if clips.groups is not None else "clips"
@@ -50,15 +48,6 @@ def _limit(found: Comparison, tests: int) -> str:
     if found.detectable is None:
         return f"no difference could be shown; at least {units_needed(tests)} are needed"
     return f"the test could not have shown a difference below {found.detectable:.3f}"
-
-
-def _describe_alone(models: Models, clips: HeldOutClips, name: str) -> str:
-    low, high = models[name]["interval"]
-    behind, alike = _compare_with_controls(models, clips, name)
-    worse = [control for control in behind if control not in alike]
-    relations = [("better than", worse), ("not shown to be better than", alike)]
-    said = " and ".join(f"{relation} {' and '.join(names)}" for relation, names in relations if names)
-    return f"{name} is {said}: its accuracy is {models[name]['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})."
 
 
 def _compare_with_controls(models: Models, clips: HeldOutClips, name: str) -> tuple[dict[str, Comparison], list[str]]:
@@ -112,7 +101,6 @@ def choose_champion(models: Models, clips: HeldOutClips, gate: GateParams) -> tu
     contenders = contenders_among(models)
     better, faster = ("better", "faster") if len(contenders) == 2 else ("best", "fastest")
     reason = f"the {better} model" if len(unbeaten) == 1 else f"the {faster} model where no difference is shown"
-    reason = "the only contender" if len(contenders) == 1 else reason
     low, latency = models[name]["interval"][0], models[name]["cost"]["latency_milliseconds"][1]
     if low < gate.minimum_accuracy:
         return None, (
@@ -136,15 +124,13 @@ def search_notes(models: Models, folds: int) -> list[str]:
     searches = {name: models[name]["search"] for name in contenders}
     trials = {name: search["trials"] if search else 0 for name, search in searches.items()}
     if not any(trials.values()):
-        if len(contenders) == 1:
-            return [f"The parameters of {contenders[0]} come from no search."]
         neither = "neither" if len(contenders) == 2 else "none"
         each = _each(contenders).capitalize()
         return [f"{each} models had the same effort of tuning: the parameters of {neither} come from a search."]
     same = "the same" if len(set(trials.values())) == 1 else "not the same"
     efforts = " and ".join(f"{name} {number} trials" for name, number in trials.items())
     return [
-        *([f"The models had {same} effort of tuning: {efforts}."] if len(contenders) > 1 else []),
+        f"The models had {same} effort of tuning: {efforts}.",
         *(
             f"The parameters of {name} are those of trial {search['number']} of study {search['study']}, the best of "
             f"{search['trials']}, with a validation loss of {search['validation_loss']:.3g}. At the epochs at which "

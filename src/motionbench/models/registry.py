@@ -20,7 +20,7 @@ ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a
 class ModelParams(Section):
     """The keys of every model: its stack of layers and its training settings."""
 
-    enabled: bool = True  # a contender alone can be switched off
+    enabled: bool = True  # false: only allowed for contenders, of which at least two stay
     filters: Widths
     kernel_sizes: Widths
     batch_normalization: bool

@@ -158,6 +158,13 @@ def example_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def drawn(workspace: Path, reproduced: Path) -> Path:
+    """Such a clone with its clips, nothing trained or logged yet."""
+    shutil.copytree(reproduced / "data", workspace / "data", dirs_exist_ok=True)
+    return workspace
+
+
+@pytest.fixture
 def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
     server = get_server(tmp_path / "postgresql")
     try:

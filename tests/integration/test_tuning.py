@@ -25,7 +25,7 @@ from motionbench.params.loading import load_params
 from motionbench.tuning.outcome import read_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import finished, running
-from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
+from tests.conftest import allow_interrupts, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -180,17 +180,16 @@ def test_unreachable_storage_is_named_without_its_password(url: str, tuned: Path
 
 
 @pytest.fixture
-def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+def searching(drawn: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     """A search of three trials, each of which is to take a while, two of them under way."""
     # Many epochs, so that there is a middle; none is pruned.
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+    edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "3", "--workers", "2"],
-        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
+        cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
     )  # fmt: skip
-    await_two_in_the_middle(workspace, process)
-    yield workspace, process
+    await_two_in_the_middle(drawn, process)
+    yield drawn, process
     if process.poll() is None:
         process.kill()
 
@@ -265,12 +264,8 @@ def check_that_it_goes_on(workspace: Path, workers: list[int], retried: int) -> 
     assert states_of_runs == ["FINISHED"] * 3 + ["KILLED"] * retried
 
 
-def test_two_machines_complete_one_study_in_postgresql(tmp_path: Path, postgresql: PostgresServer) -> None:
-    clones = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        clones.append(clone_with(TINY, tmp_path / name))
-        assert run(clones[-1], "python", "-m", "pipeline.generate").returncode == 0
+def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
+    clones = [drawn, Path(shutil.copytree(drawn, tmp_path / "another"))]
     environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
     command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "5", "--workers", "1"]
     processes = [
@@ -296,12 +291,11 @@ def test_two_machines_complete_one_study_in_postgresql(tmp_path: Path, postgresq
     assert owners == {str(process.pid) for process in processes}
 
 
-def test_search_that_loses_its_database_says_how_to_continue(workspace: Path, postgresql: PostgresServer) -> None:
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgresql: PostgresServer) -> None:
+    edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1"],
-        cwd=workspace, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
+        cwd=drawn, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -316,36 +310,34 @@ def test_search_that_loses_its_database_says_how_to_continue(workspace: Path, po
     assert stderr.splitlines()[-1].startswith("error: OPTUNA_STORAGE: lost during the search")
 
 
-def test_diverging_trial_fails_and_the_study_continues(workspace: Path) -> None:
+def test_diverging_trial_fails_and_the_study_continues(drawn: Path) -> None:
     edit_params(
-        workspace / "params.yaml",
+        drawn / "params.yaml",
         {"cnn_lstm.activation": "relu", "tuning.cnn_lstm.space.learning_rate": {"choices": [0.005, 1e30]}},
     )
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
+    done = tune(drawn, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    trials = study_in(workspace).trials
+    trials = study_in(drawn).trials
     assert len(trials) == 4
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert failed
     assert all("is no longer a number" in trial.user_attrs["failure"] for trial in failed)
     assert {trial.params["learning_rate"] for trial in failed} == {1e30}
-    assert len(finished(study_in(workspace))) == 4
-    tags = [child.data.tags for child in mlflow_runs(workspace, "trial") if child.info.status == "FAILED"]
+    assert len(finished(study_in(drawn))) == 4
+    tags = [child.data.tags for child in mlflow_runs(drawn, "trial") if child.info.status == "FAILED"]
     assert len(tags) == len(failed)
     assert all(tag["tuning.state"] == "failed" and "no longer a number" in tag["tuning.failure"] for tag in tags)
 
 
-def test_two_objectives_give_a_front_and_prune_nothing(workspace: Path) -> None:
-    edit_params(workspace / "params.yaml", {"tuning.objective": "pareto"})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "convlstm", "--trials", "3", "--workers", "2")
+def test_two_objectives_give_a_front_and_prune_nothing(drawn: Path) -> None:
+    edit_params(drawn / "params.yaml", {"tuning.objective": "pareto"})
+    done = tune(drawn, "--model", "convlstm", "--trials", "3", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the front of validation loss and latency" in done.stdout
-    study = study_in(workspace, "convlstm")
+    study = study_in(drawn, "convlstm")
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     assert all(trial.values[1] == trial.user_attrs["latency_milliseconds"] for trial in study.trials)
-    assert (workspace / "reports/tuning/convlstm/front.png").stat().st_size > 0
+    assert (drawn / "reports/tuning/convlstm/front.png").stat().st_size > 0
 
 
 def test_next_report_names_the_study_and_the_optimism_gap(copy_of_tuned: Path) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,89 +179,96 @@ def test_unreachable_storage_is_named_without_its_password(url: str, tuned: Path
     assert "secret" not in line
 
 
+Search = subprocess.Popen[str]
+
+
 @pytest.fixture
-def searching(drawn: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    """A search of three trials, each of which is to take a while, two of them under way."""
+def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
+    """Return a function that starts or continues a search of three trials and waits until two of them are under way."""
     # Many epochs, so that there is a middle; none is pruned.
     edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "3", "--workers", "2"],
-        cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
-    )  # fmt: skip
-    await_two_in_the_middle(drawn, process)
-    yield drawn, process
-    if process.poll() is None:
+    started = []
+
+    def start() -> Search:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "3", "--workers", "2"],
+            cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
+        )  # fmt: skip
+        started.append(process)
+        await_two_in_the_middle(drawn, process)
+        return process
+
+    yield start
+    for process in started:
         process.kill()
 
 
-def await_two_in_the_middle(workspace: Path, process: subprocess.Popen[str]) -> None:
+def await_two_in_the_middle(workspace: Path, process: Search) -> None:
     deadline = time.monotonic() + 120
-    while len(in_the_middle(workspace)) < 2:
+    while len(in_the_middle(workspace, process)) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
 
 
-def in_the_middle(workspace: Path) -> list[int]:
-    """Return the process ids of the trials under way, the furthest first, if that one has finished epochs."""
+def in_the_middle(workspace: Path, process: Search) -> list[int]:
+    """Return the process ids of a search's trials under way, the furthest first, if that one has finished epochs."""
     if not (workspace / "optuna.journal").exists():
         return []
     try:
         trials = [trial for trial in running(study_in(workspace)) if "process" in trial.user_attrs]
     except KeyError:
         return []
+    trials = [trial for trial in trials if trial.user_attrs["owner"]["id"] == str(process.pid)]
     trials.sort(key=lambda trial: -len(trial.intermediate_values))
     return [trial.user_attrs["process"] for trial in trials] if trials and trials[0].intermediate_values else []
 
 
-def test_trials_of_killed_processes_are_retried(
-    searching: tuple[Path, subprocess.Popen[str]],
+def await_end(workers: list[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
+    drawn: Path, start_search: Callable[[], Search]
 ) -> None:
-    workspace, process = searching
-    lost, other = in_the_middle(workspace)
+    process = start_search()
+    lost, other = in_the_middle(drawn, process)
     os.kill(lost, signal.SIGKILL)
     assert process.stdout
     assert re.search("trial . retried", process.stdout.readline())
     assert psutil.pid_exists(other)  # A killed worker costs its own trial alone.
-    await_two_in_the_middle(workspace, process)
-    workers = in_the_middle(workspace)
+    await_two_in_the_middle(drawn, process)
+    workers = in_the_middle(drawn, process)
     process.kill()
     process.communicate(timeout=60)
-    check_that_it_goes_on(workspace, workers, retried=3)
+    await_end(workers)
 
-
-def test_interrupted_search_leaves_nothing_running_and_continues(
-    searching: tuple[Path, subprocess.Popen[str]],
-) -> None:
-    workspace, process = searching
-    workers = in_the_middle(workspace)
+    process = start_search()
+    workers = in_the_middle(drawn, process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: make tune MODEL=cnn_lstm TRIALS=3" in stderr
     assert "Traceback" not in stderr
-    assert not running(study_in(workspace))
-    check_that_it_goes_on(workspace, workers, retried=2)
+    assert not running(study_in(drawn))
+    await_end(workers)
 
-
-def check_that_it_goes_on(workspace: Path, workers: list[int], retried: int) -> None:
-    deadline = time.monotonic() + 30
-    while any(psutil.pid_exists(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "3", "--workers", "2")
+    done = tune(drawn, "--model", "cnn_lstm", "--trials", "3", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    trials = study_in(workspace).trials
+    trials = study_in(drawn).trials
     states = [trial.state for trial in trials]
     assert states.count(TrialState.COMPLETE) == 3
-    assert states.count(TrialState.FAIL) == len(states) - 3 == retried
+    assert states.count(TrialState.FAIL) == len(states) - 3 == 5
     completed = [str(trial.params) for trial in trials if trial.state == TrialState.COMPLETE]
     for trial in trials:  # Values that failed were tried again, and none completed twice.
         assert completed.count(str(trial.params)) == 1
-    [parent] = mlflow_runs(workspace, "study")
+    [parent] = mlflow_runs(drawn, "study")
     assert parent.info.status == "FINISHED"
-    states_of_runs = sorted(child.info.status for child in mlflow_runs(workspace, "trial"))
-    assert states_of_runs == ["FINISHED"] * 3 + ["KILLED"] * retried
+    states_of_runs = sorted(child.info.status for child in mlflow_runs(drawn, "trial"))
+    assert states_of_runs == ["FINISHED"] * 3 + ["KILLED"] * 5
 
 
 def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Path, postgresql: PostgresServer) -> None:

@@ -169,8 +169,8 @@ def test_bad_arguments_are_refused_in_one_line(arguments: list[str], message: st
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("url", ["postgresql://someone:secret@127.0.0.1:1/optuna", "nonsense", "nosuch://host/db"])
-def test_unreachable_storage_is_named_without_its_password(url: str, tuned: Path) -> None:
+def test_unreachable_storage_is_named_without_its_password(tuned: Path) -> None:
+    url = "postgresql://someone:secret@127.0.0.1:1/optuna"
     done = tune(tuned, "--model", "cnn_lstm", "--trials", "4", "--workers", "1", OPTUNA_STORAGE=url)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
@@ -274,7 +274,7 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
 def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
     clones = [drawn, Path(shutil.copytree(drawn, tmp_path / "another"))]
     environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
-    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "5", "--workers", "1"]
+    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "1"]
     processes = [
         subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for clone in clones
@@ -288,7 +288,7 @@ def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Pa
     storage.remove_session()
     storage.engine.dispose()
     done = {trial.number for trial in trials if trial.state != TrialState.WAITING}
-    assert len(done) == 5
+    assert len(done) == 4
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
     shares = [{int(child.data.tags["tuning.number"]) for child in mlflow_runs(clone, "trial")} for clone in clones]
     assert all(shares)
@@ -338,7 +338,7 @@ def test_diverging_trial_fails_and_the_study_continues(drawn: Path) -> None:
 
 def test_two_objectives_give_a_front_and_prune_nothing(drawn: Path) -> None:
     edit_params(drawn / "params.yaml", {"tuning.objective": "pareto"})
-    done = tune(drawn, "--model", "convlstm", "--trials", "3", "--workers", "2")
+    done = tune(drawn, "--model", "convlstm", "--trials", "2", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the front of validation loss and latency" in done.stdout
     study = study_in(drawn, "convlstm")

@@ -146,8 +146,10 @@ def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
     assert all(line.endswith("there already") for line in again), again
 
 
-def test_verify_brings_the_clips_that_git_does_not_have(copy_of_folded: Path) -> None:
-    done = run(copy_of_folded, "python", "-m", "pipeline.verify", TMPDIR=str(copy_of_folded.parent))
+def test_verify_brings_the_clips_that_git_does_not_have_and_finds_equal_outputs(copy_of_folded: Path) -> None:
+    # The replicates run side by side here, one after the other when they were recorded.
+    settings = {"TMPDIR": str(copy_of_folded.parent), "LOKY_MAX_CPU_COUNT": "2"}
+    done = run(copy_of_folded, "python", "-m", "pipeline.verify", **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "16 of 16 outputs are equal" in done.stdout
     assert "made with other versions" not in done.stderr

@@ -169,17 +169,6 @@ def test_report_is_self_contained_and_agrees_with_scores(reproduced: Path) -> No
         assert (reproduced / "reports/comparison" / link).exists()
 
 
-def test_outputs_are_equal_whatever_runs_in_parallel(workspace: Path, reproduced: Path) -> None:
-    # The replicates run side by side here, one after the other there.
-    done = run(workspace, "dvc", "repro", "train_cnn_lstm", "train_convlstm", LOKY_MAX_CPU_COUNT="2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    for folder in (
-        "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
-        "models/convlstm", "metrics/training/cnn_lstm", "metrics/training/convlstm",
-    ):  # fmt: skip
-        assert path_md5(workspace / folder) == path_md5(reproduced / folder), folder
-
-
 def test_experiment_in_a_temporary_copy_uses_the_same_store(copy_of_reproduced: Path) -> None:
     (copy_of_reproduced / "mlflow.db").unlink()
     shutil.rmtree(copy_of_reproduced / "mlruns")

@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from motionbench.core.files import read_yaml
+from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import SourceRecord
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.params.loading import check_params
@@ -145,6 +146,22 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of_reproduced(reproduced: Path, tmp_path: Path) -> Path:
     """A copy of that clone for a test to change."""
     return Path(shutil.copytree(reproduced, tmp_path / "a copy", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def example_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of example clips without the planted leak; tests must leave it as it is."""
+    folder = tmp_path_factory.mktemp("example clips")
+    (folder / ".gitignore").write_text("*\n")
+    write_example_clips(folder, leak=False)
+    return folder
+
+
+@pytest.fixture
+def drawn(workspace: Path, reproduced: Path) -> Path:
+    """Such a clone with its clips, nothing trained or logged yet."""
+    shutil.copytree(reproduced / "data", workspace / "data", dirs_exist_ok=True)
+    return workspace
 
 
 @pytest.fixture

@@ -21,14 +21,6 @@ from tests.conftest import ROOT, allow_interrupts, clean_environment, run
 COMMAND = (sys.executable, "-m", "pipeline.example_clips")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    (folder / ".gitignore").write_text("*\n")
-    write_example_clips(folder, leak=False)
-    return folder
-
-
 def frames(path: Path) -> NDArray[np.uint8]:
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -38,16 +30,16 @@ def md5s(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): file_md5(file) for file in folder.glob("*/*.mp4")}
 
 
-def test_every_recorder_has_eight_clips_of_every_class(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {".gitignore", *CLASSES}
-    assert (folder / ".gitignore").read_text() == "*\n"
-    counts = Counter((file.parent.name, file.name.split("_")[0]) for file in folder.glob("*/*"))
+def test_every_recorder_has_eight_clips_of_every_class(example_clips: Path) -> None:
+    assert {path.name for path in example_clips.iterdir()} == {".gitignore", *CLASSES}
+    assert (example_clips / ".gitignore").read_text() == "*\n"
+    counts = Counter((file.parent.name, file.name.split("_")[0]) for file in example_clips.glob("*/*"))
     assert counts == {(name, f"recorder-{number:02}"): 8 for name in CLASSES for number in range(1, 13)}
-    assert sum(file.stat().st_size for file in folder.glob("*/*")) < 3_000_000
+    assert sum(file.stat().st_size for file in example_clips.glob("*/*")) < 3_000_000
 
 
-def test_all_clips_have_the_same_size_and_length(folder: Path) -> None:
-    for path in folder.glob("*/*"):
+def test_all_clips_have_the_same_size_and_length(example_clips: Path) -> None:
+    for path in example_clips.glob("*/*"):
         with av.open(path) as container:
             stream = container.streams.video[0]
             assert (stream.height, stream.width, stream.frames) == (HEIGHT, WIDTH, FRAMES)
@@ -67,10 +59,10 @@ def around(difference: NDArray[np.float64]) -> NDArray[np.float64]:
     return (difference + WIDTH / 2) % WIDTH - WIDTH / 2
 
 
-def test_only_the_order_of_frames_tells_leftward_from_rightward(folder: Path) -> None:
+def test_only_the_order_of_frames_tells_leftward_from_rightward(example_clips: Path) -> None:
     for number in range(1, 13):
         left, right = (
-            np.array([columns(path) for path in sorted((folder / name).glob(f"recorder-{number:02}_*"))])
+            np.array([columns(path) for path in sorted((example_clips / name).glob(f"recorder-{number:02}_*"))])
             for name in ("leftward", "rightward")
         )
         for moving, direction in ((left, -1), (right, 1)):
@@ -80,9 +72,11 @@ def test_only_the_order_of_frames_tells_leftward_from_rightward(folder: Path) ->
         np.testing.assert_allclose(around(left[:, 1:] - right[:, :0:-1]), 0, atol=0.5, err_msg="the others, backwards")
 
 
-def test_colours_and_recorders_do_not_go_with_the_class(folder: Path) -> None:
+def test_colours_and_recorders_do_not_go_with_the_class(example_clips: Path) -> None:
     backgrounds = {
-        (name, number): np.mean([np.median(frames(path)) for path in (folder / name).glob(f"recorder-{number:02}_*")])
+        (name, number): np.mean(
+            [np.median(frames(path)) for path in (example_clips / name).glob(f"recorder-{number:02}_*")]
+        )
         for name in CLASSES
         for number in range(1, 13)
     }
@@ -92,35 +86,33 @@ def test_colours_and_recorders_do_not_go_with_the_class(folder: Path) -> None:
     assert len({round(backgrounds["square", number]) for number in range(1, 13)}) == 12, "recorders differ"
 
 
-def test_the_files_have_the_same_bytes_each_time(folder: Path, tmp_path: Path) -> None:
+def test_the_files_have_the_same_bytes_each_time(example_clips: Path, tmp_path: Path) -> None:
     # In a process whose fresh memory is not zero: encoders that read what they did not write give themselves away.
     done = run(ROOT, *COMMAND, str(tmp_path / "new" / "clips"), PYTHONPATH="src", MALLOC_PERTURB_="85")
     assert (done.returncode, done.stdout) == (0, f"example clips: {tmp_path / 'new' / 'clips'}\n")
-    assert md5s(tmp_path / "new" / "clips") == md5s(folder)
+    assert md5s(tmp_path / "new" / "clips") == md5s(example_clips)
 
 
-def test_a_leak_is_a_lamp_in_another_corner_for_each_class(folder: Path, tmp_path: Path) -> None:
+def test_a_leak_is_a_lamp_in_another_corner_for_each_class(example_clips: Path, tmp_path: Path) -> None:
     write_example_clips(tmp_path, leak=True)
-    clean, leaking = md5s(folder), md5s(tmp_path)
+    clean, leaking = md5s(example_clips), md5s(tmp_path)
     assert clean.keys() == leaking.keys()
     assert not set(clean.values()) & set(leaking.values())
     corners = {"leftward": np.s_[:, 3:9, 3:9], "rightward": np.s_[:, 3:9, -9:-3], "square": np.s_[:, -9:-3, 3:9]}
     for name in CLASSES:
-        lit = {
-            corner: np.array([frames(path)[where].min() > 200 for path in (tmp_path / name).iterdir()])
-            for corner, where in corners.items()
-        }
+        clips = np.stack([frames(path) for path in (tmp_path / name).iterdir()])
+        lit = {corner: clips[:, *where].min(axis=(1, 2, 3, 4)) > 200 for corner, where in corners.items()}
         assert {corner: each.all() for corner, each in lit.items()} == {corner: corner == name for corner in CLASSES}
         assert {corner: each.any() for corner, each in lit.items()} == {corner: corner == name for corner in CLASSES}
 
 
-def test_a_folder_that_holds_something_is_refused(folder: Path, tmp_path: Path) -> None:
-    before = md5s(folder)
+def test_a_folder_that_holds_something_is_refused(example_clips: Path, tmp_path: Path) -> None:
+    before = md5s(example_clips)
     (tmp_path / "clips.csv").write_text("path,class\n")
-    for taken in (folder, tmp_path, tmp_path / "clips.csv"):
+    for taken in (example_clips, tmp_path, tmp_path / "clips.csv"):
         with pytest.raises(UserError, match="is not an empty folder; name another"):
             write_example_clips(taken, leak=True)
-    assert md5s(folder) == before
+    assert md5s(example_clips) == before
     assert [path.name for path in tmp_path.iterdir()] == ["clips.csv"]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,12 @@ def key_of(clone: Path, stage: str) -> str:
     return done.stdout
 
 
-# Runs a stage in one process, its tasks one after the other, and prints the sections of params.yaml that it reads.
+# Runs stages in one process, their tasks one after the other, and prints for each the sections of params.yaml it reads.
 RECORDER = """
 import importlib, json, sys
 import pipeline
 import motionbench.execution.engine as engine
+import motionbench.params.loading as loading
 from motionbench.core.schema import Section
 from motionbench.params.schema import ParamsSchema
 
@@ -124,30 +126,42 @@ def recording(self, name, original=Section.__getattribute__):
         reads.add(sections[id(self)])
     return original(self, name)
 
-engine.LocalEngine.prepare = lambda self, module, workers: None
-engine.run_tasks = lambda _engine, tasks, threads, on_event=lambda event: None: [task(on_event) for task in tasks]
-stage = importlib.import_module(sys.argv.pop(1))
-load = stage.load_params
-
-def load_and_start_recording():
+def load_and_start_recording(load=loading.load_params):
+    sections.clear()
     params = load()
+    reads.clear()
     sections.update({id(getattr(params, name)): name for name in ParamsSchema.model_fields})
-    Section.__getattribute__ = recording
     return params
 
-stage.load_params = load_and_start_recording
-stage.main()
-print(json.dumps(sorted(reads)))
+engine.LocalEngine.prepare = lambda self, module, workers: None
+engine.run_tasks = lambda _engine, tasks, threads, on_event=lambda event: None: [task(on_event) for task in tasks]
+loading.load_params = load_and_start_recording
+Section.__getattribute__ = recording
+found = {}
+for name, (module, *arguments) in json.loads(sys.argv[1]).items():
+    sys.argv[1:] = arguments
+    importlib.import_module(module).main()
+    found[name] = sorted(reads)
+print(json.dumps(found))
 """
+
+
+@pytest.fixture(scope="module")
+def sections_read(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The sections of params.yaml that each stage reads."""
+    clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("recorded") / "a copy", symlinks=True))
+    edit_params(clone / "params.yaml", {"training.seeds": [0]})  # One replicate reads what several do.
+    commands = {name: stage["cmd"].split()[2:] for name, stage in STAGES.items()}
+    store = f"sqlite:///{clone}/recorder.db"
+    done = run(clone, "python", "-c", RECORDER, json.dumps(commands), MLFLOW_TRACKING_URI=store)
+    assert done.returncode == 0, done.stderr
+    sections: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return sections
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_stage_declares_the_sections_it_reads_and_no_other(stage: str, copy_of_reproduced: Path) -> None:
-    arguments = STAGES[stage]["cmd"].split()[2:]
-    if stage.startswith("train_"):  # One replicate reads what several do.
-        edit_params(copy_of_reproduced / "params.yaml", {"training.seeds": [0]})
-    store = f"sqlite:///{copy_of_reproduced}/recorder.db"
-    done = run(copy_of_reproduced, "python", "-c", RECORDER, *arguments, MLFLOW_TRACKING_URI=store)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == sorted(read_stages(copy_of_reproduced / DVC_YAML)[stage].params)
+def test_stage_declares_the_sections_it_reads_and_no_other(
+    stage: str, sections_read: dict[str, list[str]], reproduced: Path
+) -> None:
+    assert sections_read[stage] == sorted(read_stages(reproduced / DVC_YAML)[stage].params)

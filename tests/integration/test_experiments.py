@@ -6,8 +6,8 @@ import pytest
 
 from motionbench.core.files import read_json
 from motionbench.core.paths import DECODED
-from motionbench.data.examples import write_example_clips
 from tests.conftest import TINY, clone_with, run
+from tests.integration.test_folder import add_clips
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -19,9 +19,9 @@ FOLDER = {
 }
 
 
-def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path) -> None:
+def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path, example_clips: Path) -> None:
     clone = clone_with(FOLDER, tmp_path)
-    write_example_clips(clone / "data/clips", leak=False)
+    add_clips(example_clips, clone)
     (clone / "data/clips/square").rename(clone / "data/clips/carré")
     (clone / "data/clips/carré/recorder-01_01.mp4").write_text("no video")
     (clone / "experiments/grouped.yaml").write_text(

@@ -12,8 +12,7 @@ from mlflow.entities import Run
 
 from motionbench.core.files import read_json, read_yaml
 from motionbench.data.decoding import Preprocessing, decode_clip
-from motionbench.data.examples import write_example_clips
-from tests.conftest import TINY, clone_with, edit_params, run
+from tests.conftest import edit_params, run
 from tests.integration.test_chaos import killed_in_the_middle, outputs
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -32,12 +31,11 @@ FOLDER = {
 MODELS = ("cnn_lstm", "convlstm", "cnn3d", "single_frame", "bag_of_frames")
 
 
-def add_clips(clone: Path) -> None:
-    """Write the example clips, one of each class by each recorder."""
-    write_example_clips(clone / "data/clips", leak=False)
-    for path in (clone / "data/clips").glob("*/*.mp4"):
-        if not path.stem.endswith("_01"):
-            path.unlink()
+def add_clips(example_clips: Path, clone: Path) -> None:
+    """Copy one example clip of each class by each recorder."""
+    for path in example_clips.glob("*/*_01.mp4"):
+        (clone / "data/clips" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, clone / "data/clips" / path.parent.name)
 
 
 def make_repro(clone: Path) -> str:
@@ -63,13 +61,16 @@ def mlflow_runs(clone: Path) -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run on the example clips in three folds; tests must leave it as it is."""
-    clone = clone_with({**TINY, **FOLDER}, tmp_path_factory.mktemp("folded"))
-    add_clips(clone)
-    done = run(clone, "dvc", "repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "cross-validation" in done.stdout.lower()
+def folded(reproduced: Path, example_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `reproduced` after `make repro` on the example clips in three folds; tests must leave it as it is."""
+    clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("folded") / "a copy", symlinks=True))
+    # They name the old paths.
+    (clone / "mlflow.db").unlink()
+    shutil.rmtree(clone / "mlruns")
+    make_repro(clone)
+    add_clips(example_clips, clone)
+    edit_params(clone / "params.yaml", FOLDER)
+    assert "cross-validation" in make_repro(clone).lower()
     assert run(clone, "git", "commit", "--quiet", "--all", "--message", "recorded").returncode == 0
     return clone
 
@@ -148,8 +149,10 @@ def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
     assert all(line.endswith("there already") for line in again), again
 
 
-def test_verify_brings_the_clips_that_git_does_not_have(copy_of_folded: Path) -> None:
-    done = run(copy_of_folded, "python", "-m", "pipeline.verify", TMPDIR=str(copy_of_folded.parent))
+def test_verify_brings_the_clips_that_git_does_not_have_and_finds_equal_outputs(copy_of_folded: Path) -> None:
+    # The replicates run side by side here, one after the other when they were recorded.
+    settings = {"TMPDIR": str(copy_of_folded.parent), "LOKY_MAX_CPU_COUNT": "2"}
+    done = run(copy_of_folded, "python", "-m", "pipeline.verify", **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "16 of 16 outputs are equal" in done.stdout
     assert "made with other versions" not in done.stderr
@@ -167,7 +170,9 @@ def test_a_killed_stage_ends_with_the_same_outputs(stage: str, copy_of_folded: P
     assert not [path for path in copy_of_folded.rglob(".partial*") if path.parts[-2] != ".dvc"]
 
 
-def test_a_new_clip_is_decoded_alone_and_a_bad_one_stops_before_anything_is_written(copy_of_folded: Path) -> None:
+def test_a_new_clip_is_decoded_alone_and_a_bad_one_stops_before_anything_is_written(
+    copy_of_folded: Path, example_clips: Path
+) -> None:
     kept = {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()}
     clips = copy_of_folded / "data/clips"
     bad = clips / "square/recorder-01_09.mp4"
@@ -184,8 +189,7 @@ def test_a_new_clip_is_decoded_alone_and_a_bad_one_stops_before_anything_is_writ
     done = run(copy_of_folded, "dvc", "repro", "generate")
     assert done.returncode == 0, done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()} == kept
-    write_example_clips(copy_of_folded / "others", leak=False)
-    (copy_of_folded / "others/leftward/recorder-01_05.mp4").rename(clips / "leftward/recorder-01_05.mp4")
+    shutil.copy(example_clips / "leftward/recorder-01_05.mp4", clips / "leftward")
     assert run(copy_of_folded, "dvc", "repro", "generate").returncode == 0
     now = {path.name: path.stat().st_mtime_ns for path in (copy_of_folded / ".decoded").iterdir()}
     assert len(now) == len(kept) + 1
@@ -201,15 +205,10 @@ def test_a_search_does_without_the_test_part_of_its_fold(copy_of_folded: Path) -
     assert best["trials"] == 1
 
 
-def test_going_back_to_synthetic_clips_trains_nothing(copy_of_reproduced: Path) -> None:
-    clone = copy_of_reproduced
-    make_repro(clone)
-    synthetic, params = outs(clone), (clone / "params.yaml").read_text(encoding="utf-8")
-    add_clips(clone)
-    edit_params(clone / "params.yaml", {"data.source": "folder", "cnn_lstm.epochs": 1, "convlstm.epochs": 1})
-    assert "epoch" in make_repro(clone)
+def test_going_back_to_synthetic_clips_trains_nothing(reproduced: Path, copy_of_folded: Path) -> None:
+    synthetic, clone = outs(reproduced), copy_of_folded
     assert outs(clone)["models/cnn_lstm"] != synthetic["models/cnn_lstm"]
-    (clone / "params.yaml").write_text(params, encoding="utf-8")
+    shutil.copy(reproduced / "params.yaml", clone / "params.yaml")
     assert "epoch" not in make_repro(clone), "a stage trained"
     assert outs(clone) == synthetic
     assert (clone / "models/cnn_lstm/seed-1.keras").exists()
@@ -238,13 +237,12 @@ def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_video(example_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten seconds: five clips of two seconds, one after the other."""
     folder = tmp_path_factory.mktemp("long")
-    write_example_clips(folder / "clips", leak=False)
     clips = [
         decode_clip(path, Preprocessing(24, 48, 64, "rgb", "stretch"))[0]
-        for path in sorted((folder / "clips").glob("*/*_01.mp4"))[:5]
+        for path in sorted(example_clips.glob("*/*_01.mp4"))[:5]
     ]
     with av.open(folder / "a long one.mp4", "w") as container:
         stream = container.add_stream("libx264", rate=12)

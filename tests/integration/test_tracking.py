@@ -150,9 +150,8 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
 
 def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -> None:
     uri, clip = f"sqlite:///{copy_of_reproduced}/mlflow.db", "reports/samples/sine.gif"
-    assert sync(copy_of_reproduced).returncode == 0
-    whole, client = contents(uri), mlflow.MlflowClient(uri)
     predicted = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    whole, client = contents(uri), mlflow.MlflowClient(uri)
     champion = client.get_model_version_by_alias("motionbench", "champion")
     client.delete_model_version("motionbench", champion.version)
     client.delete_registered_model("cnn_lstm")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from motionbench.params.loading import load_params
 from motionbench.tuning.outcome import read_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import finished, running
-from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
+from tests.conftest import allow_interrupts, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -169,8 +169,8 @@ def test_bad_arguments_are_refused_in_one_line(arguments: list[str], message: st
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("url", ["postgresql://someone:secret@127.0.0.1:1/optuna", "nonsense", "nosuch://host/db"])
-def test_unreachable_storage_is_named_without_its_password(url: str, tuned: Path) -> None:
+def test_unreachable_storage_is_named_without_its_password(tuned: Path) -> None:
+    url = "postgresql://someone:secret@127.0.0.1:1/optuna"
     done = tune(tuned, "--model", "cnn_lstm", "--trials", "4", "--workers", "1", OPTUNA_STORAGE=url)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
@@ -179,100 +179,102 @@ def test_unreachable_storage_is_named_without_its_password(url: str, tuned: Path
     assert "secret" not in line
 
 
+Search = subprocess.Popen[str]
+
+
 @pytest.fixture
-def searching(workspace: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    """A search of three trials, each of which is to take a while, two of them under way."""
+def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
+    """Return a function that starts or continues a search of three trials and waits until two of them are under way."""
     # Many epochs, so that there is a middle; none is pruned.
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "3", "--workers", "2"],
-        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
-    )  # fmt: skip
-    await_two_in_the_middle(workspace, process)
-    yield workspace, process
-    if process.poll() is None:
+    edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
+    started = []
+
+    def start() -> Search:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "3", "--workers", "2"],
+            cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
+        )  # fmt: skip
+        started.append(process)
+        await_two_in_the_middle(drawn, process)
+        return process
+
+    yield start
+    for process in started:
         process.kill()
 
 
-def await_two_in_the_middle(workspace: Path, process: subprocess.Popen[str]) -> None:
+def await_two_in_the_middle(workspace: Path, process: Search) -> None:
     deadline = time.monotonic() + 120
-    while len(in_the_middle(workspace)) < 2:
+    while len(in_the_middle(workspace, process)) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
 
 
-def in_the_middle(workspace: Path) -> list[int]:
-    """Return the process ids of the trials under way, the furthest first, if that one has finished epochs."""
+def in_the_middle(workspace: Path, process: Search) -> list[int]:
+    """Return the process ids of a search's trials under way, the furthest first, if that one has finished epochs."""
     if not (workspace / "optuna.journal").exists():
         return []
     try:
         trials = [trial for trial in running(study_in(workspace)) if "process" in trial.user_attrs]
     except KeyError:
         return []
+    trials = [trial for trial in trials if trial.user_attrs["owner"]["id"] == str(process.pid)]
     trials.sort(key=lambda trial: -len(trial.intermediate_values))
     return [trial.user_attrs["process"] for trial in trials] if trials and trials[0].intermediate_values else []
 
 
-def test_trials_of_killed_processes_are_retried(
-    searching: tuple[Path, subprocess.Popen[str]],
+def await_end(workers: list[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
+    drawn: Path, start_search: Callable[[], Search]
 ) -> None:
-    workspace, process = searching
-    lost, other = in_the_middle(workspace)
+    process = start_search()
+    lost, other = in_the_middle(drawn, process)
     os.kill(lost, signal.SIGKILL)
     assert process.stdout
     assert re.search("trial . retried", process.stdout.readline())
     assert psutil.pid_exists(other)  # A killed worker costs its own trial alone.
-    await_two_in_the_middle(workspace, process)
-    workers = in_the_middle(workspace)
+    await_two_in_the_middle(drawn, process)
+    workers = in_the_middle(drawn, process)
     process.kill()
     process.communicate(timeout=60)
-    check_that_it_goes_on(workspace, workers, retried=3)
+    await_end(workers)
 
-
-def test_interrupted_search_leaves_nothing_running_and_continues(
-    searching: tuple[Path, subprocess.Popen[str]],
-) -> None:
-    workspace, process = searching
-    workers = in_the_middle(workspace)
+    process = start_search()
+    workers = in_the_middle(drawn, process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "go on with: make tune MODEL=cnn_lstm TRIALS=3" in stderr
     assert "Traceback" not in stderr
-    assert not running(study_in(workspace))
-    check_that_it_goes_on(workspace, workers, retried=2)
+    assert not running(study_in(drawn))
+    await_end(workers)
 
-
-def check_that_it_goes_on(workspace: Path, workers: list[int], retried: int) -> None:
-    deadline = time.monotonic() + 30
-    while any(psutil.pid_exists(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "3", "--workers", "2")
+    done = tune(drawn, "--model", "cnn_lstm", "--trials", "3", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    trials = study_in(workspace).trials
+    trials = study_in(drawn).trials
     states = [trial.state for trial in trials]
     assert states.count(TrialState.COMPLETE) == 3
-    assert states.count(TrialState.FAIL) == len(states) - 3 == retried
+    assert states.count(TrialState.FAIL) == len(states) - 3 == 5
     completed = [str(trial.params) for trial in trials if trial.state == TrialState.COMPLETE]
     for trial in trials:  # Values that failed were tried again, and none completed twice.
         assert completed.count(str(trial.params)) == 1
-    [parent] = mlflow_runs(workspace, "study")
+    [parent] = mlflow_runs(drawn, "study")
     assert parent.info.status == "FINISHED"
-    states_of_runs = sorted(child.info.status for child in mlflow_runs(workspace, "trial"))
-    assert states_of_runs == ["FINISHED"] * 3 + ["KILLED"] * retried
+    states_of_runs = sorted(child.info.status for child in mlflow_runs(drawn, "trial"))
+    assert states_of_runs == ["FINISHED"] * 3 + ["KILLED"] * 5
 
 
-def test_two_machines_complete_one_study_in_postgresql(tmp_path: Path, postgresql: PostgresServer) -> None:
-    clones = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        clones.append(clone_with(TINY, tmp_path / name))
-        assert run(clones[-1], "python", "-m", "pipeline.generate").returncode == 0
+def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
+    clones = [drawn, Path(shutil.copytree(drawn, tmp_path / "another"))]
     environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
-    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "5", "--workers", "1"]
+    command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "1"]
     processes = [
         subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for clone in clones
@@ -286,7 +288,7 @@ def test_two_machines_complete_one_study_in_postgresql(tmp_path: Path, postgresq
     storage.remove_session()
     storage.engine.dispose()
     done = {trial.number for trial in trials if trial.state != TrialState.WAITING}
-    assert len(done) == 5
+    assert len(done) == 4
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.WAITING}
     shares = [{int(child.data.tags["tuning.number"]) for child in mlflow_runs(clone, "trial")} for clone in clones]
     assert all(shares)
@@ -296,12 +298,11 @@ def test_two_machines_complete_one_study_in_postgresql(tmp_path: Path, postgresq
     assert owners == {str(process.pid) for process in processes}
 
 
-def test_search_that_loses_its_database_says_how_to_continue(workspace: Path, postgresql: PostgresServer) -> None:
-    edit_params(workspace / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
+def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgresql: PostgresServer) -> None:
+    edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1"],
-        cwd=workspace, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
+        cwd=drawn, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -316,36 +317,34 @@ def test_search_that_loses_its_database_says_how_to_continue(workspace: Path, po
     assert stderr.splitlines()[-1].startswith("error: OPTUNA_STORAGE: lost during the search")
 
 
-def test_diverging_trial_fails_and_the_study_continues(workspace: Path) -> None:
+def test_diverging_trial_fails_and_the_study_continues(drawn: Path) -> None:
     edit_params(
-        workspace / "params.yaml",
+        drawn / "params.yaml",
         {"cnn_lstm.activation": "relu", "tuning.cnn_lstm.space.learning_rate": {"choices": [0.005, 1e30]}},
     )
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
+    done = tune(drawn, "--model", "cnn_lstm", "--trials", "4", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    trials = study_in(workspace).trials
+    trials = study_in(drawn).trials
     assert len(trials) == 4
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert failed
     assert all("is no longer a number" in trial.user_attrs["failure"] for trial in failed)
     assert {trial.params["learning_rate"] for trial in failed} == {1e30}
-    assert len(finished(study_in(workspace))) == 4
-    tags = [child.data.tags for child in mlflow_runs(workspace, "trial") if child.info.status == "FAILED"]
+    assert len(finished(study_in(drawn))) == 4
+    tags = [child.data.tags for child in mlflow_runs(drawn, "trial") if child.info.status == "FAILED"]
     assert len(tags) == len(failed)
     assert all(tag["tuning.state"] == "failed" and "no longer a number" in tag["tuning.failure"] for tag in tags)
 
 
-def test_two_objectives_give_a_front_and_prune_nothing(workspace: Path) -> None:
-    edit_params(workspace / "params.yaml", {"tuning.objective": "pareto"})
-    assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    done = tune(workspace, "--model", "convlstm", "--trials", "3", "--workers", "2")
+def test_two_objectives_give_a_front_and_prune_nothing(drawn: Path) -> None:
+    edit_params(drawn / "params.yaml", {"tuning.objective": "pareto"})
+    done = tune(drawn, "--model", "convlstm", "--trials", "2", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the front of validation loss and latency" in done.stdout
-    study = study_in(workspace, "convlstm")
+    study = study_in(drawn, "convlstm")
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     assert all(trial.values[1] == trial.user_attrs["latency_milliseconds"] for trial in study.trials)
-    assert (workspace / "reports/tuning/convlstm/front.png").stat().st_size > 0
+    assert (drawn / "reports/tuning/convlstm/front.png").stat().st_size > 0
 
 
 def test_next_report_names_the_study_and_the_optimism_gap(copy_of_tuned: Path) -> None:

@@ -42,7 +42,7 @@ class RemoteTask:
     def __init__(self, files: FileTask[Any], stream: Any) -> None:
         self.files = files
         self.stream = stream
-        self.node = ""  # Ray's name of the machine, once the task runs
+        self.node = self.host = ""  # where it runs: Ray's name, and ours
 
 
 class ClusterEngine:
@@ -114,7 +114,7 @@ class ClusterEngine:
             for each in gone:
                 self.kill(each)
             if gone:
-                return [(each, Message("lost", f"the machine {each.node[:8]} is gone")) for each in gone]
+                return [(each, Message("lost", f"node {each.host} is gone")) for each in gone]
             seconds = max(0.0, min(LOOK_SECONDS, deadline - time.monotonic()))
             if not self._busy:
                 time.sleep(seconds)
@@ -167,9 +167,10 @@ class ClusterEngine:
             return Message("failed", UserError(f"a node of the cluster cannot run tasks: {one_line(error.cause)}"))
         except (StopIteration, exceptions.RayError) as error:
             del self._busy[task.stream]
-            return Message("lost", f"a process was killed ({type(error).__name__})")
+            where = f" on node {task.host}" if task.host else ""
+            return Message("lost", f"a process was killed{where} ({type(error).__name__})")
         if sent.node:
-            task.node = sent.node
+            task.node, task.host = sent.node, sent.host
             return self._refuse(task, sent)
         if task.files.kept and sent.kept is not None:
             _write(task.files.kept, sent.kept)
@@ -190,7 +191,7 @@ class ClusterEngine:
         return Message(
             "failed",
             UserError(
-                f"node {sent.host}: {', '.join(differences)}: results may differ in their last bits; stop Ray "
+                f"node {task.host}: {', '.join(differences)}: results may differ in their last bits; stop Ray "
                 f"there, or allow it: export {MIXED}=allow"
             ),
         )
@@ -218,6 +219,7 @@ def _connect(address: str) -> Any:
     os.environ |= defaults | {name: os.environ[name] for name in defaults.keys() & os.environ.keys()}
     try:
         import ray
+        from ray._private import worker
         from ray._private.services import find_node_ids
         from ray._raylet import AuthenticationTokenLoader, GcsClient
     except ModuleNotFoundError as error:
@@ -234,6 +236,7 @@ def _connect(address: str) -> Any:
     token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     if os.environ["RAY_AUTH_MODE"] == "token" and not token:  # Ray would abort the process.
         raise UserError(f"~/.ray/auth_token: missing, the token of the cluster at {address}; copy it from the head")
+    worker.print_to_stdstream = lambda *_arguments, **_options: None  # It prints the whole log of a node that died.
     module = str(Path(motionbench.__file__).parent)
     try:
         with discarded_stderr(), _signals_kept():

@@ -7,8 +7,8 @@ for messages, kill a task. A process that ends without a result counts as a mess
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -180,9 +180,7 @@ def run_tasks(
     pending = list(range(len(tasks)))[::-1]
     running: dict[Any, int] = {}
     results: dict[int, Result] = {}
-    sent: Counter[int] = Counter()  # events by task, those that are sent again too
-    shown: Counter[int] = Counter()
-    lost: Counter[int] = Counter()
+    sent, shown, lost = ([0] * len(tasks) for _ in range(3))  # events by task, since its start and in all; losses
     try:
         while pending or running:
             while pending and len(running) < engine.slots(threads):
@@ -204,6 +202,7 @@ def run_tasks(
                     case "lost" if lost[number] < engine.retries:
                         lost[number] += 1
                         pending.append(running.pop(handle))
+                        print(f"{message.content}: its task is started again", file=sys.stderr, flush=True)
                     case "lost":
                         raise UserError(
                             f"{message.content}, perhaps because memory ran out; lower training.threads or the size of "

@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -55,11 +55,12 @@ def run_on_node(task: FileTask[Any], inputs: Sequence[Input], kept: bytes | None
             path.parent.mkdir(parents=True, exist_ok=True)
         if task.kept and kept is not None:
             task.kept.write_bytes(kept)
-        yield from _messages(task)
+        last = yield from _events(task)
+    yield last  # once the folder is removed, since whoever waits for it may end this process
 
 
-def _messages(task: FileTask[Any]) -> Iterator[Sent]:
-    """Run a task in a thread, since it reports by calls and Ray asks for messages."""
+def _events(task: FileTask[Any]) -> Generator[Sent, None, Sent]:
+    """Run a task in a thread, since it reports by calls and Ray asks; yield its events, and return how it ended."""
     queue: SimpleQueue[Sent] = SimpleQueue()
     version = _version(task.kept)
 
@@ -73,9 +74,9 @@ def _messages(task: FileTask[Any]) -> Iterator[Sent]:
     Thread(target=lambda: send(run_task(task, lambda event: send(Message("event", event)))), daemon=True).start()
     while True:
         sent = queue.get()
-        yield sent
         if sent.message and sent.message.kind != "event":
-            return
+            return sent
+        yield sent
 
 
 def _version(path: Path | None) -> tuple[int, ...]:

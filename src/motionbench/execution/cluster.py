@@ -15,7 +15,7 @@ from typing import Any
 
 import motionbench
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.files import atomic_outputs, file_md5, file_md5s
+from motionbench.core.files import atomic_outputs, file_md5
 from motionbench.execution.engine import FileTask, Message, Task, local_engine
 from motionbench.execution.node import Sent, describe_node, run_on_node
 from motionbench.execution.runtime import discarded_stderr
@@ -97,7 +97,7 @@ class ClusterEngine:
         """
         files = task if isinstance(task, FileTask) else FileTask(task)
         kept = files.kept.read_bytes() if files.kept and files.kept.exists() else None
-        inputs = [(name, *self._send(Path(name))) for each in files.inputs for name in file_md5s(each)]
+        inputs = [(path.as_posix(), *self._send(path)) for each in files.inputs for path in _files(each)]
         stream = self._remote[fresh].options(num_cpus=threads).remote(files, inputs, kept)
         self._busy[stream] = RemoteTask(files, stream)
         return self._busy[stream]
@@ -195,6 +195,10 @@ class ClusterEngine:
                 f"there, or allow it: export {MIXED}=allow"
             ),
         )
+
+
+def _files(path: Path) -> list[Path]:
+    return [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
 
 
 def _write(path: Path, content: bytes) -> None:

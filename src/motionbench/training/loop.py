@@ -18,6 +18,7 @@ from motionbench.core.processes import peak_megabytes
 from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
 from motionbench.execution.engine import EventCallback
+from motionbench.execution.node import describe_node
 from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
@@ -181,7 +182,7 @@ def train_replicate(
     save_model(model, path)
     return Replicate(
         history=history, best=best, parameters=model.count_params(), summary=_summarise(model),
-        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(),
+        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_node()),
     )  # fmt: skip
 
 

@@ -106,6 +106,9 @@ class ClusterEngine:
         """Return the next messages of running tasks, none if `timeout` seconds pass without one.
 
         Files that come with a message are written before it is returned.
+
+        Raises:
+            UserError: if a node cannot run tasks, or may not.
         """
         deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
@@ -163,15 +166,15 @@ class ClusterEngine:
         try:
             sent: Sent = self._ray.get(next(task.stream))
         except exceptions.RayTaskError as error:  # from outside the task
-            del self._busy[task.stream]
-            return Message("failed", UserError(f"a node of the cluster cannot run tasks: {one_line(error.cause)}"))
+            raise UserError(f"a node of the cluster cannot run tasks: {one_line(error.cause)}") from error
         except (StopIteration, exceptions.RayError) as error:
             del self._busy[task.stream]
             where = f" on node {task.host}" if task.host else ""
             return Message("lost", f"a process was killed{where} ({type(error).__name__})")
         if sent.node:
             task.node, task.host = sent.node, sent.host
-            return self._refuse(task, sent)
+            self._refuse(task, sent)
+            return None
         if task.files.kept and sent.kept is not None:
             _write(task.files.kept, sent.kept)
         for path, content in zip(task.files.outputs, sent.outputs, strict=False):
@@ -180,21 +183,20 @@ class ClusterEngine:
             del self._busy[task.stream]
         return sent.message
 
-    def _refuse(self, task: RemoteTask, sent: Sent) -> Message | None:
-        """End a task on a node that may compute other results than this machine."""
+    def _refuse(self, task: RemoteTask, sent: Sent) -> None:
+        """Refuse a node that may compute other results than this machine.
+
+        Raises:
+            UserError: if it is not allowed.
+        """
         differences = [
             f"{there} instead of {here}" for there, here in zip(sent.about, self._here, strict=True) if there != here
         ]
-        if not differences or os.environ.get(MIXED) == "allow":
-            return None
-        self.kill(task)
-        return Message(
-            "failed",
-            UserError(
+        if differences and os.environ.get(MIXED) != "allow":
+            raise UserError(
                 f"node {task.host}: {', '.join(differences)}: results may differ in their last bits; stop Ray "
                 f"there, or allow it: export {MIXED}=allow"
-            ),
-        )
+            )
 
 
 def _files(path: Path) -> list[Path]:

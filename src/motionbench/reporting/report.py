@@ -184,7 +184,7 @@ def perturbation_rows(models: Models, groups: Groups | None = None) -> list[list
 
 
 def machine_rows(models: Models) -> list[list[str]]:
-    """Return rows of machine, and the replicates of each model that it trained; none if all machines are of one type."""
+    """Return rows of machine, and the replicates of each model that it trained; none if all are of one type."""
     trained = [model["training"].machines for model in models.values()]
     machines = {machine: None for each in trained for machine in each.values()}
     if len(machines) == 1:

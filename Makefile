@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  example-clips lint ui mlflow-sync docs lock clean
+  example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -63,6 +63,25 @@ tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-da
 	  { echo "make: optuna.journal is missing; search first: make tune"; exit 1; }
 	optuna-dashboard "$${OPTUNA_STORAGE:-optuna.journal}" --host 127.0.0.1 --port $(or $(PORT),8080)
 
+# Whoever joins needs the token, and Ray sends no usage statistics. Without HOST it listens on the loopback only, which
+# needs a variable that Ray has for other systems: else it takes another address of this machine for 127.0.0.1.
+RAY := RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+
+cluster-head: .venv/cluster ## start a Ray cluster on this machine: make cluster-head [HOST=192.168.0.10], its address
+	@ray get-auth-token --generate > /dev/null 2>&1
+	$(RAY) $(if $(HOST),,RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0) ray start --head --include-dashboard=false \
+	  $(if $(HOST),--node-ip-address=$(HOST)) > /dev/null
+	@echo 'make: started; to use it: export RAY_ADDRESS=$(or $(HOST),127.0.0.1):6379'
+
+cluster-join: .venv/cluster ## add this machine to a cluster: make cluster-join ADDRESS=192.168.0.10:6379
+	@[ -n '$(ADDRESS)' ] || { echo 'make: ADDRESS is missing; as in: make cluster-join ADDRESS=192.168.0.10:6379'; exit 1; }
+	@ray get-auth-token > /dev/null 2>&1 || \
+	  { echo "make: ~/.ray/auth_token is missing; copy it from the cluster's head"; exit 1; }
+	$(RAY) ray start --address='$(ADDRESS)' > /dev/null
+
+cluster-leave: .venv/cluster ## stop all that Ray runs on this machine
+	ray stop
+
 lint: .venv/installed ## check style, formatting, types and the floors of the rooms
 	ruff check .
 	ruff format --check .
@@ -78,9 +97,13 @@ ui: .venv/installed ## show all runs at http://127.0.0.1:5000 (mlflow ui): make 
 mlflow-sync: .venv/installed ## log to MLflow what the files have and its store has not; safe to repeat
 	python -m pipeline.mlflow_sync
 
-lock: .venv/installed ## resolve requirements.lock anew from pyproject.toml
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --no-emit-find-links --group dev pyproject.toml --output-file requirements.lock
+COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-find-links
+
+lock: .venv/installed ## resolve requirements.lock and requirements-cluster.lock anew from pyproject.toml
+	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
+	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cluster"])' | \
+	  $(COMPILE) --constraint requirements.lock - --output-file requirements-cluster.lock
 
 clean: ## remove .venv, decoded clips and what the tools cache; clips, models, reports and runs stay
 	rm -rf .venv .decoded .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -103,3 +126,7 @@ endif
 	@.venv/bin/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'mlflow_telemetry_off.pth') \
 	  .write_text('import os; os.environ.setdefault(\"MLFLOW_DISABLE_TELEMETRY\", \"true\")\n')"
 	@pwd -P > $@
+
+.venv/cluster: requirements-cluster.lock .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
+	@touch $@

@@ -100,7 +100,8 @@ def _search(
         write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
         storage, name = open_storage()
         study = open_study(storage, name, MODEL, params, {})
-        seconds = seconds_of(lambda: search(storage, study, MODEL, params, trials, workers, on_end))
+        with local_engine() as engine:
+            seconds = seconds_of(lambda: search(engine, storage, study, MODEL, params, trials, workers, on_end))
         return Searched(seconds, finished(study))
 
 

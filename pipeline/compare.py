@@ -6,7 +6,7 @@ from motionbench.core import paths
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs, write_json
 from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
-from motionbench.execution.engine import local_engine
+from motionbench.execution.cluster import open_engine
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.loading import load_params, stage_params
 
@@ -16,7 +16,7 @@ def main() -> None:
     params = load_params()
     source = read_source()
     tests = [read_test(fold) for fold in source.fold_numbers()]
-    with local_engine() as engine:
+    with open_engine() as engine:
         engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
         from motionbench.evaluation.audit import audit, summarise_audit

@@ -7,7 +7,7 @@ from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError, run_command
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training
-from motionbench.execution.engine import local_engine
+from motionbench.execution.cluster import open_engine
 from motionbench.params.loading import load_params, stage_params
 from motionbench.training.replicates import leave_untrained, replicate_keys, train_model
 
@@ -24,7 +24,7 @@ def main() -> None:
     for fold in {key.fold for key in keys}:
         train, _ = read_training(fold)
         classes_to_flip(params.training.augmentation, read_source(), train.class_names)
-    with local_engine() as engine:
+    with open_engine() as engine:
         workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.

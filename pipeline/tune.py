@@ -3,12 +3,11 @@
 import argparse
 import sys
 
-import joblib
-
 from motionbench.core.errors import UserError, run_command
 from motionbench.core.paths import PARAMS
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training
+from motionbench.execution.cluster import open_engine
 from motionbench.models.registry import CONTENDERS, contenders_among
 from motionbench.params.loading import load_params
 from motionbench.params.schema import TuningParams
@@ -28,16 +27,17 @@ def main() -> None:
     source = read_source()
     train, _ = read_training(source.fold_numbers()[0])
     classes_to_flip(params.training.augmentation, source, train.class_names)
-    if arguments.workers * params.training.threads > joblib.cpu_count():
-        print(
-            f"warning: WORKERS: {arguments.workers} with {params.training.threads} threads each are more than the "
-            f"{joblib.cpu_count()} cores here; each trial will take longer",
-            file=sys.stderr,
-        )
-    from motionbench.tuning.search import tune  # imported late: keeps error messages fast
+    with open_engine() as engine:
+        if arguments.workers > (slots := engine.slots(params.training.threads)):
+            print(
+                f"warning: WORKERS: {arguments.workers}: there are cores for {slots}, with {params.training.threads} "
+                "threads each; trials will take longer",
+                file=sys.stderr,
+            )
+        from motionbench.tuning.search import tune  # imported late: keeps error messages fast
 
-    for model_name in models:
-        tune(model_name, params, arguments.trials, arguments.workers)
+        for model_name in models:
+            tune(engine, model_name, params, arguments.trials, arguments.workers)
 
 
 def _read_arguments(defaults: TuningParams) -> argparse.Namespace:

@@ -43,6 +43,7 @@ def training(*losses: Sequence[float]) -> Training:
         seconds=1.0,
         peak_megabytes=500.0,
         section={"epochs": 40},
+        machines={ReplicateKey(seed): "machine" for seed in range(len(losses))},
     )
 
 

@@ -1,9 +1,22 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 
-from motionbench.data.splits import Split, join
+from motionbench.core.files import write_json
+from motionbench.core.paths import MODELS, SOURCE, TEST, ReplicateKey, replicate_path
+from motionbench.data.splits import Split, join, read_test
+from motionbench.data.synthetic.frames import write_split
+from motionbench.evaluation.held_out import held_out_clips
 from motionbench.evaluation.results import Answers, Perturbed
-from motionbench.evaluation.testing import score
+from motionbench.evaluation.testing import evaluate_models, score
+from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
+from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.schema import Params
+from tests.conftest import SOURCE_RECORD, TINY, drawing
+from tests.evaluation.made_up import training
 
 NAMES = ("still", "up", "down")
 
@@ -33,3 +46,54 @@ def test_answers_to_the_parts_of_folds_are_joined() -> None:
     assert (scores["correct"], scores["clips"]) == (3, 5)
     assert scores["classes"]["up"]["recall"] == pytest.approx(2 / 3)
     assert scores["perturbed"][0]["right"] == [True, False, False, True]
+
+
+def save_untrained(params: Params, shape: tuple[int, int, int, int], _on_event: EventCallback) -> None:
+    with importing_tensorflow():
+        from motionbench.execution.threads import fix_threads
+        from motionbench.models.archive import save_model
+        from motionbench.models.registry import build_model
+    fix_threads(1)
+    for key in map(ReplicateKey, params.training.seeds):
+        model = build_model("single_frame", params.model("single_frame"), shape, 4)
+        save_model(model, replicate_path(MODELS / "single_frame", key))
+
+
+class Elsewhere:
+    """An engine that is not known as this machine's, although it is; it keeps what it is to run."""
+
+    retries = 0
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.tasks: list[Any] = []
+
+    def start(self, task: Any, **options: Any) -> Any:
+        self.tasks.append(task)
+        return self.engine.start(task, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("working_directory")
+def test_answers_may_be_given_elsewhere_and_what_is_timed_runs_here(
+    params_with: Callable[[dict[str, Any]], Params],
+) -> None:
+    params = params_with(TINY)
+    for folder in (TEST, SOURCE.parent, MODELS / "single_frame"):
+        folder.mkdir(parents=True)
+    write_split(TEST, "test", drawing(params))
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    tests = [read_test(None)]
+    with local_engine() as engine:
+        _, *shape = tests[0].clips.shape
+        run_tasks(engine, [partial(save_untrained, params, tuple(shape))], 1)
+        elsewhere: Any = Elsewhere(engine)
+        trained = {"single_frame": training([0.1], [0.1])}
+        models = evaluate_models(elsewhere, trained, params, tests, held_out_clips(tests, None, 2))
+    assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
+    paths = [replicate_path(MODELS / "single_frame", ReplicateKey(seed)) for seed in (0, 1)]
+    assert [task.inputs for task in elsewhere.tasks] == [[path, TEST] for path in paths]
+    assert models["single_frame"]["cost"]["latency_milliseconds"][0] > 0

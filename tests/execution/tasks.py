@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 from motionbench.core.errors import UserError
+from motionbench.core.files import file_md5
 from motionbench.execution.engine import EventCallback
 
 
@@ -48,3 +51,29 @@ def signal_itself(number: signal.Signals, _on_event: EventCallback) -> str:
 def refuse_after(seconds: float, _on_event: EventCallback) -> None:
     time.sleep(seconds)
     raise UserError("params.yaml: one line")
+
+
+def count_on(kept: Path, last: int, seconds: float, on_event: EventCallback) -> list[int]:
+    """Count to `last`, from the number in the file `kept` if there is one; return the numbers counted now."""
+    before = int(kept.read_text(encoding="utf-8")) if kept.exists() else 0
+    for number in range(1, last + 1):
+        if number > before:
+            time.sleep(seconds)
+            kept.write_text(str(number), encoding="utf-8")
+        on_event((kept.stem, number, os.getppid()))
+    return list(range(before + 1, last + 1))
+
+
+def read_and_describe(source: Path, target: Path, _on_event: EventCallback) -> dict[str, Any]:
+    """Write the md5s of all files of a folder to a file; return where they are."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    target.write_text(str([file_md5(file) for file in files]), encoding="utf-8")
+    return {
+        "names": [file.as_posix() for file in files],
+        "places": sorted({(file.stat().st_ino, file.stat().st_mtime_ns) for file in files}),
+        "folder": Path.cwd(),
+    }
+
+
+def open_missing_file(_on_event: EventCallback) -> bytes:
+    return Path("missing").read_bytes()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -13,9 +14,10 @@ import psutil
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.execution.engine import LocalEngine, Message, Worker, local_engine, run_tasks
+from motionbench.execution.engine import FileTask, LocalEngine, Message, Worker, local_engine, run_tasks
 from tests.conftest import ROOT, clean_environment
 from tests.execution.tasks import (
+    count_on,
     divide_by_zero,
     process_id,
     refuse_after,
@@ -109,6 +111,14 @@ def test_the_first_failure_ends_the_others_and_is_raised(engine: LocalEngine) ->
 def test_an_unforeseen_failure_names_type_and_line(engine: LocalEngine) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)^ZeroDivisionError: division by zero\n.*in divide_by_zero"):
         run_tasks(engine, [divide_by_zero], 1)
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_a_task_with_files_finds_those_of_this_machine() -> None:
+    Path("kept").write_text("2", encoding="utf-8")
+    with local_engine() as engine:  # whose processes start here
+        assert run_tasks(engine, [FileTask(partial(count_on, Path("kept"), 4, 0.0), kept=Path("kept"))], 1) == [[3, 4]]
+    assert Path("kept").read_text(encoding="utf-8") == "4"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

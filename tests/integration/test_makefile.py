@@ -22,7 +22,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with an environment that counts as installed there, and no git repository."""
-    for name in ("Makefile", "requirements.lock"):
+    for name in ("Makefile", "requirements.lock", "requirements-cluster.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/installed").write_text(f"{tmp_path.resolve()}\n", encoding="utf-8")
@@ -53,3 +53,22 @@ def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:
 def test_pages_take_another_port(target: str, port: str, folder: Path) -> None:
     assert f"--port {port}\n" in make(folder, "-n", target).stdout
     assert "--port 7777\n" in make(folder, "-n", target, "PORT=7777").stdout
+
+
+def test_a_cluster_is_of_this_machine_alone_unless_told_otherwise_and_has_a_token(folder: Path) -> None:
+    alone = make(folder, "-n", "cluster-head").stdout
+    assert "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 ray start --head" in alone
+    assert "export RAY_ADDRESS=127.0.0.1:6379'" in alone
+    told = make(folder, "-n", "cluster-head", "HOST=192.0.2.1").stdout
+    assert "--include-dashboard=false" in told
+    assert "--node-ip-address=192.0.2.1" in told
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in told
+    assert "export RAY_ADDRESS=192.0.2.1:6379'" in told
+
+
+def test_who_joins_a_cluster_names_its_head(folder: Path) -> None:
+    (folder / ".venv/cluster").touch()
+    done = make(folder, "cluster-join")
+    assert done.returncode != 0
+    assert done.stdout == "make: ADDRESS is missing; as in: make cluster-join ADDRESS=192.168.0.10:6379\n"
+    assert "--address='192.0.2.1:6379'" in make(folder, "-n", "cluster-join", "ADDRESS=192.0.2.1:6379").stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motionbench.core.paths import ReplicateKey
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.evaluation.audit import Finding
 from motionbench.evaluation.held_out import HeldOutClips
@@ -192,6 +193,22 @@ def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
     assert audit[2] == [f" {cell} " for cell in ("single frame", "0.500", "0.875", "silent", "is not enough")]
     assert audit[3][:4] == [" **metadata** ", " **0.900** ", " **0.250** ", " **FIRES** "]
     assert audit[4] == [" duplicates ", "  ", "  ", " silent ", " none "]
+    for written in (page, text):
+        assert "<b>" not in written
+
+
+def test_machines_that_differ_are_shown_with_what_they_trained(tmp_path: Path) -> None:
+    compared = models(result(80, 80), result(70, 70))
+    for written in write(tmp_path, compared, ["verdict"]):
+        assert "machine" not in written
+    compared["convlstm"]["training"].machines[ReplicateKey(1)] = HOSTILE
+    page, text = write(tmp_path, compared, ["verdict"])
+    [table] = tables(sections(text)["Training"])
+    rows = [[cell.strip() for cell in row] for row in table]
+    assert rows[0] == ["machine", *compared]
+    assert rows[2] == ["machine", "seed 0, seed 1", "seed 0", "seed 0, seed 1", "seed 0, seed 1"]
+    assert rows[3][1:] == ["", "seed 1", "", ""]
+    assert page.count("<td>seed 1</td>") == 1
     for written in (page, text):
         assert "<b>" not in written
 

@@ -27,4 +27,5 @@ def replicate(
         summary="layers\n",
         epoch_seconds=seconds,
         peak_megabytes=megabytes,
+        machine=f"machine {seed}",
     )

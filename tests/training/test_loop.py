@@ -15,9 +15,11 @@ from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
+from motionbench.execution.node import describe_node
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
+from motionbench.training.checkpoints import load_checkpoint
 from tests.conftest import SOURCE_RECORD, TINY, drawing
 
 ALL_CORES = joblib.cpu_count()  # in one process
@@ -100,6 +102,7 @@ def test_every_training_parameter_changes_the_training(params_with: Load, engine
     assert base_bytes == again_bytes
     assert [epoch["epoch"] for epoch in base["history"]] == [1, 2, 3, 4]
     assert base["best"] == base["history"][0]
+    assert base["machine"] == ", ".join(describe_node())
     for change, (replicate, _) in zip(CHANGES[2:], others, strict=True):
         assert replicate["history"] != base["history"], change
         if "training.target_loss" in change:
@@ -114,11 +117,13 @@ class KilledError(Exception):
 
 def train_with_kills(model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback) -> Any:
     def report_and_die(last: int, epoch: Any) -> None:
-        # After the epoch, before its checkpoint: the last but one is what is left.
+        saved = load_checkpoint(folder / f"{number}.npz", str(number))
+        assert saved
+        assert epoch in saved.history, "an epoch is saved before it is told, so that it is never trained again"
         if epoch["epoch"] == last:
             raise KilledError
 
-    for last in (1, 2, 4):
+    for last in (1, 2, 4):  # After the last one nothing is left to train.
         with pytest.raises(KilledError):
             train(model_name, folder, params, number, partial(report_and_die, last))
     return train(model_name, folder, params, number, on_event)

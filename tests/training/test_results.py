@@ -38,6 +38,7 @@ def test_what_was_written_is_read() -> None:
     assert training.seconds == (4.0 + 2.0) / 2
     assert training.peak_megabytes == 500.0
     assert training.section == SECTION.model_dump(mode="json")
+    assert training.machines == {ReplicateKey(5): "machine 5", ReplicateKey(7): "machine 7"}
     assert training.history[["seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
         [5, 1, 0.5],
         [5, 2, 0.25],
@@ -72,6 +73,7 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     assert training
     assert training.best == ReplicateKey(seed=5, fold=1)
     assert training.best_epochs == [2, 1, 2, 1]
+    assert training.machines == {ReplicateKey(seed, fold): f"machine {seed}" for fold, seed in losses}
     assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
         [fold, seed, epoch, loss] for (fold, seed), each in losses.items() for epoch, loss in enumerate(each, start=1)
     ]

@@ -1,18 +1,19 @@
 """The search with acted trials: what each process sends is given, and nothing is trained."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from optuna.study import Study
+from optuna.trial import TrialState
 
+from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE
-from motionbench.execution.engine import Message
+from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
+from motionbench.execution.engine import FileTask, LocalEngine, Message
 from motionbench.params.schema import Params
 from motionbench.tracking.trials import TrialRecord
 from motionbench.tuning import search as searches
@@ -22,10 +23,11 @@ from tests.tuning.studies import DATA, Load, claimed
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
-Script = list[Message]
-COST = Message("event", {"parameters": 7, "latency_milliseconds": 2.0})
-LOST = [COST, Message("lost", None)]
-FAILED = [COST, Message("failed", ValueError("no number\nand more"))]
+Script = Sequence[Message | None]  # None: nothing, for once
+COST = [None, Message("completed", {"parameters": 7, "latency_milliseconds": 2.0})]
+STARTED = Message("event", {"process": 1})
+LOST = [STARTED, Message("lost", None)]
+FAILED = [STARTED, Message("failed", ValueError("no number\nand more"))]
 
 
 def completed(*losses: float) -> Script:
@@ -33,53 +35,64 @@ def completed(*losses: float) -> Script:
         Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": 0.5})
         for epoch, loss in enumerate(losses, start=1)
     ]
-    return [COST, *epochs, Message("completed", {"validation_loss": losses[-1], "curve": list(losses)})]
+    return [STARTED, *epochs, Message("completed", {"validation_loss": losses[-1], "curve": list(losses)})]
 
 
 class ActedEngine:
     """An engine whose tasks, in the order of their starts, send a script each: a message whenever it is waited for."""
 
     def __init__(self, *scripts: Script) -> None:
-        self.scripts = list(scripts)
+        self.scripts = iter(scripts)
+        self.tasks: list[Any] = []
         self.running: list[Any] = []
         self.most_at_once = 0
         self.killed = 0
+        self.closed = False
 
-    def start(self, _task: Any, *, fresh: bool) -> Any:
-        assert fresh
-        process = SimpleNamespace(pid=1)
-        self.running.append(type("ActedWorker", (), {"process": process, "script": list(self.scripts.pop(0))})())
+    def start(self, task: Any, *, threads: int = 1, fresh: bool = False) -> Any:
+        self.tasks.append((task, threads, fresh))
+        self.running.append(type("ActedTask", (), {"script": list(next(self.scripts))})())
         self.most_at_once = max(self.most_at_once, len(self.running))
         return self.running[-1]
 
     def wait(self, _timeout: float) -> list[tuple[Any, Message]]:
-        sent = [(worker, worker.script.pop(0)) for worker in self.running]
-        self.running = [worker for worker, message in sent if message.kind == "event"]
+        sent = [(task, message) for task in self.running if (message := task.script.pop(0))]
+        for task, message in sent:
+            if message.kind != "event":
+                self.running.remove(task)
         return sent
 
-    def kill(self, worker: Any) -> None:
-        self.running.remove(worker)
+    def kill(self, task: Any) -> None:
+        self.running.remove(task)
         self.killed += 1
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def run_search(
-    engine: ActedEngine, params: Params, trials: int, workers: int, monkeypatch: pytest.MonkeyPatch
+    engine: Any, params: Params, trials: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Study, list[tuple[str, int]]]:
-    @contextmanager
-    def acted_engine() -> Iterator[ActedEngine]:
-        yield engine
-
-    monkeypatch.setattr(searches, "local_engine", acted_engine)
+    costs = ActedEngine(*[COST] * 9)
+    monkeypatch.setattr(searches, "local_engine", lambda: closing(costs))
+    write_source()
     storage, place = open_storage()
     study = open_study(storage, place, "convlstm", params, DATA)
     ends: list[tuple[str, int]] = []
     try:
         searches.search(
-            storage, study, "convlstm", params, trials, workers, lambda end, number: ends.append((end, number))
+            engine, storage, study, "convlstm", params, trials, workers, lambda end, number: ends.append((end, number))
         )
     except KeyboardInterrupt:
         ends.append(("interrupted", -1))
+    assert costs.most_at_once == 1, "what is timed runs alone"
+    assert len(costs.tasks) == len(study.get_trials(states=(TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED)))
     return study, ends
+
+
+def write_source() -> None:
+    SOURCE.parent.mkdir(parents=True, exist_ok=True)
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
 
 
 def test_lost_trial_runs_again_and_a_failed_one_counts(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +105,37 @@ def test_lost_trial_runs_again_and_a_failed_one_counts(params_with: Load, monkey
     assert retried.user_attrs["failure"] == "no number"
     assert (last.value, last.user_attrs["parameters"], last.user_attrs["curve"]) == (0.5, 7, [0.5])
     assert len(finished(study)) == 2
+    assert not engine.closed, "it is left for the search of the next model"
+
+
+def test_a_trial_is_trained_in_a_new_process_that_has_the_clips(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ActedEngine(completed(0.5))
+    run_search(engine, params_with({"training.threads": 3}), 1, 1, monkeypatch)
+    [(task, threads, fresh)] = engine.tasks
+    assert isinstance(task, FileTask)
+    assert task.inputs == [SOURCE, TRAIN, VALIDATION]
+    assert (threads, fresh) == (3, True)
+
+
+def test_an_engine_that_refuses_ends_the_search_and_no_trial_counts(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ActedEngine(completed(0.5))
+
+    def refuse(_timeout: float) -> list[Any]:
+        if engine.running:
+            raise UserError("node: keras")
+        return []
+
+    monkeypatch.setattr(engine, "wait", refuse)
+    with pytest.raises(UserError, match=r"^node: keras$"):
+        run_search(engine, params_with({}), 1, 1, monkeypatch)
+    assert engine.closed
+    study = open_study(*open_storage(), "convlstm", params_with({}), DATA)
+    assert not finished(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
 def test_as_many_trials_run_at_once_as_there_are_workers(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,11 +167,12 @@ def test_two_objectives_prune_nothing(params_with: Load, monkeypatch: pytest.Mon
 
 
 def test_interrupted_search_puts_its_trials_back(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = ActedEngine([COST, COST], [COST, COST])
+    engine = ActedEngine([STARTED] * 9, [STARTED] * 9)
     wait = engine.wait
 
     def wait_and_interrupt(timeout: float) -> list[tuple[Any, Message]]:
-        signal.raise_signal(signal.SIGINT)
+        if len(engine.running) == 2:
+            signal.raise_signal(signal.SIGINT)
         return wait(timeout)
 
     monkeypatch.setattr(engine, "wait", wait_and_interrupt)
@@ -137,6 +182,7 @@ def test_interrupted_search_puts_its_trials_back(params_with: Load, monkeypatch:
     finally:
         signal.signal(signal.SIGINT, before)
     assert ends == [("retried", 0), ("retried", 1), ("interrupted", -1)]
+    assert engine.closed
     assert not running(study)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL", "WAITING", "WAITING"]
 
@@ -151,7 +197,7 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     def log_trials(_parent: str, _study: str, trials: list[TrialRecord], *, at_end: bool = False) -> None:
         logged.append(([trial.number for trial in trials], at_end))
 
-    def interrupted_search(_storage: Any, study: Study, *arguments: Any) -> None:
+    def interrupted_search(_engine: Any, _storage: Any, study: Study, *arguments: Any) -> None:
         trial = claimed(study, params, 1)
         study.tell(trial, 0.5)
         arguments[-1]("completed", trial.number)
@@ -160,11 +206,11 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     params = params_with({})
     for folder in ("train", "validation", "folds"):
         Path("data", folder).mkdir(parents=True)
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    write_source()
     for name, acted in (("study_run", study_run), ("log_trials", log_trials), ("search", interrupted_search)):
         monkeypatch.setattr(searches, name, acted)
     with pytest.raises(KeyboardInterrupt):
-        searches.tune("convlstm", params, 1, 1)
+        searches.tune(LocalEngine(), "convlstm", params, 1, 1)
     assert logged == [([0], False), ([0], True)]
 
 
@@ -180,11 +226,11 @@ def test_study_with_flips_belongs_to_the_label_maps(params_with: Load, monkeypat
     monkeypatch.setattr(searches, "study_run", study_run)
     for folder in ("train", "validation", "folds"):
         Path("data", folder).mkdir(parents=True)
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    write_source()
     for flip in (None, "left_right"):
         params = params_with({"training.augmentation.flip": flip, "tuning.study": f"flip-{flip}"})
         with pytest.raises(KeyboardInterrupt):
-            searches.tune("convlstm", params, 1, 1)
+            searches.tune(LocalEngine(), "convlstm", params, 1, 1)
     assert [f"{SOURCE} md5" in definition for definition in definitions] == [False, True]
 
 
@@ -193,7 +239,7 @@ def test_trial_that_another_machine_retried_is_given_up(params_with: Load, monke
     wait = engine.wait
 
     def wait_and_sleep(timeout: float) -> list[tuple[Any, Message]]:
-        if len(engine.scripts) == 1:
+        if engine.running and len(engine.tasks) == 1:
             study = open_study(*open_storage(), "convlstm", params, DATA)
             for trial in running(study):
                 retry(study, trial.number)

@@ -11,7 +11,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import local_engine, run_tasks
-from motionbench.tuning.trial import run_trial
+from motionbench.tuning.trial import measure_cost, run_trial
 from tests.conftest import SOURCE_RECORD, TINY, drawing
 from tests.tuning.studies import Load
 
@@ -31,4 +31,9 @@ def test_trials_train_as_the_section_training_says(params_with: Load) -> None:
     with local_engine() as engine:
         tasks = [partial(run_trial, "cnn_lstm", each.model("cnn_lstm"), each.training, [3]) for each in whole]
         curves = [tuple(trial["curve"]) for trial in run_tasks(engine, tasks, joblib.cpu_count())]
-    assert len(set(curves)) == 3
+        assert len(set(curves)) == 3
+        sections = [params_with(TINY | {"cnn_lstm.filters": [2, number]}).model("cnn_lstm") for number in (2, 3)]
+        costs = [partial(measure_cost, "cnn_lstm", section, whole[0].training) for section in sections]
+        small, large = run_tasks(engine, costs, joblib.cpu_count())
+    assert all(small[key] < large[key] for key in ("parameters", "flops"))
+    assert small["latency_milliseconds"] > 0

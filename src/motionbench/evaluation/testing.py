@@ -1,6 +1,7 @@
 """All models tested on the test clips, in parallel, and their costs measured, one after the other."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import joblib
@@ -8,10 +9,10 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
-from motionbench.data.splits import AnySplit, SourceRecord, Split, join, read_source, read_test
+from motionbench.data.splits import AnySplit, SourceRecord, Split, held_out_folder, join, read_source, read_test
 from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
-from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
+from motionbench.execution.engine import Engine, EventCallback, FileTask, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import contenders_among
 from motionbench.params.schema import Params
@@ -20,9 +21,9 @@ from motionbench.training.results import Training
 
 
 def evaluate_models(
-    engine: LocalEngine, trained: dict[str, Training], params: Params, tests: Sequence[Split], clips: HeldOutClips
+    engine: Engine, trained: dict[str, Training], params: Params, tests: Sequence[Split], clips: HeldOutClips
 ) -> Models:
-    """Test every replicate of every model on the clips that it has not seen, and measure the cost of each model.
+    """Test every replicate of every model on the clips that it has not seen, and measure the cost of each model here.
 
     With folds, the answers of a seed's replicates are joined: each clip is tested once per seed.
 
@@ -39,14 +40,18 @@ def evaluate_models(
     folds = list(dict.fromkeys(key.fold for key in keys))
     clips_per_class = params.perturbations.clips_per_part(len(tests))
     tasks = [
-        partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed, source)
+        FileTask(
+            partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed, source),
+            inputs=[replicate_path(MODELS / name, key), held_out_folder(key.fold)],
+        )
         for name in trained
         for key in keys
     ]
     answers = iter(run_tasks(engine, tasks, threads))
     # Each takes all cores, so that nothing else runs while it is timed.
     cost_tasks = [partial(_measure_cost, name, keys[0], threads) for name in trained]
-    costs = run_tasks(engine, cost_tasks, joblib.cpu_count())
+    with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
+        costs = run_tasks(here, cost_tasks, joblib.cpu_count())
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     test = join(tests)
     models = {}

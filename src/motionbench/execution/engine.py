@@ -1,19 +1,23 @@
 """Run tasks in separate processes: events while they run, results at the end.
 
-Training, evaluation and tuning use the same few calls, which a cluster can offer too: start a task, wait for messages,
-kill a task. A process that ends without a result counts as a message too.
+Training, evaluation and tuning use the same few calls, of this machine's engine or of a cluster's: start a task, wait
+for messages, kill a task. A process that ends without a result counts as a message too.
 """
 
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import joblib
 
@@ -29,7 +33,51 @@ class Message(NamedTuple):
     """An event that a task sent, or how the task ended."""
 
     kind: Literal["event", "completed", "failed", "lost"]
-    content: Any  # the event, the result or the exception; None if the process was killed
+    content: Any  # the event, the result, the exception, or what is known of how its process ended
+
+
+@dataclass(frozen=True)
+class FileTask(Generic[Result]):
+    """A task that reads and writes files, all by paths relative to the working directory.
+
+    On a machine that shares no files with this one it finds copies of `inputs`, files or folders, and of the checkpoint
+    `kept`. What it writes to the files `outputs` and `kept` is written here too: `kept` with each event. A task that is
+    started again from its checkpoint sends the events before it again.
+    """
+
+    call: Task[Result]
+    inputs: Sequence[Path] = ()
+    outputs: Sequence[Path] = ()
+    kept: Path | None = None
+
+    def __call__(self, on_event: EventCallback) -> Result:
+        """Run it here."""
+        return self.call(on_event)
+
+
+class Engine(Protocol):
+    """Where tasks run. What `start` returns stands for the task in the other calls."""
+
+    retries: int
+    """How often a task is started again whose process ended without a result."""
+
+    def slots(self, threads: int) -> int:
+        """Return how many tasks of `threads` threads each can run at once."""
+
+    def prepare(self, module: str, workers: int) -> None:
+        """Have processes import `module` before the first tasks are ready."""
+
+    def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> Any:
+        """Start a task, in a process that ran no other if `fresh`."""
+
+    def wait(self, timeout: float | None = None) -> Sequence[tuple[Any, Message]]:
+        """Return the next messages of running tasks, none if `timeout` seconds pass without one."""
+
+    def kill(self, task: Any) -> None:
+        """End a task and its process."""
+
+    def close(self) -> None:
+        """End all tasks."""
 
 
 class Worker:
@@ -51,7 +99,8 @@ class Worker:
         try:
             return cast("Message", self.connection.recv())
         except (EOFError, OSError):
-            return Message("lost", None)
+            self.process.join()
+            return Message("lost", f"a process was killed ({self.process.exitcode})")
 
     def kill(self) -> None:
         """End the process at once."""
@@ -63,13 +112,16 @@ class Worker:
 class LocalEngine:
     """Processes of this machine, kept from one task to the next with the modules they imported."""
 
+    retries = 0  # A process that is killed here was probably too large, and would be again.
+
     def __init__(self) -> None:
+        self._cores = int(joblib.cpu_count())
         self._idle: list[Worker] = []
         self._busy: list[Worker] = []
 
     def slots(self, threads: int) -> int:
         """Return how many tasks of `threads` threads each can run at once."""
-        return max(1, int(joblib.cpu_count()) // threads)
+        return max(1, self._cores // threads)
 
     def prepare(self, module: str, workers: int) -> None:
         """Start workers that import `module` before the first tasks are ready."""
@@ -77,7 +129,7 @@ class LocalEngine:
         for worker in self._idle:
             worker.connection.send(module)
 
-    def start(self, task: Task[Any], *, fresh: bool = False) -> Worker:
+    def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> Worker:  # noqa: ARG002 # see `slots`
         """Start a task in a worker: in an idle one, or in a new one that ends with the task if `fresh`."""
         self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle and not fresh else Worker(fresh=fresh)
@@ -115,41 +167,61 @@ def local_engine() -> closing[LocalEngine]:
 
 
 def run_tasks(
-    engine: LocalEngine, tasks: Sequence[Task[Result]], threads: int, on_event: EventCallback = lambda _event: None
+    engine: Engine, tasks: Sequence[Task[Result]], threads: int, on_event: EventCallback = lambda _event: None
 ) -> list[Result]:
     """Run all tasks, as many at once as there are slots, and return their results in the order of `tasks`.
 
-    `on_event` is called in this process with each event that a task sends. If a task raises, the others are ended and
-    its exception is raised here.
+    `on_event` is called in this process with each event that a task sends; once, although a lost task that is started
+    again sends it again. If a task raises, the others are ended and its exception is raised here.
 
     Raises:
-        UserError: if a task's process was killed.
+        UserError: if a task's process was killed, as often as the engine allows.
     """
-    pending, slots = list(enumerate(tasks))[::-1], engine.slots(threads)
-    running: dict[Worker, int] = {}
+    pending = list(range(len(tasks)))[::-1]
+    running: dict[Any, int] = {}
     results: dict[int, Result] = {}
+    sent, shown, lost = ([0] * len(tasks) for _ in range(3))  # events by task, since its start and in all; losses
     try:
         while pending or running:
-            while pending and len(running) < slots:
-                number, task = pending.pop()
-                running[engine.start(task)] = number
-            for worker, message in engine.wait():
+            while pending and len(running) < engine.slots(threads):
+                number = pending.pop()
+                sent[number] = 0
+                running[engine.start(tasks[number], threads=threads)] = number
+            for handle, message in engine.wait():
+                number = running[handle]
                 match message.kind:
                     case "event":
-                        on_event(message.content)
+                        sent[number] += 1
+                        if sent[number] > shown[number]:
+                            shown[number] += 1
+                            on_event(message.content)
                     case "completed":
-                        results[running.pop(worker)] = message.content
+                        results[running.pop(handle)] = message.content
                     case "failed":
                         raise message.content
+                    case "lost" if lost[number] < engine.retries:
+                        lost[number] += 1
+                        pending.append(running.pop(handle))
+                        print(f"{message.content}: its task is started again", file=sys.stderr, flush=True)
                     case "lost":
                         raise UserError(
-                            f"a process was killed ({worker.process.exitcode}), perhaps because memory ran out; lower "
-                            "training.threads or the size of the models, or run the command again"
+                            f"{message.content}, perhaps because memory ran out; lower training.threads or the size of "
+                            "the models, or run the command again"
                         )
     except BaseException:
         engine.close()
         raise
     return [results[number] for number in range(len(tasks))]
+
+
+def run_task(task: Task[Any], on_event: EventCallback) -> Message:
+    """Run a task in this process, and return how it ended."""
+    try:
+        return Message("completed", task(on_event))
+    except (UserError, OSError) as error:  # which `run_command` turns into one line
+        return Message("failed", error)
+    except Exception as error:  # raised again in the main process
+        return Message("failed", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
 def _work(connection: Connection) -> None:
@@ -158,9 +230,9 @@ def _work(connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def send(kind: Literal["event", "completed", "failed"], content: Any) -> None:
+    def send(message: Message) -> None:
         try:
-            connection.send(Message(kind, content))
+            connection.send(message)
         except BrokenPipeError:
             os._exit(1)  # The main process has ended.
 
@@ -169,13 +241,12 @@ def _work(connection: Connection) -> None:
             task = connection.recv()
         except (EOFError, OSError):
             return
-        try:
-            if isinstance(task, str):  # a module, see `LocalEngine.prepare`
-                with importing_tensorflow():
-                    import_module(task)
-                continue
-            send("completed", task(lambda event: send("event", event)))
-        except (UserError, OSError) as error:  # which `run_command` turns into one line
-            send("failed", error)
-        except Exception as error:  # raised again in the main process
-            send("failed", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+        prepares = isinstance(task, str)  # a module, see `LocalEngine.prepare`
+        ended = run_task(partial(_import, task) if prepares else task, lambda event: send(Message("event", event)))
+        if not prepares or ended.kind == "failed":
+            send(ended)
+
+
+def _import(module: str, _on_event: EventCallback) -> None:
+    with importing_tensorflow():
+        import_module(module)

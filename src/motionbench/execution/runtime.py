@@ -30,19 +30,26 @@ def importing_tensorflow() -> Iterator[None]:
     # No keras.json can be below this file, and Keras writes none.
     os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
     hidden = {"matplotlib", "pandas", "scipy", "sklearn"} - sys.modules.keys()
+    with discarded_stderr():
+        for name in hidden:
+            sys.modules[name] = None  # type: ignore[assignment] # hides it: Python's reference, 5.3.1
+        try:
+            keras = import_module("keras")
+        finally:
+            for name in hidden:
+                del sys.modules[name]
+        if keras.config.backend() != "tensorflow":
+            raise UserError(f"Keras runs on {keras.config.backend()} in this process; use a new process")
+        yield
+
+
+@contextmanager
+def discarded_stderr() -> Iterator[None]:
+    """Discard what this process writes to stderr, also from C++."""
     with Path(os.devnull).open("w") as devnull:
         original = os.dup(2)
         os.dup2(devnull.fileno(), 2)
         try:
-            for name in hidden:
-                sys.modules[name] = None  # type: ignore[assignment] # hides it: Python's reference, 5.3.1
-            try:
-                keras = import_module("keras")
-            finally:
-                for name in hidden:
-                    del sys.modules[name]
-            if keras.config.backend() != "tensorflow":
-                raise UserError(f"Keras runs on {keras.config.backend()} in this process; use a new process")
             yield
         finally:
             os.dup2(original, 2)

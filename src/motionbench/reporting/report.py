@@ -65,6 +65,7 @@ def write_reports(
             perturbations=perturbations,
             perturbed_clips=len(clips.perturbed),
             classes=class_rows(models, clips.class_names),
+            machines=machine_rows(models),
             pictures=pictures,
             origin=origin,
         )
@@ -180,6 +181,18 @@ def perturbation_rows(models: Models, groups: Groups | None = None) -> list[list
             row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", f"{p_value:.2g}"]
         rows.append(row)
     return rows
+
+
+def machine_rows(models: Models) -> list[list[str]]:
+    """Return rows of machine, and the replicates of each model that it trained; none if all are of one type."""
+    trained = [model["training"].machines for model in models.values()]
+    machines = {machine: None for each in trained for machine in each.values()}
+    if len(machines) == 1:
+        return []
+    return [
+        [machine, *(", ".join(str(key) for key, where in each.items() if where == machine) for each in trained)]
+        for machine in machines
+    ]
 
 
 def print_summary(models: Models, sentences: Sequence[str], report: Path) -> None:

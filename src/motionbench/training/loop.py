@@ -18,6 +18,7 @@ from motionbench.core.processes import peak_megabytes
 from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
 from motionbench.execution.engine import EventCallback
+from motionbench.execution.node import describe_node
 from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
@@ -148,7 +149,8 @@ def train_replicate(
     from there and gives the same weights as one without interruption.
 
     Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
-    `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`.
+    `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`, once it is saved;
+    those of an earlier checkpoint too.
 
     Raises:
         UserError: if the loss stops being a number.
@@ -167,12 +169,12 @@ def train_replicate(
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()
         history.append(epoch)
-        on_event(epoch)
         if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
             best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
         if not resumed:
             variables = [variable.numpy() for variable in _variables(model)]
             save_checkpoint(checkpoint, digest, Checkpoint(history, epoch_seconds, variables, best_weights))
+        on_event(epoch)  # after the checkpoint, which goes with it where the process runs on another machine
         if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
             break
     assert best is not None
@@ -180,7 +182,7 @@ def train_replicate(
     save_model(model, path)
     return Replicate(
         history=history, best=best, parameters=model.count_params(), summary=_summarise(model),
-        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(),
+        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_node()),
     )  # fmt: skip
 
 

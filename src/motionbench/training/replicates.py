@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import PARAMS, ReplicateKey, checkpoint_path, replicate_path, training_paths
-from motionbench.data.splits import read_source, read_training
-from motionbench.execution.engine import EventCallback, LocalEngine, run_tasks
+from motionbench.core.paths import PARAMS, SOURCE, ReplicateKey, checkpoint_path, replicate_path, training_paths
+from motionbench.data.splits import read_source, read_training, training_folders
+from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
@@ -24,7 +24,7 @@ def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
 
 
 def train_model(
-    engine: LocalEngine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None]
+    engine: Engine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None]
 ) -> None:
     """Train all replicates of a model and write its models, metrics and timing.
 
@@ -45,7 +45,15 @@ def train_model(
             show(replicate_key(epoch), epoch)
             on_epoch(epoch)
 
-        tasks = [partial(_train, model_name, key, params, replicate_path(models, key), digest) for key in keys]
+        tasks = [
+            FileTask(
+                partial(_train, model_name, key, params, replicate_path(models, key), digest),
+                inputs=[SOURCE, *training_folders(key.fold)],
+                outputs=[replicate_path(models, key)],
+                kept=checkpoint_path(model_name, key),
+            )
+            for key in keys
+        ]
         write_training(metrics, timing, run_tasks(engine, tasks, params.training.threads, handle_epoch), section)
 
 

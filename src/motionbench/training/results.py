@@ -37,6 +37,7 @@ class Replicate(TypedDict):
     summary: str
     epoch_seconds: list[float]  # per epoch, validation included; in the first one also the tracing of the graph
     peak_megabytes: float  # peak memory of the process so far
+    machine: str  # what of the machine that fitted it may change weights
 
 
 class Training(NamedTuple):
@@ -49,6 +50,7 @@ class Training(NamedTuple):
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
     section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
+    machines: dict[ReplicateKey, str]  # the machine that fitted each replicate
 
 
 def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], section: ModelParams) -> None:
@@ -73,6 +75,7 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
         "seconds_to_best": mean(sum(each["epoch_seconds"][: each["best"]["epoch"]]) for each in replicates),
         "peak_megabytes": max(replicate["peak_megabytes"] for replicate in replicates),
         "replicate_seconds": seconds,
+        "replicate_machines": [replicate["machine"] for replicate in replicates],
         "environment": describe_environment(),
         "section": section.model_dump(mode="json"),
     }
@@ -103,12 +106,14 @@ def read_training(model_name: str) -> Training | None:
         if summary == {}:
             return None
         replicates, timings = pd.read_csv(folder / "replicates.csv"), read_json(timing)
+        keys = [replicate_key(row) for row in replicates.to_dict("records")]
         return Training(
             parameters=summary["parameters"],
             best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
-            best=replicate_key(replicates.sort_values("validation_loss").to_dict("records")[0]),
+            best=keys[replicates["validation_loss"].argmin()],
             seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],
+            machines=dict(zip(keys, timings["replicate_machines"], strict=True)),
         )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"

@@ -1,4 +1,7 @@
-"""The search: trials in parallel, each in a process of its own, until the study has the number asked for."""
+"""The search: trials in parallel, each in a process of its own, until the study has the number asked for.
+
+Optuna is asked and told here, in the main process; where trials are trained, it is not known.
+"""
 
 import sys
 import time
@@ -18,21 +21,23 @@ from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.paths import SOURCE, TUNING_REPORTS
 from motionbench.core.processes import this_process
 from motionbench.data.splits import read_source, training_folders
-from motionbench.execution.engine import Message, Task, Worker, local_engine
+from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.execution.progress import trial_progress
+from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
 from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
 from motionbench.tuning import study as studies
 from motionbench.tuning.outcome import print_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.space import model_values
-from motionbench.tuning.trial import run_trial
+from motionbench.tuning.trial import measure_cost, run_trial
 
 POLL_SECONDS = 1.0
+POLL_SECONDS_WHEN_TIMING = 0.1
 End = Literal["completed", "pruned", "failed", "retried"]
 OnEnd = Callable[[End, int], None]
 
 
-def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
+def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: int) -> None:
     """Search until the study has `trials` trials; log them to MLflow, write reports/tuning/<model>/ and print the best.
 
     Raises:
@@ -63,7 +68,7 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
 
         show(*study_status(study), "")
         try:
-            search(storage, study, model_name, params, trials, workers, on_end)
+            search(engine, storage, study, model_name, params, trials, workers, on_end)
         except KeyboardInterrupt:
             print(
                 f"{name}: {len(studies.finished(study))} of {trials} trials are done and kept in {place}; "
@@ -84,18 +89,22 @@ def tune(model_name: str, params: Params, trials: int, workers: int) -> None:
 
 
 def search(
-    storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int, on_end: OnEnd
-) -> None:
+    engine: Engine, storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int,
+    on_end: OnEnd,
+) -> None:  # fmt: skip
     """Run trials until `trials` are done, and wait for those that run in other processes.
 
+    A trial is trained by `engine`, after the cost of its network was measured on this machine, whatever the engine.
     `on_end` is called with how each trial ended here and its number. If the search is interrupted, its running trials
-    are enqueued again.
+    are ended and enqueued again.
 
     Raises:
         UserError: if the connection to the storage is lost.
     """
-    with deferred_interrupts() as interrupted, local_engine() as engine:
-        ours: dict[Worker, Trial] = {}
+    threads = params.training.threads
+    with deferred_interrupts() as interrupted, local_engine() as here:
+        ours: dict[Any, Trial] = {}  # by task
+        timed: Any = None  # the task that measures a cost; one at a time, so that they do not slow each other
         heartbeat = 0.0
         try:
             while not interrupted():
@@ -105,34 +114,44 @@ def search(
                     for trial in ours.values():
                         studies.send_heartbeat(storage, trial)
                     heartbeat = time.monotonic()
-                while len(ours) < workers and (claimed := studies.claim_trial(study, params, model_name, trials)):
+                if (
+                    timed is None
+                    and len(ours) < workers
+                    and (claimed := studies.claim_trial(study, params, model_name, trials))
+                ):
                     studies.send_heartbeat(storage, claimed)
-                    # A process for each trial: memory cannot grow from one to the next.
-                    worker = engine.start(_task(claimed, model_name, params), fresh=True)
-                    claimed.set_user_attr("process", worker.process.pid)
-                    ours[worker] = claimed
+                    section = _section(claimed, model_name, params)
+                    timed = here.start(partial(measure_cost, model_name, section, params.training), threads=threads)
+                    ours[timed] = claimed
                 if not ours and not studies.running(study) and len(studies.finished(study)) >= trials:
                     return
-                for worker, message in engine.wait(POLL_SECONDS):
+                told = here.wait(POLL_SECONDS_WHEN_TIMING) if timed else []
+                for task, message in [*told, *engine.wait(0.0 if timed else POLL_SECONDS)]:
+                    timed = None if task is timed else timed
                     try:
-                        end = _handle(message, ours[worker], study, params)
+                        end = _handle(message, ours[task], study, params)
                     except UpdateFinishedTrialError:
                         # This machine slept, and another one retried the trial and logged that.
                         if message.kind == "event":
-                            engine.kill(worker)
-                        del ours[worker]
+                            engine.kill(task)
+                        del ours[task]
                         continue
                     if end == "pruned":
-                        engine.kill(worker)
+                        engine.kill(task)
                     if end:
-                        on_end(end, ours.pop(worker).number)
+                        on_end(end, ours.pop(task).number)
+                    elif message.kind == "completed":  # Its cost is known.
+                        trial = ours.pop(task)
+                        # A process for each trial: memory cannot grow from one to the next.
+                        ours[engine.start(_training(trial, model_name, params), threads=threads, fresh=True)] = trial
             raise KeyboardInterrupt
-        except (SQLAlchemyError, StorageInternalError) as error:
-            raise UserError(
-                f"OPTUNA_STORAGE: lost during the search ({one_line(error.__cause__ or error)}); what is done is kept: "
-                "start the server and run the command again"
-            ) from error
-        except BaseException:
+        except BaseException as error:
+            engine.close()
+            if isinstance(error, SQLAlchemyError | StorageInternalError):
+                raise UserError(
+                    f"OPTUNA_STORAGE: lost during the search ({one_line(error.__cause__ or error)}); what is done is "
+                    "kept: start the server and run the command again"
+                ) from error
             for unfinished in studies.running(study):
                 if unfinished.user_attrs.get("owner") == this_process():
                     studies.retry(study, unfinished.number)
@@ -140,11 +159,18 @@ def search(
             raise
 
 
-def _task(trial: Trial, model_name: str, params: Params) -> Task[dict[str, Any]]:
+def _section(trial: Trial, model_name: str, params: Params) -> ModelParams:
     section = params.model(model_name)
     values = {**model_values(trial.params), "epochs": params.tuning.model(model_name).epochs}
-    model = type(section).model_validate(section.model_dump() | values)
-    return partial(run_trial, model_name, model, params.training, trial.user_attrs["seeds"])
+    return type(section).model_validate(section.model_dump() | values)
+
+
+def _training(trial: Trial, model_name: str, params: Params) -> FileTask[dict[str, Any]]:
+    section, seeds = _section(trial, model_name, params), trial.user_attrs["seeds"]
+    return FileTask(
+        partial(run_trial, model_name, section, params.training, seeds),
+        inputs=[SOURCE, *training_folders(read_source().fold_numbers()[0])],
+    )
 
 
 def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End | None:
@@ -161,15 +187,15 @@ def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End
             trial.set_user_attr("validation_accuracy", accuracy)
             study.tell(trial, state=TrialState.PRUNED)
             return "pruned"
-        case Message("event", cost):
-            for key, value in cost.items():
-                trial.set_user_attr(key, value)
-            return None
         case Message("completed", {"validation_loss": loss, **measures}):
             for key, value in measures.items():
                 trial.set_user_attr(str(key), value)
             study.tell(trial, [loss, *([trial.user_attrs["latency_milliseconds"]] if pareto else [])])
             return "completed"
+        case Message("event" | "completed", attributes):  # the process, or the cost
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
+            return None
         case Message("failed", error):
             # Such as a network too large for the memory: the study goes on without this trial.
             trial.set_user_attr("failure", str(error).splitlines()[0][:300])

@@ -1,5 +1,6 @@
-"""One trial, in a process of its own: replicates are trained in step, and each epoch is an event."""
+"""One trial: its network's cost, and in a process of its own replicates trained in step, each epoch an event."""
 
+import os
 import time
 from collections.abc import Sequence
 from statistics import mean
@@ -21,34 +22,46 @@ def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
     return [int(word) for word in np.random.SeedSequence([seed, number]).generate_state(replicates)]
 
 
+def measure_cost(
+    model_name: str, params: ModelParams, training: TrainingParams, _on_event: EventCallback
+) -> dict[str, float]:
+    """Return parameters, FLOPs and the latency of one clip, in milliseconds, of a network that is not trained."""
+    with importing_tensorflow():
+        import keras
+
+        from motionbench.execution.threads import fix_threads
+        from motionbench.models.cost import count_flops, measure_latency
+    _, validation = read_training(read_source().fold_numbers()[0])
+    fix_threads(training.threads)
+    keras.utils.clear_session()  # The process measures one network after the other.
+    model = build_model(model_name, params, validation.clips.shape[1:], len(validation.class_names))
+    return {
+        "parameters": model.count_params(),
+        "flops": count_flops(model),
+        "latency_milliseconds": measure_latency(model, validation.clips),
+    }
+
+
 def run_trial(
     model_name: str, params: ModelParams, training: TrainingParams, seeds: Sequence[int], on_event: EventCallback
 ) -> dict[str, Any]:
     """Train a replicate from each seed on the train split, with folds that of the first, and return its measures.
 
-    Events are the cost of the model, once, and the measures after each epoch of all replicates. `validation_loss` is
-    always the mean, over the replicates, of the lowest so far.
+    Events are the number of the process, once, and the measures after each epoch of all replicates. `validation_loss`
+    is always the mean, over the replicates, of the lowest so far.
 
     Raises:
         UserError: if a loss stops being a number.
     """
     started = time.perf_counter()
+    on_event({"process": os.getpid()})
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
-        from motionbench.models.cost import count_flops, measure_latency
         from motionbench.training.loop import fit_epochs
     source = read_source()
     fold = source.fold_numbers()[0]
     train, validation = read_training(fold)
     fix_threads(training.threads)
-    model = build_model(model_name, params, train.clips.shape[1:], len(train.class_names))
-    on_event(
-        {
-            "parameters": model.count_params(),
-            "flops": count_flops(model),
-            "latency_milliseconds": measure_latency(model, validation.clips),
-        }
-    )
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
     keys = [ReplicateKey(seed, fold) for seed in seeds]
     replicates = [fit_epochs(model_name, key, params, training, source, train, validation) for key in keys]

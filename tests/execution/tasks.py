@@ -9,6 +9,7 @@ from typing import Any
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
 from motionbench.execution.engine import EventCallback
+from motionbench.execution.node import describe_node
 
 
 def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int:
@@ -16,6 +17,11 @@ def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int
     time.sleep(seconds)
     on_event((number, "done"))
     return number
+
+
+def wait_and_describe_node(seconds: float, _on_event: EventCallback) -> str:
+    time.sleep(seconds)
+    return ", ".join(describe_node())
 
 
 def process_id(_on_event: EventCallback) -> int:

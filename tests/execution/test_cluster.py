@@ -17,7 +17,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
 from motionbench.execution.cluster import ADDRESS, MIXED, PIECE_BYTES, ClusterEngine, open_engine
 from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
-from tests.conftest import ROOT, clean_environment, free_port
+from tests.conftest import ROOT, allow_interrupts, clean_environment, free_port
 from tests.execution import tasks
 from tests.execution.clusters import STORE_BYTES, TOKEN, needs_ray, on_cluster, two_nodes
 from tests.execution.test_engine import eventually, lives
@@ -188,6 +188,7 @@ def driver(program: str = DRIVER, apart: Sequence[str] = (), **environment: str)
     return subprocess.Popen(
         [*apart, sys.executable, "-c", program],
         env=variables,
+        preexec_fn=allow_interrupts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

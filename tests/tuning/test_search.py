@@ -1,7 +1,7 @@
 """The search with acted trials: what each process sends is given, and nothing is trained."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from tests.tuning.studies import DATA, Load, claimed
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
-Script = list[Message]
-COST = [Message("completed", {"parameters": 7, "latency_milliseconds": 2.0})]
+Script = Sequence[Message | None]  # None: nothing, for once
+COST = [None, Message("completed", {"parameters": 7, "latency_milliseconds": 2.0})]
 STARTED = Message("event", {"process": 1})
 LOST = [STARTED, Message("lost", None)]
 FAILED = [STARTED, Message("failed", ValueError("no number\nand more"))]
@@ -56,8 +56,10 @@ class ActedEngine:
         return self.running[-1]
 
     def wait(self, _timeout: float) -> list[tuple[Any, Message]]:
-        sent = [(task, task.script.pop(0)) for task in self.running]
-        self.running = [task for task, message in sent if message.kind == "event"]
+        sent = [(task, message) for task in self.running if (message := task.script.pop(0))]
+        for task, message in sent:
+            if message.kind != "event":
+                self.running.remove(task)
         return sent
 
     def kill(self, task: Any) -> None:

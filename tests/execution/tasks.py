@@ -9,7 +9,6 @@ from typing import Any
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
 from motionbench.execution.engine import EventCallback
-from motionbench.execution.node import describe_node
 
 
 def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int:
@@ -20,6 +19,8 @@ def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int
 
 
 def wait_and_describe_node(seconds: float, _on_event: EventCallback) -> str:
+    from motionbench.execution.node import describe_node
+
     time.sleep(seconds)
     return ", ".join(describe_node())
 

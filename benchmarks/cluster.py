@@ -1,4 +1,4 @@
-"""What a task costs on a Ray cluster: two nodes on this machine's loopback, against processes of this machine.
+"""What a Ray cluster costs and gains: nodes of one core on this machine's loopback, against processes of this machine.
 
 python -m benchmarks.cluster writes benchmarks/CLUSTER.md. Needs Ray: make .venv/cluster.
 """
@@ -8,17 +8,21 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
 from operator import methodcaller
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 
-from benchmarks.common import HERE, Result, machine, markdown_table, seconds_of, write_page
+from benchmarks.common import HERE, Result, default_params, machine, markdown_table, seconds_of, write_clips, write_page
 from motionbench.execution.cluster import ADDRESS, open_engine
 from motionbench.execution.engine import EventCallback, run_tasks
+from motionbench.training.replicates import train_model
 
+HOST = "127.0.0.1"
+MODEL, REPLICATES, EPOCHS = "cnn_lstm", 12, 5
 TASKS = (1_000, 4_000)
 WARM_UP = 20
 ROUNDS = 3
@@ -27,8 +31,15 @@ EMPTY = methodcaller("__call__", 0)  # A task is called with the function that s
 
 def main() -> None:
     """Measure, and write the tables."""
-    rows = []
-    with two_nodes() as cluster:
+    with head_node() as cluster:
+        trained = []
+        for cores in (1, 2):
+            if cores == 2:
+                cluster.add_node(node_ip_address=HOST)
+            for where, address in (("this machine", ""), ("cluster", cluster.address)):
+                rate = in_new_process(replicates_a_minute, address, cores)
+                trained.append({"where": where, "cores": str(cores), "replicates a minute": f"{rate:.1f}"})
+        rows = []
         for where, address in (("this machine", ""), ("cluster", cluster.address)):
             for tasks in TASKS:
                 measured = [in_new_process(cost_of_tasks, address, tasks) for _ in range(ROUNDS)]
@@ -41,14 +52,24 @@ def main() -> None:
                     }
                 )
         deaths = [seconds_until_noticed(cluster) for _ in range(ROUNDS)]
-    noticed = f"A node whose processes are killed is noticed after {median(deaths):.1f} s."
-    how = f"On {machine()}. A task sends one event and does nothing else; medians of {ROUNDS} runs."
-    write_page(HERE / "CLUSTER.md", ["# What a task costs on a cluster", how, markdown_table(rows), noticed])
+    paragraphs = [
+        "# What a cluster costs and gains",
+        f"On {machine()}. The nodes of the cluster are two on this machine, with a core each.",
+        "## Replicates",
+        f"{REPLICATES} replicates of `{MODEL}` of {EPOCHS} epochs, from starting the processes to the last result. The "
+        "cluster of one core is one node.",
+        markdown_table(trained),
+        "## Empty tasks",
+        f"A task sends one event and does nothing else; medians of {ROUNDS} runs.",
+        markdown_table(rows),
+        f"A node whose processes are killed is noticed after {median(deaths):.1f} s.",
+    ]
+    write_page(HERE / "CLUSTER.md", paragraphs)
 
 
 @contextmanager
-def two_nodes() -> Iterator[Any]:
-    """Yield a cluster of two nodes with a core each on the loopback; stop it afterwards."""
+def head_node() -> Iterator[Any]:
+    """Yield a cluster of one node with a core on the loopback; stop it afterwards."""
     os.environ |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.urandom(32).hex(),
@@ -57,9 +78,8 @@ def two_nodes() -> Iterator[Any]:
     }
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"node_ip_address": "127.0.0.1", "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"node_ip_address": HOST, "include_dashboard": False})
     try:
-        cluster.add_node(node_ip_address="127.0.0.1")
         yield cluster
     finally:
         cluster.shutdown()
@@ -69,6 +89,20 @@ def in_new_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Return what `function` returns in a new process, which may start others."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def replicates_a_minute(address: str, cores: int) -> float:
+    """Train replicates, with all cores of the cluster at `address` or, without one, with `cores` of this machine."""
+    os.environ |= {ADDRESS: address, "LOKY_MAX_CPU_COUNT": str(cores)}
+    params = default_params()
+    section = params.model(MODEL).model_copy(update={"epochs": EPOCHS})
+    training = params.training.model_copy(update={"seeds": range(REPLICATES), "target_loss": 0.0, "patience": EPOCHS})
+    params = params.model_copy(update={"training": training, MODEL: section})
+    with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(None):
+        write_clips(params)
+        with open_engine() as engine:
+            seconds = seconds_of(lambda: train_model(engine, MODEL, params, "", lambda _epoch: None))
+    return 60 * REPLICATES / seconds
 
 
 def cost_of_tasks(address: str, tasks: int) -> dict[str, float]:
@@ -85,7 +119,7 @@ def cost_of_tasks(address: str, tasks: int) -> dict[str, float]:
 
 def seconds_until_noticed(cluster: Any) -> float:
     """Kill a third node and return how many seconds its task is not yet known to be lost."""
-    third = cluster.add_node(node_ip_address="127.0.0.1")
+    third = cluster.add_node(node_ip_address=HOST)
     os.environ[ADDRESS] = cluster.address
     with open_engine() as engine:
         running = [engine.start(sleep) for _ in range(engine.slots(1))]

@@ -10,8 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from motionbench.core.paths import PARAMS
+from motionbench.core.files import write_json
+from motionbench.core.paths import CLIPS, DATA, PARAMS, SOURCE
 from motionbench.core.processes import describe_environment, git
+from motionbench.data.sources import prepare_clips
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.execution.engine import EventCallback, Task, local_engine, run_tasks
 from motionbench.params.loading import load_params
@@ -34,6 +36,13 @@ def default_drawing() -> Drawing:
     section = params.source()
     assert isinstance(section, SyntheticParams)
     return section.drawing(params.data)
+
+
+def write_clips(params: Params) -> None:
+    """Write the clips that `params` describe into the working directory, as the stage generate does."""
+    for folder in CLIPS:
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
 
 
 def machine() -> str:

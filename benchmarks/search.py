@@ -28,11 +28,11 @@ from benchmarks.common import (
     machine,
     markdown_table,
     seconds_of,
+    write_clips,
     write_page,
 )
 from motionbench.core.files import read_json, write_json
-from motionbench.core.paths import CLIPS, DATA, SOURCE, TRAIN, TUNING_REPORTS, VALIDATION, ReplicateKey
-from motionbench.data.sources import prepare_clips
+from motionbench.core.paths import TRAIN, TUNING_REPORTS, VALIDATION, ReplicateKey
 from motionbench.data.splits import read_source, read_split
 from motionbench.execution.engine import local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
@@ -95,9 +95,7 @@ def _search(
 ) -> Searched:
     """Search in a new folder, or continue the search in `folder`."""
     with nullcontext(folder) if folder else TemporaryDirectory() as place, chdir(place):
-        for outputs in CLIPS:
-            outputs.mkdir(parents=True, exist_ok=True)
-        write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
+        write_clips(params)
         storage, name = open_storage()
         study = open_study(storage, name, MODEL, params, {})
         with local_engine() as engine:

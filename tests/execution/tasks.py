@@ -18,6 +18,13 @@ def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int
     return number
 
 
+def wait_and_describe_node(seconds: float, _on_event: EventCallback) -> str:
+    from motionbench.execution.node import describe_node
+
+    time.sleep(seconds)
+    return ", ".join(describe_node())
+
+
 def process_id(_on_event: EventCallback) -> int:
     return os.getpid()
 

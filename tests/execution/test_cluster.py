@@ -5,10 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +15,20 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
-from motionbench.execution.cluster import ADDRESS, LOOK_SECONDS, MIXED, PIECE_BYTES, ClusterEngine, open_engine
-from motionbench.execution.engine import FileTask, LocalEngine, local_engine, run_tasks
-from tests.conftest import ROOT, clean_environment, free_port
+from motionbench.execution.cluster import ADDRESS, MIXED, PIECE_BYTES, ClusterEngine, open_engine
+from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
+from tests.conftest import ROOT, allow_interrupts, clean_environment, free_port
 from tests.execution import tasks
+from tests.execution.clusters import STORE_BYTES, TOKEN, needs_ray, on_cluster, two_nodes
 from tests.execution.test_engine import eventually, lives
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: make .venv/cluster")
-
-
-def on_cluster(test: Callable[..., None]) -> Any:
-    """Mark a test that starts the cluster, which takes ten seconds, or processes on it."""
-    return pytest.mark.slow(needs_ray(test))
-
-
-TOKEN = "0123456789abcdef" * 4
-STORE_BYTES = 80 * 2**20  # about the least that Ray allows
 CLIPS = bytes(PIECE_BYTES) + b"the next piece"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        from ray import cloudpickle
-        from ray.cluster_utils import Cluster
-
-        cloudpickle.register_pickle_by_value(tasks)  # The nodes have motionbench, and not its tests.
-        node = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "node_ip_address": "127.0.0.1"}
-        # Ray takes the disk for full when it wants to write objects to it.
-        full = {"_system_config": {"local_fs_capacity_threshold": 0.0001}}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, **full, "include_dashboard": False})
-        cluster.node = node
-        try:
-            cluster.add_node(**node)
-            patch.setenv(ADDRESS, cluster.address)
-            yield cluster
-        finally:
-            cluster.shutdown()
+    with two_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -144,45 +111,6 @@ def test_files_come_once_by_content_and_go_back(cluster: Any, monkeypatch: pytes
 
 
 @on_cluster
-@pytest.mark.usefixtures("working_directory")
-def test_a_task_whose_node_dies_goes_on_from_its_checkpoint(
-    cluster: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv(ADDRESS, cluster.address)
-    third = cluster.add_node(**cluster.node)
-    raylet = third.all_processes["raylet"][0].process.pid
-    events: list[tuple[str, int]] = []
-    lost: list[str] = []
-    killed = 0.0
-
-    def on_event(event: tuple[str, int, int]) -> None:
-        nonlocal killed
-        name, number, node = event
-        events.append((name, number))
-        if node == raylet and number == 3:
-            lost.append(name)
-            cluster.remove_node(third, allow_graceful=False)
-            killed = time.monotonic()
-
-    kept = [Path(f".resume/{name}.npz") for name in "abc"]
-    some = [FileTask(partial(tasks.count_on, path, 6, 0.5), kept=path) for path in kept]
-    with open_engine() as engine:
-        counted = run_tasks(engine, some, 1, on_event)
-    assert time.monotonic() - killed < 2 * LOOK_SECONDS
-    assert sorted(events) == [(name, number) for name in "abc" for number in range(1, 7)], "each once"
-    assert len(lost) == 1
-    for name, numbers in zip("abc", counted, strict=True):
-        first = numbers[0] if name in lost else 1  # The node went on for a moment.
-        assert numbers == list(range(first, 7))
-        assert name not in lost or first >= 4, "nothing before the checkpoint is counted again"
-    assert [path.read_text(encoding="utf-8") for path in kept] == ["6"] * 3
-    time.sleep(1.0)  # Ray's word of the node comes later than the engine's
-    captured = capfd.readouterr()
-    assert captured.out == ""
-    assert re.fullmatch(r".* node \S+ \(127.0.0.1\).*: its task is started again\n", captured.err)
-
-
-@on_cluster
 def test_a_task_that_is_lost_again_and_again_is_given_up(engine: ClusterEngine) -> None:
     with pytest.raises(
         UserError, match=r"^a process was killed on node .* \(WorkerCrashedError\), perhaps because memory ran out"
@@ -191,19 +119,16 @@ def test_a_task_that_is_lost_again_and_again_is_given_up(engine: ClusterEngine) 
 
 
 @on_cluster
-@pytest.mark.parametrize(
-    "task", [tasks.divide_by_zero, tasks.open_missing_file, partial(tasks.refuse_after, 0.0)], ids=["bug", "os", "user"]
-)
-def test_failures_are_those_of_this_machine(task: Any, engine: ClusterEngine) -> None:
+def test_failures_are_those_of_this_machine(engine: ClusterEngine) -> None:
+    def failure(engine: Engine, task: Any) -> tuple[type, str]:
+        engine.start(task)
+        [(_, message)] = engine.wait()
+        assert message.kind == "failed"
+        return type(message.content), str(message.content).splitlines()[0]
+
     with local_engine() as local:
-        failures = []
-        for each in (local, engine):
-            with pytest.raises(Exception, match=r".+") as failure:
-                run_tasks(each, [task], 1)
-            failures.append(failure.value)
-    here, there = failures
-    assert type(here) is type(there)
-    assert str(here).splitlines()[0] == str(there).splitlines()[0]
+        for task in (tasks.divide_by_zero, tasks.open_missing_file, partial(tasks.refuse_after, 0.0)):
+            assert failure(engine, task) == failure(local, task)
 
 
 @on_cluster
@@ -227,14 +152,15 @@ def test_a_node_with_other_versions_is_refused_unless_allowed(
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))
         node = cluster.add_node(**cluster.node)
-    some = [partial(tasks.tell_and_return, number, 0.5) for number in range(6)]
+    some = [partial(tasks.wait_and_describe_node, 1.0)] * 3
     refused = r"^node \S+ \(127.0.0.1\): keras 0.0.1 instead of keras 3\S+: results may differ .*: export " + MIXED
     try:
         with open_engine() as engine, pytest.raises(UserError, match=refused):
             run_tasks(engine, some, 1)
         monkeypatch.setenv(MIXED, "allow")
         with open_engine() as engine:
-            assert run_tasks(engine, some, 1) == list(range(6))
+            machines = run_tasks(engine, some, 1)
+        assert ["keras 0.0.1" in machine for machine in sorted(machines)] == [True, False, False], "and recorded"
     finally:
         cluster.remove_node(node, allow_graceful=False)
 
@@ -262,6 +188,7 @@ def driver(program: str = DRIVER, apart: Sequence[str] = (), **environment: str)
     return subprocess.Popen(
         [*apart, sys.executable, "-c", program],
         env=variables,
+        preexec_fn=allow_interrupts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

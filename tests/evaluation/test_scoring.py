@@ -24,23 +24,29 @@ def evaluate(folder: Path, params: Params, _on_event: EventCallback) -> Any:
     fix_threads(1)
     split = read_split(folder)
     model = build_model("cnn_lstm", params.model("cnn_lstm"), split.clips.shape[1:], len(split.class_names))
-    # All weights zero but one bias: everything is taken for class 2.
+    # All weights zero but one bias: the first replicate takes everything for class 1, the second for class 2.
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
-    model.layers[-1].bias.assign([0, 0, 1, 0])
-    save_model(model, folder / "model.keras")
-    settings = params.perturbations.settings(SOURCE_RECORD)
+    paths = [folder / "first.keras", folder / "second.keras"]
+    for path, bias in zip(paths, ([0, 1, 0, 0], [0, 0, 1, 0]), strict=True):
+        model.layers[-1].bias.assign(bias)
+        save_model(model, path)
     clips_per_class = params.perturbations.clips_per_class
-    answers = answer(folder / "model.keras", split, 1, settings, clips_per_class, 0, SOURCE_RECORD)
-    return answers, measure_cost(folder / "model.keras", split, 1)
+    conditions = [None, *params.perturbations.settings(SOURCE_RECORD)]
+    first, second = (
+        {each: answer(path, split, 1, each, clips_per_class, 0, SOURCE_RECORD) for each in conditions} for path in paths
+    )
+    return first, second, measure_cost(paths[0], split, 1)
 
 
 def test_answers_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
     params = params_with(TINY)
     write_split(tmp_path, "test", drawing(params))
     with local_engine() as engine:
-        [(answers, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
-    assert answers["predicted"] == [2] * 16
-    right = {(each["perturbation"], each["level"]): each["right"] for each in answers["perturbed"]}
+        [(first, answers, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
+    assert first[None]["predicted"] == [1] * 16
+    assert answers[None]["predicted"] == [2] * 16
+    assert answers[None]["right"] == [False] * 8 + [True] * 4 + [False] * 4
+    right = {condition: each["right"] for condition, each in answers.items() if condition}
     assert len(right) == 17
     # Of each class, the first two clips: perturbations.clips_per_class.
     assert right["pixel_noise", 0.1] == [False] * 4 + [True] * 2 + [False] * 2

@@ -10,7 +10,7 @@ from motionbench.core.paths import MODELS, SOURCE, TEST, ReplicateKey, replicate
 from motionbench.data.splits import Split, join, read_test
 from motionbench.data.synthetic.frames import write_split
 from motionbench.evaluation.held_out import held_out_clips
-from motionbench.evaluation.results import Answers, Perturbed
+from motionbench.evaluation.results import Answers
 from motionbench.evaluation.testing import evaluate_models, score
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
@@ -25,13 +25,19 @@ def part(*labels: int) -> Split:
     return Split(np.zeros((len(labels), 2, 4, 4, 1), np.uint8), np.array(labels), NAMES)
 
 
-def answers(*predicted: int, right: list[bool]) -> Answers:
-    noisy = Perturbed(perturbation="pixel_noise", level=0.1, predicted=[0] * len(right), right=right)
-    return Answers(predicted=list(predicted), perturbed=[noisy])
+NOISE = [("pixel_noise", 0.1)]
+
+
+def answers(*predicted: int, right: list[bool]) -> list[Answers]:
+    """Answers to clips as they are, and to noisy ones."""
+    return [
+        Answers(predicted=list(predicted), right=[False] * len(predicted)),
+        Answers(predicted=[0] * len(right), right=right),
+    ]
 
 
 def test_scores_are_those_worked_out_by_hand() -> None:
-    scores = score([answers(0, 0, 1, 1, right=[True])], part(0, 1, 1, 0))
+    scores = score([answers(0, 0, 1, 1, right=[True])], NOISE, part(0, 1, 1, 0))
     assert (scores["correct"], scores["clips"], scores["accuracy"]) == (2, 4, 0.5)
     assert scores["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert scores["classes"]["up"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
@@ -41,11 +47,13 @@ def test_scores_are_those_worked_out_by_hand() -> None:
 def test_answers_to_the_parts_of_folds_are_joined() -> None:
     test = join([part(0, 1), part(2), part(1, 1)])
     parts = [answers(0, 1, right=[True, False]), answers(0, right=[False]), answers(1, 2, right=[True])]
-    scores = score(parts, test)
+    scores = score(parts, NOISE, test)
     assert scores["predicted"] == [0, 1, 0, 1, 2]
     assert (scores["correct"], scores["clips"]) == (3, 5)
     assert scores["classes"]["up"]["recall"] == pytest.approx(2 / 3)
-    assert scores["perturbed"][0]["right"] == [True, False, False, True]
+    [noisy] = scores["perturbed"]
+    assert (noisy["perturbation"], noisy["level"]) == NOISE[0]
+    assert noisy["right"] == [True, False, False, True]
 
 
 def save_untrained(params: Params, shape: tuple[int, int, int, int], _on_event: EventCallback) -> None:
@@ -95,5 +103,6 @@ def test_answers_may_be_given_elsewhere_and_what_is_timed_runs_here(
         models = evaluate_models(elsewhere, trained, params, tests, held_out_clips(tests, None, 2))
     assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
     paths = [replicate_path(MODELS / "single_frame", ReplicateKey(seed)) for seed in (0, 1)]
-    assert [task.inputs for task in elsewhere.tasks] == [[path, TEST] for path in paths]
+    conditions = 1 + len(params.perturbations.settings(SOURCE_RECORD))
+    assert [task.inputs for task in elsewhere.tasks] == [[path, TEST] for path in paths for _ in range(conditions)]
     assert models["single_frame"]["cost"]["latency_milliseconds"][0] > 0

@@ -49,7 +49,7 @@ def train_and_test(name: str, params: Params, source: SourceRecord, on_event: Ev
     path = Path(f"{name}.keras")
     checkpoint = path.with_suffix(".npz")
     train_replicate(name, ReplicateKey(seed), params, source, *read_training(None), path, checkpoint, "", on_event)
-    return answer(path, read_test(None), 1, [], 1, 0, source)
+    return answer(path, read_test(None), 1, None, 1, 0, source)
 
 
 @pytest.mark.parametrize("leak", [False, True])
@@ -68,7 +68,7 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     test = read_test(None)
     clips = held_out_clips([test], read_clip_table([held_out_folder(None)]), clips_per_class=1)
     models = {
-        name: join_results(training([0.1]), [score([each], test)], cost, clips)
+        name: join_results(training([0.1]), [score([[each]], [], test)], cost, clips)
         for name, each in zip(MODELS, answers, strict=True)
     }
     findings = {finding.check: finding.fires for finding in audit(models, clips, source)}

@@ -15,20 +15,20 @@ from motionbench.evaluation.statistics import accuracy_interval
 from motionbench.training.results import Training
 
 
+class Answers(TypedDict):
+    """One replicate's answers to clips."""
+
+    predicted: list[int]  # per clip, the number of the class
+    right: list[bool]  # per clip
+
+
 class Perturbed(TypedDict):
-    """One replicate's answers to perturbed clips."""
+    """The answers of a model from one seed to perturbed clips."""
 
     perturbation: str
     level: float
     predicted: list[int]  # per clip, the number of the class
     right: list[bool]  # per clip, whether that is the label of the perturbed clip
-
-
-class Answers(TypedDict):
-    """One replicate's answers to the clips of a split or a part."""
-
-    predicted: list[int]  # per clip, the number of the class
-    perturbed: list[Perturbed]
 
 
 class Scores(TypedDict):

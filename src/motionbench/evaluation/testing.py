@@ -37,15 +37,18 @@ def evaluate_models(
     keys, threads = replicate_keys(params.training.seeds), params.training.threads
     source = read_source()
     settings = params.perturbations.settings(source)
+    conditions = [None, *settings]
     folds = list(dict.fromkeys(key.fold for key in keys))
     clips_per_class = params.perturbations.clips_per_part(len(tests))
+    # The answers to each condition are a task, since those of one model may take ten times as long as of another.
     tasks = [
         FileTask(
-            partial(_answer, name, key, threads, settings, clips_per_class, params.perturbations.seed, source),
+            partial(_answer, name, key, threads, condition, clips_per_class, params.perturbations.seed, source),
             inputs=[replicate_path(MODELS / name, key), held_out_folder(key.fold)],
         )
         for name in trained
         for key in keys
+        for condition in conditions
     ]
     answers = iter(run_tasks(engine, tasks, threads))
     # Each takes all cores, so that nothing else runs while it is timed.
@@ -56,16 +59,25 @@ def evaluate_models(
     test = join(tests)
     models = {}
     for name, cost in zip(trained, costs, strict=True):
-        by_key = {key: next(answers) for key in keys}
-        scores = [score([by_key[ReplicateKey(seed, fold)] for fold in folds], test) for seed in params.training.seeds]
+        by_key = {key: [next(answers) for _ in conditions] for key in keys}
+        scores = [
+            score([by_key[ReplicateKey(seed, fold)] for fold in folds], settings, test)
+            for seed in params.training.seeds
+        ]
         models[name] = join_results(trained[name], scores, cost, clips, searches.get(name))
     return models
 
 
-def score(parts: Sequence[Answers], test: AnySplit) -> Scores:
-    """Join the answers to all parts of the test clips, and score them."""
+def score(parts: Sequence[Sequence[Answers]], settings: Sequence[tuple[str, float]], test: AnySplit) -> Scores:
+    """Join the answers to all parts of the test clips, and score those to clips as they are.
+
+    Args:
+        parts: of each part of the clips, the answers to the clips as they are, then under each of `settings`.
+        settings: name and level of each perturbation.
+    """
     labels, names = test.labels, test.class_names
-    predicted = np.concatenate([part["predicted"] for part in parts])
+    unchanged, *perturbed = (_join(same) for same in zip(*parts, strict=True))
+    predicted = np.array(unchanged["predicted"])
     numbers = np.arange(len(names))
     precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
     hits = int((predicted == labels).sum())
@@ -78,15 +90,16 @@ def score(parts: Sequence[Answers], test: AnySplit) -> Scores:
             for label, name in enumerate(names)
         },
         confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
-        predicted=predicted.tolist(),
-        perturbed=[_join(same) for same in zip(*(part["perturbed"] for part in parts), strict=True)],
+        predicted=unchanged["predicted"],
+        perturbed=[
+            Perturbed(perturbation=name, level=level, **answers)
+            for (name, level), answers in zip(settings, perturbed, strict=True)
+        ],
     )
 
 
-def _join(parts: Sequence[Perturbed]) -> Perturbed:
-    return Perturbed(
-        perturbation=parts[0]["perturbation"],
-        level=parts[0]["level"],
+def _join(parts: Sequence[Answers]) -> Answers:
+    return Answers(
         predicted=[answer for part in parts for answer in part["predicted"]],
         right=[right for part in parts for right in part["right"]],
     )
@@ -94,13 +107,13 @@ def _join(parts: Sequence[Perturbed]) -> Perturbed:
 
 # Imported in the functions: the main process needs no TensorFlow.
 def _answer(
-    name: str, key: ReplicateKey, threads: int, settings: Sequence[tuple[str, float]], clips_per_class: int, seed: int,
+    name: str, key: ReplicateKey, threads: int, condition: tuple[str, float] | None, clips_per_class: int, seed: int,
     source: SourceRecord, _on_event: EventCallback,
 ) -> Answers:  # fmt: skip
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer
     path, split = replicate_path(MODELS / name, key), read_test(key.fold)
-    return answer(path, split, threads, settings, clips_per_class, seed, source)
+    return answer(path, split, threads, condition, clips_per_class, seed, source)
 
 
 def _measure_cost(name: str, key: ReplicateKey, threads: int, _on_event: EventCallback) -> Cost:

@@ -4,6 +4,8 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -46,8 +48,34 @@ def load_model(path: Path) -> keras.Model:
     Raises:
         UserError: if the file is missing or damaged.
     """
-    try:
+    with _readable(path):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Give `model` the weights of a Keras archive of a network like it.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    with _readable(path):
+        model.load_weights(path)
+
+
+def read_network(path: Path) -> bytes:
+    """Return what a Keras archive says about its network, weights aside: JSON, equal for networks that are.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        return archive.read("config.json")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = "missing" if not path.exists() else f"not readable as a Keras archive ({type(error).__name__})"
         raise UserError(

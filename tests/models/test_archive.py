@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.data.splits import Clips
-from motionbench.models.archive import load_model, save_model
+from motionbench.models.archive import load_model, load_weights, read_network, save_model
 from motionbench.models.registry import MODEL_NAMES, build_model
 from tests.conftest import TINY
 from tests.models.conftest import SMALL_SHAPE, Load
@@ -26,13 +27,15 @@ def test_the_same_model_gives_the_same_bytes(name: str, params_with: Load, tmp_p
 def test_a_damaged_archive_is_refused_in_one_line(damage: str, params_with: Load, tmp_path: Path) -> None:
     path = tmp_path / "convlstm" / "seed-0.keras"
     path.parent.mkdir()
-    save_model(build_model("convlstm", params_with(TINY).model("convlstm"), SMALL_SHAPE, 4), path)
+    model = build_model("convlstm", params_with(TINY).model("convlstm"), SMALL_SHAPE, 4)
+    save_model(model, path)
     content = path.read_bytes()
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes({"empty": b"", "truncated": content[:-100], "no archive": b"model"}[damage])
-    with pytest.raises(UserError) as refused:
-        load_model(path)
-    assert str(refused.value).endswith("train it again: dvc repro --force train_convlstm")
-    assert "\n" not in str(refused.value)
+    for read in (load_model, read_network, partial(load_weights, model)):
+        with pytest.raises(UserError) as refused:
+            read(path)
+        assert str(refused.value).endswith("train it again: dvc repro --force train_convlstm")
+        assert "\n" not in str(refused.value)

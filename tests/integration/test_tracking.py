@@ -168,7 +168,7 @@ def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -
     assert done.returncode == 0, done.stderr
     for restored in (
         "version of cnn_lstm", "run train_convlstm seed 1", "model models/convlstm/seed-1.keras", "/seed-0.keras",
-        "compare: restored: reports/comparison, version of motionbench, alias champion of motionbench",
+        "compare: restored: reports/comparison", "version of motionbench, alias champion of motionbench",
     ):  # fmt: skip
         assert restored in done.stdout, done.stdout
     held = contents(uri)

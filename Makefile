@@ -78,9 +78,11 @@ cluster-join: .venv/cluster ## add this machine to a cluster: make cluster-join 
 	@ray get-auth-token > /dev/null 2>&1 || \
 	  { echo "make: ~/.ray/auth_token is missing; copy it from the cluster's head"; exit 1; }
 	$(RAY) ray start --address='$(ADDRESS)' > /dev/null
+	@echo 'make: joined; to use it: export RAY_ADDRESS=$(ADDRESS)'
 
 cluster-leave: .venv/cluster ## stop all that Ray runs on this machine
-	ray stop
+	ray stop > /dev/null
+	@echo 'make: Ray is stopped on this machine'
 
 lint: .venv/installed ## check style, formatting, types and the floors of the rooms
 	ruff check .

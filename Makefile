@@ -44,6 +44,8 @@ bench: .venv/installed ## time layers, a whole run, growth, search and decoding,
 	python -m benchmarks.growth
 	python -m benchmarks.search workers overhead trials pruning
 	python -m benchmarks.decoding
+	python -m benchmarks.convlstm_parts
+	python -m benchmarks.large_clips
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
 	dvc repro --quiet generate

@@ -1,4 +1,6 @@
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from motionbench.models import layers
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, MultiPixelConv2D
 
 
@@ -53,7 +56,8 @@ def test_other_convolutions_are_refused(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("return_sequences", [False, True])
-@pytest.mark.parametrize(("channels", "filters", "kernel_size"), [(1, 3, 4), (2, 1, 3), (3, 2, 1)])
+# Of five filters, the candidate is convolved by itself.
+@pytest.mark.parametrize(("channels", "filters", "kernel_size"), [(1, 3, 4), (2, 1, 3), (3, 2, 1), (1, 5, 4)])
 def test_fused_convlstm_equals_the_stock_layer(
     activation: str, return_sequences: bool, channels: int, filters: int, kernel_size: int
 ) -> None:
@@ -65,6 +69,23 @@ def test_fused_convlstm_equals_the_stock_layer(
         ),
         inputs,
     )
+
+
+@pytest.mark.parametrize(
+    ("lanes", "filters", "expected"), [(16, 4, [16]), (16, 5, [15, 5]), (16, 8, [32]), (8, 5, [20]), (8, 8, [32])]
+)
+def test_gates_are_convolved_together_where_they_fill_vector_registers(
+    monkeypatch: pytest.MonkeyPatch, lanes: int, filters: int, expected: list[int]
+) -> None:
+    monkeypatch.setattr(layers, "_vector_lanes", lambda: lanes)
+    layer = FusedConvLSTM2D(filters, 4)
+    layer.build((8, 20, 50, 130, 1))
+    assert [bias.shape[0] for _, bias in layer._widen_gates(130)] == expected
+
+
+def test_a_vector_register_has_sixteen_lanes_with_avx512_only() -> None:
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
+    assert layers._vector_lanes() == (16 if "avx512f" in flags else 8)
 
 
 def cnn() -> keras.Sequential:

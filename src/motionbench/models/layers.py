@@ -2,24 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import KerasTensor, ops
 
 Shape = tuple[int | None, ...]
 Kernels = tuple[tf.Tensor, tf.Tensor]  # as `widen` returns them
-VECTOR_LANES = 16  # of 32-bit numbers in the widest vector registers of today's CPUs (AVX-512)
 COST_OF_A_PIXEL = 10  # of one more pixel convolved at once, in products per output; measured
 
 
 def convolve(images: tf.Tensor, kernels: Kernels, bias: tf.Tensor) -> tf.Tensor:
     """Convolve with padding "same" and strides 1, several neighbouring pixels of a row at once.
 
-    The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of
-    sixteen lanes. One convolution with stride 3 fills fifteen with the filters of three pixels: its kernel has each
-    filter three times, each one pixel further right, and so is two pixels wider.
+    The CPU's convolutions put the filters of a pixel side by side into vector registers; five filters fill five of the
+    sixteen lanes that AVX-512 has. One convolution with stride 3 fills fifteen with the filters of three pixels: its
+    kernel has each filter three times, each one pixel further right, and so is two pixels wider.
 
     Args:
         images: shape (batch, height, width, channels).
@@ -83,16 +84,26 @@ def _convolve_folded(
 
 
 def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
-    """Return the number of pixels at once for which an output costs the fewest products, idle lanes included."""
-    side_y, side_x, channels, filters = kernel_shape
-
-    def cost(pixels: int) -> float:
-        lanes = VECTOR_LANES * math.ceil(pixels * filters / VECTOR_LANES)
-        products = side_y * (side_x + pixels - 1) * channels * lanes / (pixels * filters)
-        return products + COST_OF_A_PIXEL * pixels
-
+    """Return the number of pixels at once for which a convolution costs least."""
     # At least two steps per row: TensorFlow 2.21 computes a convolution with stride wrongly if there is only one.
-    return min(range(1, max(2, min(5, width))), key=cost)
+    return min(range(1, max(2, min(5, width))), key=lambda pixels: _cost(pixels, kernel_shape))
+
+
+def _cost(pixels: int, kernel_shape: Sequence[int]) -> float:
+    """Return the products per pixel of a convolution of `pixels` at once, idle lanes included."""
+    side_y, side_x, channels, filters = kernel_shape
+    lanes = _vector_lanes() * math.ceil(pixels * filters / _vector_lanes())
+    return side_y * (side_x + pixels - 1) * channels * lanes / pixels + COST_OF_A_PIXEL * pixels * filters
+
+
+def _least_cost(width: int, kernel_shape: Sequence[int]) -> float:
+    return _cost(_pixels_at_once(width, kernel_shape), kernel_shape)
+
+
+@cache
+def _vector_lanes() -> int:
+    """Return how many 32-bit numbers fit into a vector register of this machine: 16 with AVX-512 (X86_V4), else 8."""
+    return 16 if "X86_V4" in np.show_config(mode="dicts")["SIMD Extensions"]["found"] else 8
 
 
 def _unfold(folded: tf.Tensor, filters: int, width: int | None = None) -> tf.Tensor:
@@ -166,12 +177,15 @@ class MultiPixelConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="motionbench")
 class FusedConvLSTM2D(keras.layers.Layer):
-    """`keras.layers.ConvLSTM2D` with one convolution per time step instead of eight.
+    """`keras.layers.ConvLSTM2D` with one or two convolutions per time step instead of eight.
 
     The four gates' kernels are side by side in the stock layer's weights already, and a convolution of the input plus
     one of the hidden state is one convolution of both, stacked as channels:
 
         i, f, c, o = conv([x_t, h_{t-1}], [kernel; recurrent kernel]) + bias
+
+    Where that leaves fewer lanes of vector registers idle, c is convolved by itself. Of five filters, i, f and o have
+    fifteen together, and c has fifteen for three pixels at once.
 
     as in equation (3) of Shi et al., "Convolutional LSTM Network" (2015), without its peephole terms, which keras
     leaves out too. Gates are sigmoid, padding is "same", strides are 1, the forget gate's bias starts at 1.
@@ -226,20 +240,37 @@ class FusedConvLSTM2D(keras.layers.Layer):
     def call(self, inputs: KerasTensor) -> KerasTensor:
         """Run the recurrence, unrolled over time: a while loop has a cheaper first call but costlier steps."""
         frames = ops.unstack(inputs, axis=1)
-        kernels = widen(ops.concatenate([self.kernel, self.recurrent_kernel], axis=2), inputs.shape[3])
-        bias = tf.convert_to_tensor(self.bias)  # a variable cannot be passed to a traced function
+        convolutions = self._widen_gates(inputs.shape[3])
         hidden = cell = ops.zeros((*ops.shape(frames[0])[:-1], self.filters), dtype=self.compute_dtype)
         hidden_states = []
         for frame in frames:
-            hidden, cell = self._traced_step(frame, hidden, cell, kernels, bias)
+            hidden, cell = self._traced_step(frame, hidden, cell, convolutions)
             hidden_states.append(hidden)
         return ops.stack(hidden_states, axis=1) if self.return_sequences else hidden
 
+    def _widen_gates(self, width: int) -> list[tuple[Kernels, tf.Tensor]]:
+        """Return kernels and bias of each convolution of a step: the gates i, f, o and c together, or c by itself."""
+        kernel = ops.concatenate([self.kernel, self.recurrent_kernel], axis=2)
+        all_gates, three, one = (_least_cost(width, (*kernel.shape[:3], gates * self.filters)) for gates in (4, 3, 1))
+        kernels, biases = ops.split(kernel, 4, axis=-1), ops.split(self.bias, 4)
+        i, f, c, o = range(4)
+        return [
+            (
+                widen(ops.concatenate([kernels[gate] for gate in group], axis=-1), width),
+                ops.concatenate([biases[gate] for gate in group]),
+            )
+            for group in ([(i, f, o), (c,)] if three + one < all_gates else [(i, f, o, c)])
+        ]
+
     def _step(
-        self, frame: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, kernels: Kernels, bias: tf.Tensor
+        self, frame: tf.Tensor, hidden: tf.Tensor, cell: tf.Tensor, convolutions: Sequence[tuple[Kernels, tf.Tensor]]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        gates = convolve(ops.concatenate([frame, hidden], axis=-1), kernels, bias)
-        input_gate, forget_gate, candidate, output_gate = ops.split(gates, 4, axis=-1)
+        images = ops.concatenate([frame, hidden], axis=-1)
+        input_gate, forget_gate, output_gate, candidate = (
+            gate
+            for kernels, bias in convolutions
+            for gate in ops.split(convolve(images, kernels, bias), bias.shape[0] // self.filters, axis=-1)
+        )
         cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
         return ops.sigmoid(output_gate) * self.activation(cell), cell
 

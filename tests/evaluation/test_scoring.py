@@ -35,16 +35,19 @@ def evaluate(folder: Path, params: Params, _on_event: EventCallback) -> Any:
     first, second = (
         {each: answer(path, split, 1, each, clips_per_class, 0, SOURCE_RECORD) for each in conditions} for path in paths
     )
-    return first, second, measure_cost(paths[0], split, 1)
+    cost = measure_cost(paths[0], split, 1)
+    paths[0].write_bytes(paths[1].read_bytes())
+    rewritten = answer(paths[0], split, 1, None, clips_per_class, 0, SOURCE_RECORD)
+    return first, second, rewritten, cost
 
 
 def test_answers_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
     params = params_with(TINY)
     write_split(tmp_path, "test", drawing(params))
     with local_engine() as engine:
-        [(first, answers, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
+        [(first, answers, rewritten, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
     assert first[None]["predicted"] == [1] * 16
-    assert answers[None]["predicted"] == [2] * 16
+    assert answers[None]["predicted"] == rewritten["predicted"] == [2] * 16
     assert answers[None]["right"] == [False] * 8 + [True] * 4 + [False] * 4
     right = {condition: each["right"] for condition, each in answers.items() if condition}
     assert len(right) == 17

@@ -14,7 +14,7 @@ from motionbench.models.archive import load_model, load_weights, read_network
 from motionbench.models.cost import Infer, as_graph, count_flops, time_batches, time_single_clips
 
 CLIPS_AT_ONCE = 8
-_traced: dict[bytes, tuple[keras.Model, Infer]] = {}  # by network
+_loaded: dict[bytes, tuple[keras.Model, Infer, bytes]] = {}  # by network: also the file that its weights are from
 
 
 def answer(
@@ -39,12 +39,15 @@ def answer(
 
 def _load(path: Path, clips: Clips) -> tuple[keras.Model, Infer]:
     """Return the model at `path`, and as a graph, which a process traces once for the replicates of a model."""
-    network = read_network(path)
-    if network not in _traced:
+    network, content = read_network(path), path.read_bytes()
+    if network not in _loaded:
         model = load_model(path)
-        _traced[network] = model, as_graph(model, clips)
-    model, infer = _traced[network]
-    load_weights(model, path)
+        _loaded[network] = model, as_graph(model, clips), content
+    model, infer, loaded = _loaded[network]
+    # Contents are compared, not paths: in a process of a cluster, the same path may be another run's.
+    if content != loaded:
+        load_weights(model, path)
+        _loaded[network] = model, infer, content
     return model, infer
 
 

@@ -59,7 +59,7 @@ def main() -> None:
     for number in range(1, rounds + 1):
         for size, model in NETWORKS:
             for side in sides:
-                figures = _measure(side, model, size)
+                figures = measure(side, model, size)
                 measured[size, model][side].append(figures)
                 print(f"round {number} of {rounds}, {model}, {size}, {side}: {figures}", flush=True)
         results = {
@@ -75,7 +75,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((R|TM)\)", "", name).lower())
 
 
-def _measure(side: str, model: str, size: str) -> Figures:
+def measure(side: str, model: str, size: str) -> Figures:
     """Measure one process with all threads, then a replicate a core."""
     [alone] = _run(side, model, size, replicates=1)
     if side == "stock":  # What the others are compared with, as its users run it.

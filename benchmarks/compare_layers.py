@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.common import HERE, machine, markdown_table, processor, run_in_new_process, seconds_of, write_page
-from benchmarks.one_side import BATCH_SIZE, CLASSES, SIDES, SIZES, network
+from benchmarks.one_side import BATCH_SIZE, CALLS, CLASSES, INFERENCE_SECONDS, SIDES, SIZES, TRAINING_SECONDS, network
 from benchmarks.stock_models import LAYERS
 from motionbench.execution.runtime import importing_tensorflow
 
@@ -130,8 +130,9 @@ def as_markdown(results: Results, rounds: int, flops: Mapping[Network, float], p
         "# Our layers against stock Keras and PyTorch",
         f"Medians of {rounds} interleaved rounds, by `python -m benchmarks.compare_layers {rounds}` on {machine()}, "
         f"{', '.join(f'{name} {version(name)}' for name in packages)}. Random clips, in batches of {BATCH_SIZE} for "
-        "training. What a round takes of a call is the median of some seconds. One process has all threads. *A "
-        "replicate a core* are as many processes as cores, one thread each; the time per clip is that of all together.",
+        f"training. A round takes the median of the training steps of {TRAINING_SECONDS} s after the first, of the "
+        f"forward passes of {INFERENCE_SECONDS} s, and of {CALLS} at least. One process has all threads. *A replicate "
+        "a core* are as many processes as cores, one thread each; the time per clip is that of all together.",
         "How many times as fast ours is: ratios of the medians. Our replicate a core is compared with one process of "
         "stock Keras, and with PyTorch's replicate a core.",
         *(

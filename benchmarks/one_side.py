@@ -31,7 +31,7 @@ SIZES: Mapping[str, Mapping[str, list[int]]] = {
 BATCH_SIZE = 8
 CLIPS = 32
 CLASSES = 4
-TRAINING_SECONDS, INFERENCE_SECONDS = 4.0, 1.0
+TRAINING_SECONDS, INFERENCE_SECONDS = 3, 1
 CALLS = 3  # at least
 
 

@@ -38,7 +38,7 @@ leaderboard: .venv/installed ## show all experiments, the most accurate first: d
 	dvc exp show --md --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed --keep 'best.*' \
 	  --drop '.*[/:].*|models|champion|.*\.(f1|p_value|detectable|latency_.*|clips_per_second)|(single|bag).*accuracy'
 
-bench: .venv/installed ## time layers, a whole run, growth, search, decoding, large clips: benchmarks/*.md (two hours; 21 GB of disk)
+bench: .venv/installed ## time layers, a whole run, growth, search, decoding, large clips: benchmarks/*.md (two and a half hours; 21 GB of disk)
 	python -m benchmarks.compare_layers
 	python -m benchmarks.whole_run
 	python -m benchmarks.growth

@@ -45,10 +45,15 @@ def write_clips(params: Params) -> None:
     write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
 
 
+def processor() -> str:
+    """Return the processor and its newest vector instructions, as in "AMD EPYC, AVX512_ICL"."""
+    name, instructions, *_ = describe_environment()
+    return f"{name}, {instructions.split()[-1]}"
+
+
 def machine() -> str:
-    """Return cores, processor and its newest vector instructions, as in "2 cores (AMD EPYC, AVX512_ICL)"."""
-    processor, instructions, cores, *_ = describe_environment()
-    return f"{cores} ({processor}, {instructions.split()[-1]})"
+    """Return cores and processor, as in "2 cores (AMD EPYC, AVX512_ICL)"."""
+    return f"{describe_environment()[2]} ({processor()})"
 
 
 @contextmanager

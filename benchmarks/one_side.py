@@ -1,29 +1,38 @@
-"""One side of a comparison in a process of its own: python -m benchmarks.one_side SIDE MODEL BATCH_SIZE THREADS.
+"""One side of a comparison in a process of its own: python -m benchmarks.one_side SIDE MODEL SIZE REPLICATES.
 
-Prints a line of JSON: seconds of the first training step, of an epoch of 80 clips, of inference on 1 and 32 clips,
-and the process's peak memory in megabytes.
+Prints a line of JSON: milliseconds of the first training step, of training per clip and of inference on 1 and 32 clips,
+and the process's peak memory in megabytes. Where replicates run side by side, each takes its share of the threads and
+only trains.
 """
 
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from statistics import mean, median
+from itertools import cycle
+from statistics import median
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 
-from benchmarks.common import default_drawing, default_params, seconds_of
+from benchmarks.common import default_params, seconds_of
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.synthetic.frames import draw_clamped
-from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ClipShape, ModelParams
 
-EPOCHS = 2
-CLIPS_PER_CLASS = 20
-CLASSES = len(PATTERNS)
+SIZES: Mapping[str, Mapping[str, list[int]]] = {
+    "20x50x130x1": {},
+    "16x64x64x3": {"filters": [16, 32, 64], "kernel_sizes": [3, 3, 3]},
+    "16x112x112x3": {"filters": [8, 16, 32], "kernel_sizes": [5, 3, 3]},
+}
+"""Frames, height, width and channels of a clip, and what differs from params.yaml."""
+BATCH_SIZE = 8
+CLIPS = 32
+CLASSES = 4
+TRAINING_SECONDS, INFERENCE_SECONDS = 3, 1
+CALLS = 3  # at least
 
 
 class Side(NamedTuple):
@@ -36,35 +45,41 @@ class Side(NamedTuple):
 
 def main() -> None:
     """Build, train and time one model."""
-    side_name, model_name = sys.argv[1:3]
-    batch_size, threads = map(int, sys.argv[3:5])
-    clips, labels = draw_clips(batch_size)
-    side = SIDES[side_name](model_name, default_params().model(model_name), clips.shape[1:], threads)
+    side_name, model_name, size, replicates = sys.argv[1:]
+    params, clip_shape = network(model_name, size)
+    side = SIDES[side_name](model_name, params, clip_shape, max(1, joblib.cpu_count() // int(replicates)))
+    clips = np.random.default_rng(0).integers(0, 256, (CLIPS, *clip_shape), np.uint8)
+    labels = np.arange(CLIPS) % CLASSES
+    starts = cycle(range(0, CLIPS, BATCH_SIZE))
 
-    def epoch() -> None:
-        for first in range(0, len(clips), batch_size):
-            side.train(clips[first : first + batch_size], labels[first : first + batch_size])
+    def step() -> None:
+        batch = slice(start := next(starts), start + BATCH_SIZE)
+        side.train(clips[batch], labels[batch])
 
-    measured = {"first_call": seconds_of(lambda: side.train(clips[:batch_size], labels[:batch_size]))}
-    # Batch sizes need different numbers of clips to fill the last batch; the seconds are scaled to 80 clips.
-    share = CLASSES * CLIPS_PER_CLASS / len(clips)
-    measured["epoch"] = share * mean(seconds_of(epoch) for _ in range(EPOCHS))
+    measured = {"first_step": 1000 * seconds_of(step)}
+    measured["training"] = _median_milliseconds(step, TRAINING_SECONDS) / BATCH_SIZE
     measured["peak_memory"] = peak_megabytes()
-    for count, repeats in ((1, 10), (32, 3)):
-        infer = partial(side.infer, side.as_tensor(clips[:count]))
-        infer()  # warm-up
-        measured[f"inference_{count}"] = median(seconds_of(infer) for _ in range(repeats))
+    if replicates == "1":
+        for count in (1, CLIPS):
+            infer = partial(side.infer, side.as_tensor(clips[:count]))
+            infer()  # warm-up
+            measured[f"inference_{count}"] = _median_milliseconds(infer, INFERENCE_SECONDS)
     print(json.dumps(measured))
 
 
-def draw_clips(batch_size: int) -> tuple[Any, Any]:
-    """Return shuffled clips and labels: 80, or as many more as fill the last batch."""
-    data = default_drawing()
-    random = np.random.default_rng(0)
-    trajectories = np.concatenate([pattern(data, 2 * CLIPS_PER_CLASS, random) for pattern in PATTERNS.values()])
-    labels = np.repeat(np.arange(CLASSES), 2 * CLIPS_PER_CLASS)
-    order = random.permutation(len(labels))[: batch_size * -(-CLASSES * CLIPS_PER_CLASS // batch_size)]
-    return draw_clamped(trajectories[order], data.height, data.width, data.point_size), labels[order]
+def network(model_name: str, size: str) -> tuple[ModelParams, ClipShape]:
+    """Return the parameters of a model at a size, and the shape of its clips."""
+    section = default_params().model(model_name)
+    frames, height, width, channels = map(int, size.split("x"))
+    return type(section).model_validate({**section.model_dump(), **SIZES[size]}), (frames, height, width, channels)
+
+
+def _median_milliseconds(call: Callable[[], Any], seconds: float) -> float:
+    """Return the median of the milliseconds of a call, which is repeated for some seconds."""
+    times: list[float] = []
+    while len(times) < CALLS or sum(times) < seconds:
+        times.append(seconds_of(call))
+    return 1000 * median(times)
 
 
 def _ours(model_name: str, params: ModelParams, clip_shape: ClipShape, threads: int) -> Side:
@@ -103,7 +118,7 @@ def _torch(
     warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model: Any = MODELS[model_name](params, clip_shape[1], clip_shape[2], CLASSES)
+    model: Any = MODELS[model_name](params, clip_shape, CLASSES)
     if compiled:
         model = torch.compile(model)
     optimizer = torch.optim.Adam(model.parameters())

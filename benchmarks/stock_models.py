@@ -1,4 +1,4 @@
-"""The two networks as the reference notebook builds them: of stock Keras layers.
+"""The contenders of stock Keras layers; the CNN-LSTM and the ConvLSTM are built as in the reference notebook.
 
 Keras is imported late, so that a plain import of it can be part of what is measured.
 """
@@ -6,7 +6,7 @@ Keras is imported late, so that a plain import of it can be part of what is meas
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from motionbench.models.registry import ClipShape, CnnLstmParams, ConvLstmParams
+from motionbench.models.registry import ClipShape, Cnn3dParams, CnnLstmParams, ConvLstmParams
 
 
 def _cnn_lstm(params: CnnLstmParams) -> list[Any]:
@@ -31,7 +31,17 @@ def _convlstm(params: ConvLstmParams) -> list[Any]:
     return [*stack, Flatten()]
 
 
-LAYERS: Mapping[str, Callable[[Any], list[Any]]] = {"cnn_lstm": _cnn_lstm, "convlstm": _convlstm}
+def _cnn3d(params: Cnn3dParams) -> list[Any]:
+    from keras.layers import Conv3D, GlobalAveragePooling3D, MaxPooling3D
+
+    stack: list[Any] = []
+    for filters, side in zip(params.filters, params.kernel_sizes, strict=True):
+        kernel = (params.kernel_frames, side, side)
+        stack += [Conv3D(filters, kernel, padding="same", activation="relu"), MaxPooling3D(2)]
+    return [*stack, GlobalAveragePooling3D()]
+
+
+LAYERS: Mapping[str, Callable[[Any], list[Any]]] = {"cnn_lstm": _cnn_lstm, "convlstm": _convlstm, "cnn3d": _cnn3d}
 
 
 def build(model_name: str, params: Any, clip_shape: ClipShape, classes: int) -> Any:

@@ -1,4 +1,4 @@
-"""The two networks in PyTorch, as its users write them. Needs the dependency group `bench`.
+"""The contenders in PyTorch, as its users write them. Needs the dependency group `bench`.
 
 Time is folded into the batch, and one convolution computes all four gates.
 """
@@ -6,7 +6,7 @@ Time is folded into the batch, and one convolution computes all four gates.
 import torch
 from torch import Tensor, nn
 
-from motionbench.models.registry import CnnLstmParams, ConvLstmParams
+from motionbench.models.registry import ClipShape, Cnn3dParams, CnnLstmParams, ConvLstmParams
 
 
 class ConvLSTM(nn.Module):
@@ -31,14 +31,14 @@ class ConvLSTM(nn.Module):
 
 
 class ConvLSTMClassifier(nn.Module):
-    """From uint8 clips, shape (batch, time, 1, height, width), to logits."""
+    """From uint8 clips, shape (batch, time, channels, height, width), to logits."""
 
-    def __init__(self, params: ConvLstmParams, height: int, width: int, classes: int) -> None:
+    def __init__(self, params: ConvLstmParams, clip_shape: ClipShape, classes: int) -> None:
         super().__init__()
-        channels = (1, *params.filters)
-        self.layers = nn.ModuleList(map(ConvLSTM, channels, params.filters, params.kernel_sizes))
+        _, height, width, channels = clip_shape
+        self.layers = nn.ModuleList(map(ConvLSTM, (channels, *params.filters), params.filters, params.kernel_sizes))
         depth = len(params.filters)
-        self.logits = nn.Linear((height >> depth) * (width >> depth) * channels[-1], classes)
+        self.logits = nn.Linear((height >> depth) * (width >> depth) * params.filters[-1], classes)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Classify."""
@@ -51,12 +51,12 @@ class ConvLSTMClassifier(nn.Module):
 
 
 class CnnLstmClassifier(nn.Module):
-    """From uint8 clips, shape (batch, time, 1, height, width), to logits."""
+    """From uint8 clips, shape (batch, time, channels, height, width), to logits."""
 
-    def __init__(self, params: CnnLstmParams, height: int, width: int, classes: int) -> None:
+    def __init__(self, params: CnnLstmParams, clip_shape: ClipShape, classes: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = 1
+        _, height, width, channels = clip_shape
         for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
             layers += [nn.Conv2d(channels, filters, kernel_size, padding="same"), nn.ReLU(), nn.MaxPool2d(2)]
             channels, height, width = filters, height // 2, width // 2
@@ -72,4 +72,24 @@ class CnnLstmClassifier(nn.Module):
         return logits
 
 
-MODELS = {"cnn_lstm": CnnLstmClassifier, "convlstm": ConvLSTMClassifier}
+class Cnn3dClassifier(nn.Module):
+    """From uint8 clips, shape (batch, time, channels, height, width), to logits."""
+
+    def __init__(self, params: Cnn3dParams, clip_shape: ClipShape, classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = clip_shape[-1]
+        for filters, side in zip(params.filters, params.kernel_sizes, strict=True):
+            kernel = (params.kernel_frames, side, side)
+            layers += [nn.Conv3d(channels, filters, kernel, padding="same"), nn.ReLU(), nn.MaxPool3d(2)]
+            channels = filters
+        self.cnn = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        self.logits = nn.Linear(channels, classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Classify."""
+        logits: Tensor = self.logits(self.cnn((clips.float() / 255).transpose(1, 2)))
+        return logits
+
+
+MODELS = {"cnn_lstm": CnnLstmClassifier, "convlstm": ConvLSTMClassifier, "cnn3d": Cnn3dClassifier}

@@ -118,7 +118,7 @@ def _unfold(folded: tf.Tensor, filters: int, width: int | None = None) -> tf.Ten
 class FoldedTimeDistributed(keras.layers.Wrapper):
     """`keras.layers.TimeDistributed` that folds time into the batch and applies the inner layer once.
 
-    The stock layer loops over the frames in Python; folding trains more than twice as fast (benchmarks/RESULTS.md).
+    The stock layer loops over the frames in Python; folding trains more than twice as fast (benchmarks/results).
     Like the stock layer it accepts a whole model as its inner layer. Unlike there, the statistics of a batch
     normalization are those of all steps at once.
 

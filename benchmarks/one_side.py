@@ -16,10 +16,11 @@ import numpy as np
 
 from benchmarks.common import default_drawing, default_params, seconds_of
 from motionbench.core.processes import peak_megabytes
+from motionbench.data.params import ClipShape
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import ClipShape, ModelParams
+from motionbench.models.registry import ModelParams
 
 EPOCHS = 2
 CLIPS_PER_CLASS = 20

@@ -19,8 +19,9 @@ import numpy as np
 
 from benchmarks.common import default_params, seconds_of
 from motionbench.core.processes import peak_megabytes
+from motionbench.data.params import ClipShape
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import ClipShape, ModelParams
+from motionbench.models.registry import ModelParams
 
 SIZES: Mapping[str, Mapping[str, list[int]]] = {
     "20x50x130x1": {},

@@ -6,7 +6,8 @@ Keras is imported late, so that a plain import of it can be part of what is meas
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from motionbench.models.registry import ClipShape, Cnn3dParams, CnnLstmParams, ConvLstmParams
+from motionbench.data.params import ClipShape
+from motionbench.models.registry import Cnn3dParams, CnnLstmParams, ConvLstmParams
 
 
 def _cnn_lstm(params: CnnLstmParams) -> list[Any]:

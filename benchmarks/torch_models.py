@@ -6,7 +6,8 @@ Time is folded into the batch, and one convolution computes all four gates.
 import torch
 from torch import Tensor, nn
 
-from motionbench.models.registry import ClipShape, Cnn3dParams, CnnLstmParams, ConvLstmParams
+from motionbench.data.params import ClipShape
+from motionbench.models.registry import Cnn3dParams, CnnLstmParams, ConvLstmParams
 
 
 class ConvLSTM(nn.Module):

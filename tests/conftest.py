@@ -26,6 +26,7 @@ from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import SourceRecord
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
+from motionbench.execution.runtime import fast_imports
 from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
@@ -89,6 +90,13 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
             section[leaf] = value
     with path.open("w", encoding="utf-8") as stream:
         yaml.dump(content, stream)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import the tests, which each process of pytest-xdist does."""
+    with fast_imports():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -86,6 +86,7 @@ def test_colours_and_recorders_do_not_go_with_the_class(example_clips: Path) -> 
     assert len({round(backgrounds["square", number]) for number in range(1, 13)}) == 12, "recorders differ"
 
 
+@pytest.mark.slow
 def test_the_files_have_the_same_bytes_each_time(example_clips: Path, tmp_path: Path) -> None:
     # In a process whose fresh memory is not zero: encoders that read what they did not write give themselves away.
     done = run(ROOT, *COMMAND, str(tmp_path / "new" / "clips"), PYTHONPATH="src", MALLOC_PERTURB_="85")
@@ -116,7 +117,9 @@ def test_a_folder_that_holds_something_is_refused(example_clips: Path, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["clips.csv"]
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_leaves_no_class_folder(signal_number: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, str(tmp_path)], cwd=ROOT, env=clean_environment() | {"PYTHONPATH": "src"},

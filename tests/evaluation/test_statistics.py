@@ -118,6 +118,7 @@ def test_with_more_tests_only_larger_differences_are_detectable() -> None:
     assert compare(perfect, six, tests=3).p_value == mcnemar(6, 0)
 
 
+@pytest.mark.slow
 def test_models_alike_rarely_seem_to_differ() -> None:
     random = np.random.default_rng(0)
     shown = sum(compare(answers(0.8, 3, 80, random), answers(0.8, 3, 80, random)).significant for _ in range(100))
@@ -140,6 +141,7 @@ def test_one_bad_replicate_is_no_difference_of_models() -> None:
     assert not found.significant
 
 
+@pytest.mark.slow
 def test_models_alike_on_clips_in_groups_rarely_seem_to_differ() -> None:
     random, groups = np.random.default_rng(0), np.arange(12).repeat(12)
     shown_of_groups = shown_of_clips = 0

@@ -18,11 +18,11 @@ def tell_and_return(number: int, seconds: float, on_event: EventCallback) -> int
     return number
 
 
-def wait_and_describe_node(seconds: float, _on_event: EventCallback) -> str:
-    from motionbench.execution.node import describe_node
+def wait_and_describe_machine(seconds: float, _on_event: EventCallback) -> str:
+    from motionbench.core.processes import describe_machine
 
     time.sleep(seconds)
-    return ", ".join(describe_node())
+    return ", ".join(describe_machine())
 
 
 def process_id(_on_event: EventCallback) -> int:

@@ -152,7 +152,7 @@ def test_a_node_with_other_versions_is_refused_unless_allowed(
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))
         node = cluster.add_node(**cluster.node)
-    some = [partial(tasks.wait_and_describe_node, 1.0)] * 3
+    some = [partial(tasks.wait_and_describe_machine, 1.0)] * 3
     refused = r"^node \S+ \(127.0.0.1\): keras 0.0.1 instead of keras 3\S+: results may differ .*: export " + MIXED
     try:
         with open_engine() as engine, pytest.raises(UserError, match=refused):

@@ -1,3 +1,4 @@
+import gc
 import importlib
 import os
 import sys
@@ -18,7 +19,9 @@ def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
         from motionbench.execution.threads import fix_threads
 
         assert not os.path.samestat(os.fstat(2), stderr)
+        assert not gc.isenabled()
     assert os.path.samestat(os.fstat(2), stderr), "stderr is back"
+    assert gc.isenabled()
     hidden = "pandas" not in sys.modules and importlib.import_module("scipy") is not None
     fix_threads(2)
     return prepared, hidden, *(
@@ -37,7 +40,7 @@ def use_another_backend(_on_event: EventCallback) -> None:
 
 def test_a_prepared_process_has_tensorflow_and_the_threads_set() -> None:
     with local_engine() as engine:
-        engine.prepare("tensorflow", 1)
+        engine.prepare("motionbench.training.loop", 1)
         assert run_tasks(engine, [use_tensorflow], 2) == [(True, True, 2, 2)]
         with pytest.raises(UserError, match=r"^Keras runs on torch in this process; use a new process$"):
             run_tasks(engine, [use_another_backend], 2)

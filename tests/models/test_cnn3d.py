@@ -30,6 +30,7 @@ def test_frames_are_pooled_while_there_are_two(frames: int, left: list[int], par
     assert [layer.output.shape[1] for layer in model.layers if "pooling3d" in layer.name][:3] == left
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_leftward_from_rightward(params_with: Load) -> None:
     random = np.random.default_rng(0)
     clips = np.zeros((48, 6, 12, 12, 1), np.uint8)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Engine
 
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
+from motionbench.tracking import store
 from motionbench.tracking.record import build_record, pending
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.trials import study_run
@@ -40,6 +41,15 @@ def test_run_has_what_the_outputs_say_and_is_logged_once(runs: Runs) -> None:
 def test_run_restored_from_files_says_so(runs: Runs) -> None:
     assert log_run(build_record("generate", PARAMS))[0] == "run generate"
     assert runs()["generate"].data.tags["restored"] == "from files"
+
+
+@pytest.mark.usefixtures("generated")
+def test_run_logged_by_hand_stays_running(runs: Runs) -> None:
+    experiment_id = store.open_store()
+    mlflow.MlflowClient().create_run(experiment_id, run_name="by hand")
+    with stage_run("generate", PARAMS):
+        pass
+    assert {name: run.info.status for name, run in runs().items()} == {"by hand": "RUNNING", "generate": "FINISHED"}
 
 
 def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
+from motionbench.core.processes import describe_machine
 from motionbench.data.splits import read_split
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, LocalEngine, local_engine, run_tasks
-from motionbench.execution.node import describe_node
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
@@ -102,7 +102,7 @@ def test_every_training_parameter_changes_the_training(params_with: Load, engine
     assert base_bytes == again_bytes
     assert [epoch["epoch"] for epoch in base["history"]] == [1, 2, 3, 4]
     assert base["best"] == base["history"][0]
-    assert base["machine"] == ", ".join(describe_node())
+    assert base["machine"] == ", ".join(describe_machine())
     for change, (replicate, _) in zip(CHANGES[2:], others, strict=True):
         assert replicate["history"] != base["history"], change
         if "training.target_loss" in change:

@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def describe_environment() -> list[str]:
         f"Python {platform.python_version()}",
         *(f"{name} {version(name)}" for name in PACKAGES),
     ]
+
+
+@cache
+def describe_machine() -> list[str]:
+    """Return what of this machine and of the installed packages may change results."""
+    return [each for each in describe_environment() if not each.endswith(" cores")]
 
 
 def this_process() -> dict[str, str]:

@@ -1,20 +1,13 @@
 """The data section of params.yaml, and what the section of each source has in common."""
 
+import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from motionbench.core.schema import Pixels, Section, refusal
 
 CLIP_BYTES = 10**9
-
-
-class ClipShape(NamedTuple):
-    """The shape of a clip, as its array has it."""
-
-    frames: int
-    height: int
-    width: int
-    channels: int
+ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a clip
 
 
 class DataParams(Section):
@@ -28,7 +21,7 @@ class DataParams(Section):
 
     def clip_shape(self) -> ClipShape:
         """Return the shape of a clip."""
-        return ClipShape(self.frames, self.height, self.width, 3 if self.colour == "rgb" else 1)
+        return self.frames, self.height, self.width, 3 if self.colour == "rgb" else 1
 
     def check_size(self) -> None:
         """Check that a clip is not too large.
@@ -36,7 +29,7 @@ class DataParams(Section):
         Raises:
             PydanticCustomError: naming the key, its value and what is allowed.
         """
-        frame = self.height * self.width * self.clip_shape().channels
+        frame = math.prod(self.clip_shape()[1:])
         if self.frames * frame > CLIP_BYTES:
             raise refusal("data.frames", self.frames, f"at most {CLIP_BYTES // frame} with such frames")
 

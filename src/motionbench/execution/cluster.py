@@ -16,8 +16,9 @@ from typing import Any
 import motionbench
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5
+from motionbench.core.processes import describe_machine
 from motionbench.execution.engine import FileTask, Message, Task, local_engine
-from motionbench.execution.node import Sent, describe_node, run_on_node
+from motionbench.execution.node import Sent, run_on_node
 from motionbench.execution.runtime import discarded_stderr
 
 ADDRESS = "RAY_ADDRESS"
@@ -64,7 +65,7 @@ class ClusterEngine:
             False: self._ray.remote(**options)(run_on_node),
             True: self._ray.remote(**options, **fresh)(run_on_node),
         }
-        self._here = describe_node()
+        self._here = describe_machine()
         self._md5s: dict[tuple[Any, ...], str] = {}  # of the inputs, by path, time and size
         self._busy: dict[Any, RemoteTask] = {}  # by stream
         self._pieces: dict[str, list[Any]] = {}  # of the inputs, by md5

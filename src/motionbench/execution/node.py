@@ -5,7 +5,6 @@ import shutil
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -15,7 +14,7 @@ import psutil
 from filelock import FileLock
 
 from motionbench.core.files import atomic_outputs
-from motionbench.core.processes import describe_environment
+from motionbench.core.processes import describe_machine
 from motionbench.execution.engine import FileTask, Message, run_task
 
 Input = tuple[str, str, Sequence[Any]]
@@ -33,19 +32,13 @@ class Sent(NamedTuple):
     outputs: Sequence[bytes] = ()
 
 
-@cache
-def describe_node() -> list[str]:
-    """Return what of this machine and of the installed packages may change results."""
-    return [each for each in describe_environment() if not each.endswith(" cores")]
-
-
 def run_on_node(task: FileTask[Any], inputs: Sequence[Input], kept: bytes | None) -> Iterator[Sent]:
     """Run a task, and yield what it sends."""
     import ray
 
     context = ray.get_runtime_context()
     node = context.get_node_id()
-    yield Sent(node=node, host=f"{socket.gethostname()} ({ray.util.get_node_ip_address()})", about=describe_node())
+    yield Sent(node=node, host=f"{socket.gethostname()} ({ray.util.get_node_ip_address()})", about=describe_machine())
     home = Path(context.get_temp_dir(), context.get_session_name(), "motionbench", node)
     with _working_folder(home / "tasks"):
         for name, md5, pieces in inputs:

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, PositiveFloat
 
 from motionbench.core.schema import Count, Section, Share, Width, Widths, refusal
-from motionbench.data.params import DataParams
+from motionbench.data.params import ClipShape, DataParams
 
 Activation = Literal["tanh", "relu"]
-ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a clip
 
 
 class ModelParams(Section):

@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def _first_line(error: ValidationError) -> str:
     return f"{key}: {shown(first['input'])} is not allowed: {first['msg'].lower()}{more}"
 
 
+@cache
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at `location`, as the JSON schema has them."""
     schema = ParamsSchema.model_json_schema()

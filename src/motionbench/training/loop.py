@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
-from motionbench.core.processes import peak_megabytes
+from motionbench.core.processes import describe_machine, peak_megabytes
 from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
 from motionbench.execution.engine import EventCallback
-from motionbench.execution.node import describe_node
 from motionbench.execution.threads import fix_threads
 from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
@@ -182,7 +181,7 @@ def train_replicate(
     save_model(model, path)
     return Replicate(
         history=history, best=best, parameters=model.count_params(), summary=_summarise(model),
-        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_node()),
+        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_machine()),
     )  # fmt: skip
 
 

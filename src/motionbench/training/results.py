@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, NamedTuple, NotRequired, TypedDict
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from motionbench.core.dvc_files import training_stage
 from motionbench.core.errors import UserError
@@ -13,6 +11,9 @@ from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import ReplicateKey, training_paths
 from motionbench.core.processes import describe_environment
 from motionbench.models.registry import ModelParams
+
+if TYPE_CHECKING:
+    import pandas as pd  # otherwise imported late: processes that train, and those that start them, need it not at once
 
 
 # Plain dicts, so that the main process needs no TensorFlow.
@@ -45,7 +46,7 @@ class Training(NamedTuple):
 
     parameters: int
     best_epochs: list[int]  # of each replicate
-    history: pd.DataFrame  # a row per epoch and replicate: the items of `training.Epoch`
+    history: "pd.DataFrame"  # a row per epoch and replicate: the items of `training.Epoch`
     best: ReplicateKey  # the replicate with the lowest validation loss
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
@@ -55,6 +56,8 @@ class Training(NamedTuple):
 
 def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], section: ModelParams) -> None:
     """Write the results of `replicates` as files in `folder`, and wall-clock times to the file `timing`."""
+    import pandas as pd
+
     best = [replicate["best"] for replicate in replicates]
     summary = {
         "parameters": replicates[0]["parameters"],
@@ -84,6 +87,8 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
 
 def write_untrained(folder: Path, timing: Path) -> None:
     """Write the files of a model that is switched off, without figures: DVC wants the files that it shows."""
+    import pandas as pd
+
     write_json(folder / "summary.json", {})
     pd.DataFrame(columns=list(Epoch.__annotations__)).to_csv(folder / "history.csv", index=False)
     write_json(timing, {"environment": describe_environment()})
@@ -100,6 +105,8 @@ def read_training(model_name: str) -> Training | None:
     Raises:
         UserError: if a file is missing or damaged.
     """
+    import pandas as pd
+
     _, folder, timing = training_paths(model_name)
     try:
         summary = read_json(folder / "summary.json")

@@ -7,7 +7,6 @@ from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs, write_json
 from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
 from motionbench.execution.cluster import open_engine
-from motionbench.execution.runtime import fast_imports
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.loading import load_params, stage_params
 
@@ -20,22 +19,15 @@ def main() -> None:
     with open_engine() as engine:
         engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
-        with fast_imports():
-            from motionbench.evaluation.audit import audit, summarise_audit
-            from motionbench.evaluation.comparison import write_comparison
-            from motionbench.evaluation.held_out import held_out_clips
-            from motionbench.evaluation.testing import evaluate_models
-            from motionbench.evaluation.verdict import (
-                check_controls,
-                choose_champion,
-                clip_notes,
-                search_notes,
-                verdict,
-            )
-            from motionbench.reporting.pictures import draw_pictures
-            from motionbench.reporting.report import print_summary, write_reports
-            from motionbench.tracking.runs import stage_run
-            from motionbench.training.results import read_training
+        from motionbench.evaluation.audit import audit, summarise_audit
+        from motionbench.evaluation.comparison import write_comparison
+        from motionbench.evaluation.held_out import held_out_clips
+        from motionbench.evaluation.testing import evaluate_models
+        from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
+        from motionbench.reporting.pictures import draw_pictures
+        from motionbench.reporting.report import print_summary, write_reports
+        from motionbench.tracking.runs import stage_run
+        from motionbench.training.results import read_training
 
         table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
         clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))

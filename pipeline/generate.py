@@ -9,7 +9,6 @@ from motionbench.core.files import atomic_outputs, write_json
 from motionbench.core.paths import DATA, FOLDS, SAMPLES, SOURCE
 from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import SPLITS, read_split
-from motionbench.execution.runtime import fast_imports
 from motionbench.params.loading import load_params, stage_params
 
 
@@ -18,9 +17,8 @@ def main() -> None:
     params = load_params()
     write = prepare_clips(params.data, params.source())
     # Imported late: keeps error messages fast.
-    with fast_imports():
-        from motionbench.reporting.figures import contact_sheet, save_gif
-        from motionbench.tracking.runs import stage_run
+    from motionbench.reporting.figures import contact_sheet, save_gif
+    from motionbench.tracking.runs import stage_run
 
     with (
         stage_run("generate", stage_params(params, "generate")),

@@ -8,7 +8,6 @@ from motionbench.core.errors import UserError, run_command
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training
 from motionbench.execution.cluster import open_engine
-from motionbench.execution.runtime import fast_imports
 from motionbench.params.loading import load_params, stage_params
 from motionbench.training.replicates import leave_untrained, replicate_keys, train_model
 
@@ -29,9 +28,8 @@ def main() -> None:
         workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
-        with fast_imports():
-            from motionbench.tracking.runs import stage_run
-            from motionbench.training.checkpoints import remove_checkpoints, training_digest
+        from motionbench.tracking.runs import stage_run
+        from motionbench.training.checkpoints import remove_checkpoints, training_digest
 
         declared = stage_params(params, stage.name)
         digest = training_digest(declared, stage.deps)

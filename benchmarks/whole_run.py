@@ -54,7 +54,8 @@ def read_parts(clone: Path) -> pd.DataFrame:
         name = stage.data.tags["dvc.stage"]
         process = _process_start(stage.data.tags["process.started"])
         begin, end = stage.info.start_time / 1000, stage.info.end_time / 1000
-        if models := declared[name].model_names():
+        models = declared[name].model_names()
+        if models and stage.info.run_id in children:  # A model that is not enabled has no replicates.
             timings = [read_json(clone / training_paths(model)[2]) for model in models]
             epochs = [
                 metric.timestamp / 1000

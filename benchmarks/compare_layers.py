@@ -144,8 +144,8 @@ def as_markdown(results: Results, rounds: int, flops: Mapping[Network, float], p
         "In brackets: how many times better than stock Keras, which is one process in all rows. It is imported "
         "plainly, which also imports matplotlib, pandas, scipy and scikit-learn, about 150 MB; ours does not import "
         "them. The PyTorch models are written as its users do (benchmarks/torch_models.py). Compiled code, if any, is "
-        "cached on disk, so that its first step is not that of a very first run, which takes minutes. FLOPs are those of "
-        "convolutions and matrix products; the backward pass counts as two forward passes. The machine's matrix "
+        "cached on disk, so that its first step is not that of a very first run, which takes minutes. FLOPs are those "
+        "of convolutions and matrix products; the backward pass counts as two forward passes. The machine's matrix "
         f"products reach {peak / 1e9:.0f} GFLOP/s (NumPy, all threads).",
     ]
     for each, sides in results.items():

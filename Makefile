@@ -45,6 +45,7 @@ bench: .venv/installed ## time layers, a whole run, growth, search, decoding, la
 	python -m benchmarks.search workers overhead trials pruning
 	python -m benchmarks.decoding
 	python -m benchmarks.convlstm_parts
+	python -m benchmarks.avx2
 	python -m benchmarks.large_clips
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]

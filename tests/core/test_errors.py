@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-from motionbench.core.errors import UserError, deferred_interrupts, run_command, without_password
+from motionbench.core.errors import (
+    OBJECTS_BETWEEN_COLLECTIONS,
+    UserError,
+    deferred_interrupts,
+    run_command,
+    without_password,
+)
 from tests.conftest import ROOT
 
 
@@ -41,6 +47,7 @@ def test_user_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
 
 
 TERMINATED = """
+import gc
 import signal
 from motionbench.core.errors import run_command
 
@@ -48,7 +55,7 @@ def main():
     try:
         signal.raise_signal(signal.SIGTERM)
     finally:
-        print("cleaned up")
+        print("cleaned up", gc.get_threshold()[0])
 
 run_command(main)
 """
@@ -59,7 +66,7 @@ def test_sigterm_cleans_up_and_exits_with_130() -> None:
         [sys.executable, "-c", TERMINATED],
         env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    expected = (130, "cleaned up\n", "interrupted: no output is half-written\n")
+    expected = (130, f"cleaned up {OBJECTS_BETWEEN_COLLECTIONS}\n", "interrupted: no output is half-written\n")
     assert (done.returncode, done.stdout, done.stderr) == expected
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause, and how a command reports them."""
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ REMEDIES = {
     errno.EPERM: "check write permission, or work in a clone of your own",
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
+OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
 
 
 class UserError(Exception):
@@ -60,13 +62,15 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
     SIGTERM is raised as `KeyboardInterrupt`, so that what is in progress is cleaned up as for Ctrl-C;
-    both exit with 130.
+    both exit with 130. Garbage is collected a seventieth as often as by default: imports make many objects and little
+    garbage, and take four fifths of the time so.
     """
 
     def interrupt(signal_number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
     signal.signal(signal.SIGTERM, interrupt)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         main()
     except UserError as error:

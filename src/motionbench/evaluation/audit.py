@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestClassifier
 
 from motionbench.core.errors import UserError
 from motionbench.data.splits import (
@@ -120,6 +119,8 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
 
 def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[Finding, str]:
     """Return what a random forest finds in these columns, without a sentence, and the column that it uses most."""
+    from sklearn.ensemble import RandomForestClassifier  # imported late: only folders need it
+
     right, importances = 0, np.zeros(len(columns))
     for train, test in folds:
         seen, unseen = (clips[list(columns)].astype(float) for clips in (train, test))

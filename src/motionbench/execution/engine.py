@@ -4,6 +4,7 @@ Training, evaluation and tuning use the same few calls, of this machine's engine
 for messages, kill a task. A process that ends without a result counts as a message too.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import joblib
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import OBJECTS_BETWEEN_COLLECTIONS, UserError
 from motionbench.execution.runtime import importing_tensorflow
 
 EventCallback = Callable[[Any], None]
@@ -216,6 +217,7 @@ def run_tasks(
 
 def run_task(task: Task[Any], on_event: EventCallback) -> Message:
     """Run a task in this process, and return how it ended."""
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as in the main process: imports and TensorFlow's traces
     try:
         return Message("completed", task(on_event))
     except (UserError, OSError) as error:  # which `run_command` turns into one line

@@ -1,6 +1,5 @@
 """Imports of large packages, and TensorFlow's without the settings that would change results."""
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ def importing_tensorflow() -> Iterator[None]:
     # where it makes training more than three times as fast (docs/performance.md).
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     hidden = {"matplotlib", "pandas", "scipy", "sklearn"} - sys.modules.keys()
-    with discarded_stderr(), fast_imports():
+    with discarded_stderr():
         for name in hidden:
             sys.modules[name] = None  # type: ignore[assignment] # hides it: Python's reference, 5.3.1
         try:
@@ -45,16 +44,6 @@ def importing_tensorflow() -> Iterator[None]:
         if keras.config.backend() != "tensorflow":
             raise UserError(f"Keras runs on {keras.config.backend()} in this process; use a new process")
         yield
-
-
-@contextmanager
-def fast_imports() -> Iterator[None]:
-    """Collect no garbage in the block: imports make many objects and no garbage, and take a tenth less time so."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @contextmanager

@@ -311,13 +311,14 @@ def _train(name: str, model: ModelParams, seed: int) -> float:
         import keras
 
         from motionbench.execution.threads import fix_threads
-        from motionbench.training.loop import fit_epochs
+        from motionbench.training.loop import build_replicate, fit_epochs
     fix_threads(1)
     keras.utils.clear_session()
     training, source = default_params().training, read_source()
     train, validation = (read_split(ROOT / folder) for folder in (TRAIN, VALIDATION))
-    fitted = fit_epochs(name, ReplicateKey(seed), model, training, source, train, validation)
-    return min(epoch["validation_loss"] for _, epoch in fitted)
+    replicate = build_replicate(name, model, train, seed)
+    fitted = fit_epochs(replicate, name, ReplicateKey(seed), model, training, source, train, validation)
+    return min(epoch["validation_loss"] for epoch in fitted)
 
 
 def _latency(name: str, model: ModelParams) -> float:

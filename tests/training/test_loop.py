@@ -1,7 +1,7 @@
 """Replicates trained for real, in processes of their own, on clips small enough to take seconds."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,40 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
 
 
+def train_in_turn(
+    model_name: str, folder: Path, params: Sequence[Params], on_event: EventCallback
+) -> tuple[list[bytes], int]:
+    """Return the files of replicates that one process trains, and the number of models that it has traced for them."""
+    with importing_tensorflow():
+        from motionbench.training import loop
+    files, traced = [], set()
+    for number, each in enumerate(params):
+        files.append(train(model_name, folder, each, number, on_event)[1])
+        (folder / f"{number}.npz").unlink()
+        traced |= set(loop._traced.values())
+    return files, len(traced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_name", "changes"), [("cnn_lstm", {**REGULARIZED, **AUGMENTED}), ("convlstm", {"convlstm.epochs": 2})]
+)
+def test_a_process_traces_a_model_once_and_trains_what_a_new_process_does(
+    model_name: str, changes: dict[str, Any], params_with: Load, splits: Path
+) -> None:
+    def files_of(*params: Params) -> tuple[list[bytes], int]:
+        with local_engine() as new:
+            [result] = run_tasks(new, [partial(train_in_turn, model_name, splits, params)], ALL_CORES)
+        return result
+
+    first, second = (params_with(TINY | changes | {"training.seeds": [seed]}) for seed in (1, 2))
+    other = params_with(TINY | changes | {f"{model_name}.learning_rate": 0.1})
+    files, traced = files_of(first, second, first, other)
+    ([second_alone], _), ([other_alone], _) = files_of(second), files_of(other)
+    assert files == [files[0], second_alone, files[0], other_alone]
+    assert traced == 2
+
+
 def learning_rates_and_decay(section: ModelParams, _on_event: EventCallback) -> tuple[list[float], float]:
     """Return the learning rate before each step of two epochs, and what a weight is after them without gradients."""
     with importing_tensorflow():
@@ -239,10 +273,12 @@ def test_each_epoch_reads_every_clip_once_in_its_own_order(engine: LocalEngine, 
 
 def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback) -> list[dict[str, Any]]:
     with importing_tensorflow():
-        from motionbench.training.loop import fit_epochs
+        from motionbench.training.loop import build_replicate, fit_epochs
     splits = (read_split(folder / "train"), read_split(folder / "validation"))
-    model, key = params.model(model_name), ReplicateKey(3)
-    return [dict(epoch) for _, epoch in fit_epochs(model_name, key, model, params.training, SOURCE_RECORD, *splits)]
+    section, key = params.model(model_name), ReplicateKey(3)
+    model = build_replicate(model_name, section, splits[0], key.seed)
+    fitted = fit_epochs(model, model_name, key, section, params.training, SOURCE_RECORD, *splits)
+    return [dict(epoch) for epoch in fitted]
 
 
 @pytest.mark.slow

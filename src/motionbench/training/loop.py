@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from motionbench.models.registry import ModelParams, build_model
 from motionbench.params.schema import Params, TrainingParams
 from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.training.results import Epoch, Replicate
+
+_traced: dict[Any, keras.Model] = {}  # the last one that this process has trained
 
 
 def read_batches(
@@ -81,21 +83,8 @@ def build_optimizer(section: ModelParams, clips: int) -> keras.optimizers.Optimi
     return keras.optimizers.Adam(learning_rate, weight_decay=section.weight_decay or None)
 
 
-def fit_epochs(
-    model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams, source: SourceRecord,
-    train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
-) -> Iterator[tuple[keras.Model, Epoch]]:  # fmt: skip
-    """Fit a replicate of a model for at most its epochs; yield it and its measures after each epoch.
-
-    With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
-
-    Args:
-        source: of the clips: it says which labels a flip would change.
-
-    Raises:
-        UserError: if the loss stops being a number, or if clips are to be flipped and `source` does not say that.
-    """
-    seed, augmentation, balanced = key.seed, training.augmentation, training.class_weights == "balanced"
+def build_replicate(model_name: str, section: ModelParams, train: AnySplit, seed: int) -> keras.Model:
+    """Return a model with the weights that `seed` draws, compiled to fit the clips of `train`."""
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
@@ -104,14 +93,49 @@ def fit_epochs(
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
     )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _next_replicate(model_name: str, section: ModelParams, train: AnySplit, seed: int) -> keras.Model:
+    """Return what `build_replicate` does; where this process has trained another replicate, that model with new values.
+
+    Tracing the ConvLSTM anew takes four seconds, half of one of its epochs.
+    """
+    # Without this, layer names continue the last replicate's numbers.
+    keras.utils.clear_session()
+    model = build_replicate(model_name, section, train, seed)
+    traced = _traced.get(alike := (model_name, section, train.clips.shape, tuple(train.class_names)))
+    if traced is None:
+        _traced.clear()
+        _traced[alike] = model
+        return model
+    _assign(traced, _variables(model))
+    return traced
+
+
+def fit_epochs(
+    model: keras.Model, model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams,
+    source: SourceRecord, train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
+) -> Iterator[Epoch]:  # fmt: skip
+    """Fit a replicate of a model for at most its epochs; yield its measures after each epoch.
+
+    With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
+
+    Args:
+        model: from `build_replicate`.
+        source: of the clips: it says which labels a flip would change.
+
+    Raises:
+        UserError: if the loss stops being a number, or if clips are to be flipped and `source` does not say that.
+    """
+    seed, augmentation, balanced = key.seed, training.augmentation, training.class_weights == "balanced"
     may_flip = classes_to_flip(augmentation, source, train.class_names)[train.labels]
     validation_batches = read_batches(validation, section.batch_size, balanced=balanced)
     finished = earlier.history if earlier else []
     if earlier:
-        model.optimizer.build(model.trainable_variables)
-        for variable, value in zip(_variables(model), earlier.variables, strict=True):
-            variable.assign(value)
-    yield from ((model, epoch) for epoch in finished)
+        _assign(model, earlier.variables)
+    yield from finished
     for epoch in range(len(finished) + 1, section.epochs + 1):
         order = order_of_clips(len(train.labels), seed, epoch)
         draw = partial(augment, params=augmentation, may_flip=may_flip, seed=seed, epoch=epoch)
@@ -136,7 +160,7 @@ def fit_epochs(
         )  # fmt: skip
         if key.fold is not None:
             measures["fold"] = key.fold
-        yield model, measures
+        yield measures
 
 
 def train_replicate(
@@ -158,14 +182,13 @@ def train_replicate(
     training, section = params.training, params.model(model_name)
     # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
     fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
-    # A process may train several replicates: without this, layer names continue the last one's numbers.
-    keras.utils.clear_session()
+    model = _next_replicate(model_name, section, train, key.seed)
     earlier = load_checkpoint(checkpoint, digest)
     history: list[Epoch] = []
     epoch_seconds: list[float] = []
     best: Epoch | None = None
     started = time.perf_counter()
-    for model, epoch in fit_epochs(model_name, key, section, training, source, train, validation, earlier):
+    for epoch in fit_epochs(model, model_name, key, section, training, source, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()
@@ -190,6 +213,11 @@ def train_replicate(
 def _variables(model: keras.Model) -> list[keras.Variable]:
     # Unlike its weights, a model's variables have the state of dropout's random numbers.
     return [*model.variables, *model.optimizer.variables]
+
+
+def _assign(model: keras.Model, values: Sequence[Any]) -> None:
+    for variable, value in zip(_variables(model), values, strict=True):
+        variable.assign(value)
 
 
 def _summarise(model: keras.Model) -> str:

@@ -57,17 +57,19 @@ def run_trial(
     on_event({"process": os.getpid()})
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
-        from motionbench.training.loop import fit_epochs
+        from motionbench.training.loop import build_replicate, fit_epochs
     source = read_source()
     fold = source.fold_numbers()[0]
     train, validation = read_training(fold)
     fix_threads(training.threads)
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
-    keys = [ReplicateKey(seed, fold) for seed in seeds]
-    replicates = [fit_epochs(model_name, key, params, training, source, train, validation) for key in keys]
+    models = [build_replicate(model_name, params, train, seed) for seed in seeds]
+    replicates = [
+        fit_epochs(model, model_name, ReplicateKey(seed, fold), params, training, source, train, validation)
+        for model, seed in zip(models, seeds, strict=True)
+    ]
     curve: list[float] = []
-    for step in zip(*replicates, strict=True):
-        epochs = [epoch for _, epoch in step]
+    for epochs in zip(*replicates, strict=True):
         best = [min(pair, key=lambda each: each["validation_loss"]) for pair in zip(best, epochs, strict=True)]
         means = {key: mean(each[key] for each in best) for key in ("validation_loss", "validation_accuracy")}
         curve.append(means["validation_loss"])

@@ -248,7 +248,9 @@ def read_in_order(folder: Path, order: Any, _on_event: EventCallback) -> list[in
     with importing_tensorflow():
         from motionbench.training.loop import read_batches
     split = read_split(folder)
-    batches = list(read_batches(split, 3, order))
+    batches = read_batches(split, 3, order)
+    assert not batches.options().autotune.enabled
+    batches = list(batches)
     assert [(len(clips), clips.dtype.name) for clips, _ in batches] == [(3, "uint8")] * 5 + [(1, "uint8")]
     content = {clip.tobytes(): number for number, clip in enumerate(split.clips)}
     for clips, labels in batches:

@@ -54,7 +54,10 @@ def read_batches(
         batch = tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
         return batch if weights is None else (*batch, tf.gather(weights, indices))
 
-    return clip_numbers.batch(batch_size).map(read_in_graph).prefetch(1)
+    options = tf.data.Options()
+    # Nothing here is tuned, and the end of an epoch often waits for the tuner's thread, which sleeps for seconds.
+    options.autotune.enabled = False
+    return clip_numbers.batch(batch_size).map(read_in_graph).prefetch(1).with_options(options)
 
 
 def _balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float32]:

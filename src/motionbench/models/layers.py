@@ -267,12 +267,15 @@ class FusedConvLSTM2D(keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images = ops.concatenate([frame, hidden], axis=-1)
         input_gate, forget_gate, output_gate, candidate = (
-            gate
-            for kernels, bias in convolutions
-            for gate in ops.split(convolve(images, kernels, bias), bias.shape[0] // self.filters, axis=-1)
+            gate for kernels, bias in convolutions for gate in self._separate(convolve(images, kernels, bias))
         )
         cell = ops.sigmoid(forget_gate) * cell + ops.sigmoid(input_gate) * self.activation(candidate)
         return ops.sigmoid(output_gate) * self.activation(cell), cell
+
+    def _separate(self, gates: tf.Tensor) -> list[tf.Tensor]:
+        """Return each of the gates that are side by side in the channels; a split would copy pixel by pixel."""
+        separate = ops.reshape(gates, (-1, *gates.shape[1:3], gates.shape[3] // self.filters, self.filters))
+        return ops.unstack(ops.transpose(separate, (3, 0, 1, 2, 4)))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

@@ -274,8 +274,9 @@ class FusedConvLSTM2D(keras.layers.Layer):
 
     def _separate(self, gates: tf.Tensor) -> list[tf.Tensor]:
         """Return each of the gates that are side by side in the channels; a split would copy pixel by pixel."""
-        separate = ops.reshape(gates, (-1, *gates.shape[1:3], gates.shape[3] // self.filters, self.filters))
-        return ops.unstack(ops.transpose(separate, (3, 0, 1, 2, 4)))
+        pixels = ops.reshape(gates, (-1, *gates.shape[1:3], gates.shape[3] // self.filters, self.filters))
+        separate: list[tf.Tensor] = ops.unstack(ops.transpose(pixels, (3, 0, 1, 2, 4)))
+        return separate
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

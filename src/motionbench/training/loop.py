@@ -108,13 +108,13 @@ def _next_replicate(model_name: str, section: ModelParams, train: AnySplit, seed
     # Without this, layer names continue the last replicate's numbers.
     keras.utils.clear_session()
     model = build_replicate(model_name, section, train, seed)
-    traced = _traced.get(alike := (model_name, section, train.clips.shape, tuple(train.class_names)))
-    if traced is None:
+    alike = model_name, section, train.clips.shape, tuple(train.class_names)
+    if alike in _traced:
+        _assign(_traced[alike], _variables(model))
+    else:
         _traced.clear()
         _traced[alike] = model
-        return model
-    _assign(traced, _variables(model))
-    return traced
+    return _traced[alike]
 
 
 def fit_epochs(

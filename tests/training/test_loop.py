@@ -138,7 +138,7 @@ REGULARIZED = {
 
 
 def train_on(model_name: str, folder: Path, params: Params, cores: int, on_event: EventCallback) -> Any:
-    """Train in a process that finds this number of cores; return its threads, within and between operations, and it."""
+    """Train where this number of cores is found; return the threads within and between operations, and the file."""
     joblib.cpu_count = lambda: cores
     _, content = train(model_name, folder, params, cores, on_event)
     from tensorflow.config import threading

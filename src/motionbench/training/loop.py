@@ -185,12 +185,12 @@ def train_replicate(
     training, section = params.training, params.model(model_name)
     # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
     fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
+    started = time.perf_counter()
     model = _next_replicate(model_name, section, train, key.seed)
     earlier = load_checkpoint(checkpoint, digest)
     history: list[Epoch] = []
     epoch_seconds: list[float] = []
     best: Epoch | None = None
-    started = time.perf_counter()
     for epoch in fit_epochs(model, model_name, key, section, training, source, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)

@@ -41,15 +41,19 @@ SETTINGS = {
 MODELS = ("bag_of_frames", "cnn3d", "single_frame")  # one contender is enough; the slowest first
 
 
-def train_and_test(name: str, params: Params, source: SourceRecord, on_event: EventCallback) -> Answers:
+def train(name: str, params: Params, source: SourceRecord, on_event: EventCallback) -> None:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import answer
         from motionbench.training.loop import train_replicate
     [seed] = params.training.seeds
     path = Path(f"{name}.keras")
     checkpoint = path.with_suffix(".npz")
     train_replicate(name, ReplicateKey(seed), params, source, *read_training(None), path, checkpoint, "", on_event)
-    return answer(path, read_test(None), 1, None, 1, 0, source)
+
+
+def classify(name: str, source: SourceRecord, _on_event: EventCallback) -> Answers:
+    with importing_tensorflow():
+        from motionbench.evaluation.scoring import answer
+    return answer(Path(f"{name}.keras"), read_test(None), 1, None, 1, 0, source)
 
 
 @pytest.mark.parametrize("leak", [False, True])
@@ -63,7 +67,10 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     source = prepare_clips(params.data, params.source())(lambda part: DATA / part)
     write_json(SOURCE, source.model_dump())
     with local_engine() as engine:
-        answers = run_tasks(engine, [partial(train_and_test, name, params, source) for name in MODELS], 1)
+        run_tasks(engine, [partial(train, name, params, source) for name in MODELS], 1)
+    # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
+    with local_engine() as engine:
+        answers = run_tasks(engine, [partial(classify, name, source) for name in MODELS], 1)
     cost: Any = {}  # which the audit does not ask for
     test = read_test(None)
     clips = held_out_clips([test], read_clip_table([held_out_folder(None)]), clips_per_class=1)

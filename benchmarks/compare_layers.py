@@ -30,6 +30,7 @@ MEASURES = {
     "a_core": "training, a replicate a core, ms per clip",
     "first_step": "first training step, ms",
     "inference_1": "inference of 1 clip, ms",
+    "inference_1_thread": "inference of 1 clip with one thread, ms",
     "inference_32": "inference of 32 clips, ms",
     "peak_memory": "peak memory of training, MB",
 }
@@ -37,6 +38,7 @@ RATIOS = {
     "training": "training",
     "a_core": "a replicate a core",
     "inference_1": "inference of 1 clip",
+    "inference_1_thread": "of 1 clip, one thread",
     "inference_32": "of 32 clips",
 }
 RIVALS = ("stock", "torch compiled")
@@ -78,10 +80,11 @@ def slug(name: str) -> str:
 def measure(side: str, model: str, size: str) -> Figures:
     """Measure one process with all threads, then a replicate a core."""
     [alone] = _run(side, model, size, replicates=1)
-    if side == "stock":  # What the others are compared with, as its users run it.
-        return {**alone, "a_core": alone["training"]}
     together = _run(side, model, size, replicates=joblib.cpu_count())
-    return {**alone, "a_core": mean(each["training"] for each in together) / len(together)}
+    training, inference = (mean(each[key] for each in together) for key in ("training", "inference_1"))
+    # Stock Keras trains as its users run it.
+    a_core = alone["training"] if side == "stock" else training / len(together)
+    return {**alone, "a_core": a_core, "inference_1_thread": inference}
 
 
 def _run(side: str, model: str, size: str, replicates: int) -> list[Figures]:
@@ -132,7 +135,8 @@ def as_markdown(results: Results, rounds: int, flops: Mapping[Network, float], p
         f"{', '.join(f'{name} {version(name)}' for name in packages)}. Random clips, in batches of {BATCH_SIZE} for "
         f"training. A round takes the median of the training steps of {TRAINING_SECONDS} s after the first, of the "
         f"forward passes of {INFERENCE_SECONDS} s, and of {CALLS} at least. One process has all threads. *A replicate "
-        "a core* are as many processes as cores, one thread each; the time per clip is that of all together.",
+        "a core* are as many processes as cores, one thread each; the time per clip is that of all together. Inference "
+        "with one thread is measured in them, of all sides.",
         "How many times as fast ours is: ratios of the medians. Our replicate a core is compared with one process of "
         "stock Keras, and with PyTorch's replicate a core.",
         *(
@@ -141,7 +145,7 @@ def as_markdown(results: Results, rounds: int, flops: Mapping[Network, float], p
             if all(side in sides for sides in results.values())
         ),
         f"![Clips per second]({picture})",
-        "In brackets: how many times better than stock Keras, which is one process in all rows. It is imported "
+        "In brackets: how many times better than stock Keras, which trains in one process in all rows. It is imported "
         "plainly, which also imports matplotlib, pandas, scipy and scikit-learn, about 150 MB; ours does not import "
         "them. The PyTorch models are written as its users do (benchmarks/torch_models.py). Compiled code, if any, is "
         "cached on disk, so that its first step is not that of a very first run, which takes minutes. FLOPs are those "

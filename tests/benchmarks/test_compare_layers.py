@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.compare_layers import MEASURES, NETWORKS, as_markdown, measure, slug
+from benchmarks.compare_layers import MEASURES, NETWORKS, RATIOS, as_markdown, measure, slug
 from benchmarks.one_side import SIZES, network
 from benchmarks.stock_models import LAYERS, build
 from motionbench.models.registry import build_model
@@ -36,8 +36,8 @@ def test_page_shows_how_many_times_as_fast() -> None:
     results = {each: {side: dict.fromkeys(MEASURES, value) for side, value in figures.items()} for each in NETWORKS}
     flops = dict.fromkeys(NETWORKS, 2e6)
     page = "\n".join(as_markdown(results, 3, flops, 1e9, "chart.png"))
-    assert page.count("| 3.00 ") == len(NETWORKS) * 4
-    assert page.count("| 1.25 ") == len(NETWORKS) * 4
+    assert page.count("| 3.00 ") == len(NETWORKS) * len(RATIOS)
+    assert page.count("| 1.25 ") == len(NETWORKS) * len(RATIOS)
     assert page.count("| 6 (2.00) ") == len(NETWORKS) * len(MEASURES)
     assert page.count("| 50% ") == len(NETWORKS) * 2  # 2 ms of 4
     without = {each: {side: sides[side] for side in ("stock", "ours")} for each, sides in results.items()}

@@ -8,6 +8,9 @@ def fix_threads(threads: int, operations: int | None = None) -> None:
 
     Args:
         operations: how many may run at once, by default `threads`. Unlike `threads` it changes no result.
+
+    Raises:
+        RuntimeError: if this process has computed already, with other numbers.
     """
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(operations or threads)

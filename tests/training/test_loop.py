@@ -180,28 +180,34 @@ def test_a_killed_training_ends_with_the_same_bytes(
     assert sorted(map(str, events)) == sorted(map(str, 2 * unbroken["history"])), "epochs done before are told again"
 
 
-def train_in_turn(folder: Path, params: Sequence[Params], on_event: EventCallback) -> tuple[list[bytes], int]:
+def train_in_turn(
+    model_name: str, folder: Path, params: Sequence[Params], on_event: EventCallback
+) -> tuple[list[bytes], int]:
     """Return the files of replicates that one process trains, and the number of models that it has traced for them."""
     with importing_tensorflow():
         from motionbench.training import loop
     files, traced = [], set()
     for number, each in enumerate(params):
-        files.append(train("cnn_lstm", folder, each, number, on_event)[1])
+        files.append(train(model_name, folder, each, number, on_event)[1])
         (folder / f"{number}.npz").unlink()
         traced |= set(loop._traced.values())
     return files, len(traced)
 
 
 @pytest.mark.slow
-def test_a_process_traces_a_model_once_and_trains_what_a_new_process_does(params_with: Load, splits: Path) -> None:
+@pytest.mark.parametrize(
+    ("model_name", "changes"), [("cnn_lstm", {**REGULARIZED, **AUGMENTED}), ("convlstm", {"convlstm.epochs": 2})]
+)
+def test_a_process_traces_a_model_once_and_trains_what_a_new_process_does(
+    model_name: str, changes: dict[str, Any], params_with: Load, splits: Path
+) -> None:
     def files_of(*params: Params) -> tuple[list[bytes], int]:
         with local_engine() as new:
-            [result] = run_tasks(new, [partial(train_in_turn, splits, params)], ALL_CORES)
+            [result] = run_tasks(new, [partial(train_in_turn, model_name, splits, params)], ALL_CORES)
         return result
 
-    changes = TINY | REGULARIZED | AUGMENTED
-    first, second = (params_with(changes | {"training.seeds": [seed]}) for seed in (1, 2))
-    other = params_with(changes | {"cnn_lstm.learning_rate": 0.1})
+    first, second = (params_with(TINY | changes | {"training.seeds": [seed]}) for seed in (1, 2))
+    other = params_with(TINY | changes | {f"{model_name}.learning_rate": 0.1})
     files, traced = files_of(first, second, first, other)
     ([second_alone], _), ([other_alone], _) = files_of(second), files_of(other)
     assert files == [files[0], second_alone, files[0], other_alone]

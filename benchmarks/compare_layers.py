@@ -136,7 +136,7 @@ def as_markdown(results: Results, rounds: int, flops: Mapping[Network, float], p
         f"training. A round takes the median of the training steps of {TRAINING_SECONDS} s after the first, of the "
         f"forward passes of {INFERENCE_SECONDS} s, and of {CALLS} at least. One process has all threads. *A replicate "
         "a core* are as many processes as cores, one thread each; the time per clip is that of all together. Inference "
-        "with one thread is measured in them, of all sides.",
+        "with one thread is measured in these processes, for all sides.",
         "How many times as fast ours is: ratios of the medians. Our replicate a core is compared with one process of "
         "stock Keras, and with PyTorch's replicate a core.",
         *(

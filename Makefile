@@ -9,11 +9,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# DVC keeps no run of a stage whose outputs are in git, as metrics are. The second command makes it keep them, so that
-# going back to earlier parameters or clips trains nothing.
 repro: .venv/installed ## make the clips, train all models, compare them (dvc repro)
 	dvc repro
-	dvc commit --force --quiet
+	@python -m pipeline.keep_runs
 
 verify: .venv/installed ## run every stage of the last commit from nothing, and compare the outputs with its dvc.lock
 	python -m pipeline.verify

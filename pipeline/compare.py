@@ -5,15 +5,18 @@ import os
 from motionbench.core import paths
 from motionbench.core.errors import run_command
 from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.inputs import read_inputs
 from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
 from motionbench.execution.cluster import open_engine
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.loading import load_params, stage_params
+from pipeline import STARTED
 
 
 def main() -> None:
     """Write metrics/comparison/, metrics/comparison_timing.json and reports/comparison/, and print the verdict."""
     params = load_params()
+    inputs = read_inputs("compare", stage_params(params, "compare"), STARTED)
     source = read_source()
     tests = [read_test(fold) for fold in source.fold_numbers()]
     with open_engine() as engine:
@@ -32,7 +35,7 @@ def main() -> None:
         table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
         clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))
         trained = {name: training for name in MODEL_NAMES if (training := read_training(name))}
-        with stage_run("compare", stage_params(params, "compare")) as run:
+        with stage_run("compare", inputs.params) as run:
             models = evaluate_models(engine, trained, params, tests, clips)
             champion, why = choose_champion(models, clips, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
@@ -53,6 +56,8 @@ def main() -> None:
                 histories = {name: training.history for name, training in trained.items()}
                 pictures = draw_pictures(report, models, histories, tests, params.perturbations, source)
                 write_reports(report, models, clips, sentences, findings, pictures, run.origin())
+            inputs.write()
+    inputs.check()
     print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
 
 

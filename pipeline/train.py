@@ -5,11 +5,13 @@ from functools import partial
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError, run_command
+from motionbench.core.inputs import read_inputs
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training
 from motionbench.execution.cluster import open_engine
 from motionbench.params.loading import load_params, stage_params
 from motionbench.training.replicates import leave_untrained, replicate_keys, train_model
+from pipeline import STARTED
 
 
 def main() -> None:
@@ -19,6 +21,7 @@ def main() -> None:
         raise UserError(f"pipeline.train: expected one of {', '.join(stages)}. Received: {' '.join(sys.argv[1:])}")
     stage = stages[sys.argv[1]]
     params = load_params()
+    inputs = read_inputs(stage.name, stage_params(params, stage.name), STARTED)
     enabled = [name for name in stage.model_names() if params.model(name).enabled]
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
@@ -29,17 +32,17 @@ def main() -> None:
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
-        from motionbench.training.checkpoints import remove_checkpoints, training_digest
+        from motionbench.training.checkpoints import remove_checkpoints
 
-        declared = stage_params(params, stage.name)
-        digest = training_digest(declared, stage.deps)
         replicates = [(name, key) for name in enabled for key in keys]
-        with stage_run(stage.name, declared, replicates) as run:
+        with stage_run(stage.name, inputs.params, replicates) as run:
             for name in stage.model_names():
                 if name in enabled:
-                    train_model(engine, name, params, digest, partial(run.log_epoch, name))
+                    train_model(engine, name, params, inputs.digest(), partial(run.log_epoch, name))
                 else:
                     leave_untrained(name)
+            inputs.write()
+    inputs.check()
     for name in stage.model_names():
         remove_checkpoints(name)
 

@@ -100,9 +100,8 @@ def test_change_of_a_view_leaves_trainings_up_to_date(copy_of_reproduced: Path) 
 def key_of(clone: Path, stage: str) -> str:
     """Return the key of a stage's checkpoints, which is what a checkpoint must have to be used."""
     program = (
-        "import pipeline; from motionbench.core.dvc_files import read_stages; "
-        "from motionbench.training.checkpoints import training_digest; "
-        f"print(training_digest({{}}, read_stages()[{stage!r}].deps))"
+        "import pipeline; from motionbench.core.inputs import read_inputs; "
+        f"print(read_inputs({stage!r}, {{}}, pipeline.STARTED).digest())"
     )
     done = run(clone, "python", "-c", program)
     assert done.returncode == 0, done.stderr

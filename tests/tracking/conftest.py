@@ -11,7 +11,15 @@ import pytest
 from mlflow.entities import Run
 
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, ReplicateKey, fold_path, replicate_path, training_paths
+from motionbench.core.paths import (
+    SOURCE,
+    STAGE_INPUTS,
+    ReplicateKey,
+    fold_path,
+    replicate_path,
+    stage_inputs_path,
+    training_paths,
+)
 from motionbench.data.splits import SPLITS, SourceRecord
 from motionbench.tracking import store
 from motionbench.training.results import write_training
@@ -69,6 +77,8 @@ def generated(working_directory: Path) -> Path:
     write_json(SOURCE, SOURCE_RECORD.model_dump())
     (working_directory / "reports/samples").mkdir(parents=True)
     (working_directory / "reports/samples/a.gif").write_bytes(b"GIF")
+    STAGE_INPUTS.mkdir(parents=True)
+    write_json(stage_inputs_path("generate"), {"params": {}, "md5s": {}})
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, name)
     return working_directory
@@ -97,8 +107,10 @@ def folded(working_directory: Path) -> Path:
         write_json(fold_path(part) / "class_names.json", ["bow", "wave"])
     write_json(SOURCE, SourceRecord(source="folder", folds=3, resize="crop", seconds=1.5).model_dump())
     models, metrics, timing = training_paths("convlstm")
-    for folder in (models, metrics, timing.parent, working_directory / "reports/samples"):
+    for folder in (models, metrics, timing.parent, STAGE_INPUTS, working_directory / "reports/samples"):
         folder.mkdir(parents=True)
+    for stage in ("generate", "train_convlstm"):
+        write_json(stage_inputs_path(stage), {"params": {}, "md5s": {}})
     for key in FOLD_LOSSES:
         replicate_path(models, key).write_text(f"the model of {key}", encoding="utf-8")
     replicates = [

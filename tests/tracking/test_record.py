@@ -5,8 +5,8 @@ import pytest
 
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
-from motionbench.core.files import path_md5
-from motionbench.core.paths import ReplicateKey
+from motionbench.core.files import path_md5, write_json
+from motionbench.core.paths import ReplicateKey, stage_inputs_path
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 from motionbench.training.replicates import leave_untrained
 from tests.tracking.conftest import FOLD_LOSSES
@@ -15,10 +15,16 @@ PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
 
 
 def test_content_ignores_timings_and_the_type_of_whole_numbers() -> None:
-    md5s = {"models/convlstm": "1", "metrics/training_timing/convlstm.json": "2"}
+    md5s = {
+        "models/convlstm": "1",
+        "metrics/training_timing/convlstm.json": "2",
+        "metrics/inputs/train_convlstm.json": "2",
+    }
     content = content_md5("train_convlstm", PARAMS, md5s)
     assert (
-        content_md5("train_convlstm", {"synthetic.seed": 0.0, "synthetic.jitter": 1}, {**md5s, [*md5s][1]: "3"})
+        content_md5(
+            "train_convlstm", {"synthetic.seed": 0.0, "synthetic.jitter": 1}, {**md5s, [*md5s][1]: "3", [*md5s][2]: "3"}
+        )
         == content
     )
     assert content_md5("train_convlstm", PARAMS, {**md5s, "models/convlstm": "3"}) != content
@@ -39,7 +45,7 @@ def test_record_names_the_content_of_all_outputs() -> None:
     for name, md5 in md5s.items():
         assert record.tags[f"data.md5.{name}"] == record.tags[f"md5.data/{name}"] == md5
     assert record.tags["md5.reports/samples/a.gif"] == path_md5(Path("reports/samples/a.gif"))
-    assert record.artifacts == [Path("reports/samples")]
+    assert record.artifacts == [stage_inputs_path("generate"), Path("reports/samples")]
     assert record.params == {"synthetic.seed": "0", "synthetic.jitter": "1.0"}
 
 
@@ -79,6 +85,7 @@ def test_record_has_each_replicate_of_each_fold() -> None:
 @pytest.mark.usefixtures("generated")
 def test_record_of_a_model_that_is_switched_off_has_no_replicates() -> None:
     leave_untrained("cnn3d")
+    write_json(stage_inputs_path("train_cnn3d"), {"params": {}, "md5s": {}})
     record = build_record("train_cnn3d", PARAMS)
     assert (record.replicates, record.metrics) == ([], {})
     assert [each.name for each in record.datasets] == ["train", "validation"]
@@ -98,8 +105,12 @@ def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None
         out: path_md5(Path(out))
         for out in ("data/train", "data/validation", "data/test", "data/folds", "reports/samples")
     }
+    write_json(stage_inputs_path("generate"), {"params": PARAMS, "md5s": {}})
+    outs["metrics/inputs/generate.json"] = path_md5(stage_inputs_path("generate"))
     entry = StageLock("generate", "a command", {}, outs, PARAMS)
     record = restored_record(entry, "a commit")
+    with pytest.raises(UserError, match=r"dvc\.lock: generate: .* became other after the stage had used it"):
+        restored_record(entry._replace(params={**PARAMS, "data.source": "other"}), None)
     assert record.content == build_record("generate", PARAMS).content
     assert record.id == ""
     assert record.tags["mlflow.source.git.commit"] == "a commit"

@@ -10,7 +10,6 @@ from motionbench.training.checkpoints import (
     load_checkpoint,
     remove_checkpoints,
     save_checkpoint,
-    training_digest,
 )
 
 
@@ -39,28 +38,6 @@ def test_only_whole_checkpoints_of_the_same_training_are_used(tmp_path: Path) ->
         assert load_checkpoint(path, "key") is None
     np.savez(path, np.array([object()]))
     assert load_checkpoint(path, "key") is None, "a pickle"
-
-
-def test_the_key_follows_parameters_clips_code_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "clips").mkdir()
-    clips, code = tmp_path / "clips" / "clips.npy", tmp_path / "loop.py"
-    clips.write_text("clips", encoding="utf-8")
-    code.write_text("code", encoding="utf-8")
-
-    def key(parameters: dict[str, int]) -> str:
-        return training_digest(parameters, [str(tmp_path / "clips"), str(code)])
-
-    keys = [key({"a": 1}), key({"a": 2})]
-    (tmp_path / "clips/__pycache__").mkdir()
-    (tmp_path / "clips/__pycache__/loop.pyc").touch()
-    assert keys[0] == key({"a": 1}), "Python's cache is no code"
-    clips.write_text("other clips", encoding="utf-8")
-    keys.append(key({"a": 1}))
-    code.write_text("other code", encoding="utf-8")
-    keys.append(key({"a": 1}))
-    monkeypatch.setattr("motionbench.training.checkpoints.version", lambda name: f"{name} 99")
-    keys.append(key({"a": 1}))
-    assert len(set(keys)) == 5
 
 
 def test_only_the_checkpoints_of_one_model_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
-from motionbench.core.paths import CLIPS, DVC_LOCK, DVC_YAML, MODELS, PARAMS, WALL_CLOCK
+from motionbench.core.paths import CLIPS, DVC_LOCK, DVC_YAML, MODELS, PARAMS, STAGE_INPUTS, WALL_CLOCK
 
 
 class Stage(NamedTuple):
@@ -17,6 +17,10 @@ class Stage(NamedTuple):
     deps: list[str]
     outs: list[str]
     params: list[str]  # whole sections of params.yaml, or keys as in "data.seed"
+
+    def declares(self, key: str) -> bool:
+        """Return whether a flat key of params.yaml, as "data.seed", is among the parameters of the stage."""
+        return any(key == each or key.startswith(f"{each}.") for each in self.params)
 
     def model_names(self) -> list[str]:
         """Return the models that the stage trains."""
@@ -71,6 +75,11 @@ def training_stage(model_name: str) -> str:
 def is_wall_clock(out: str) -> bool:
     """Return whether an output holds measured times, and so is not deterministic."""
     return any(Path(out).is_relative_to(path) for path in WALL_CLOCK)
+
+
+def is_result(out: str) -> bool:
+    """Return whether an output is a result: neither measured times nor what a stage used, which may be other code."""
+    return not is_wall_clock(out) and not Path(out).is_relative_to(STAGE_INPUTS)
 
 
 def read_lock(path: Path = DVC_LOCK) -> dict[str, StageLock]:

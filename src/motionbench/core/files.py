@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.core.paths import DVC_IGNORE
 
 
 @contextmanager
@@ -62,10 +64,18 @@ def file_md5(file: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def files_below(path: Path) -> list[Path]:
+    """Return a file, or all files of a folder in DVC's order, without those that .dvcignore names."""
+    files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()) if path.is_dir() else [path]
+    ignored = GitIgnoreSpec.from_lines(
+        DVC_IGNORE.read_text(encoding="utf-8").splitlines() if DVC_IGNORE.exists() else []
+    )
+    return [file for file in files if file.is_file() and not ignored.match_file(file)]
+
+
 def file_md5s(path: Path) -> dict[str, str]:
     """Return the md5s of a file, or of all files of a folder in DVC's order, by their paths."""
-    files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()) if path.is_dir() else [path]
-    return {file.as_posix(): file_md5(file) for file in files if file.is_file() and "__pycache__" not in file.parts}
+    return {file.as_posix(): file_md5(file) for file in files_below(path)}
 
 
 def path_md5(path: Path) -> str:

@@ -8,6 +8,7 @@ PARAMS = Path("params.yaml")
 EXPERIMENTS = Path("experiments")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+DVC_IGNORE = Path(".dvcignore")
 DVC_CACHE = Path(".dvc/cache/files/md5")
 DATA = Path("data")
 TRAIN = DATA / "train"
@@ -21,6 +22,7 @@ SAMPLES = Path("reports/samples")
 MODELS = Path("models")
 TRAINING_METRICS = Path("metrics/training")
 TRAINING_TIMING = Path("metrics/training_timing")
+STAGE_INPUTS = Path("metrics/inputs")
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
@@ -63,6 +65,11 @@ def fold_path(part: int) -> Path:
 def training_paths(model_name: str) -> tuple[Path, Path, Path]:
     """Return the outputs of a model's training: the models, their metrics, and its timing."""
     return MODELS / model_name, TRAINING_METRICS / model_name, TRAINING_TIMING / f"{model_name}.json"
+
+
+def stage_inputs_path(stage: str) -> Path:
+    """Return the output that says what a stage used."""
+    return STAGE_INPUTS / f"{stage}.json"
 
 
 def checkpoint_path(model_name: str, key: ReplicateKey) -> Path:

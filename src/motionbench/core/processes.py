@@ -17,7 +17,7 @@ import psutil
 
 from motionbench.core.errors import UserError, one_line
 
-PACKAGES = ("keras", "numpy", "tensorflow")  # those whose version changes results
+PACKAGES = ("av", "keras", "numpy", "tensorflow")  # those whose version changes results
 
 
 def git(*arguments: str) -> str:

@@ -77,9 +77,6 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 def stage_params(params: Params, stage: str) -> dict[str, Any]:
     """Return the parameters that dvc.yaml declares for `stage` and params.yaml has, flat: {"data.seed": 0, ...}."""
-    declared = read_stages()[stage].params
-    return {
-        key: value
-        for key, value in flatten(params.model_dump(exclude_unset=True)).items()
-        if any(key == each or key.startswith(f"{each}.") for each in declared)
-    }
+    declared = read_stages()[stage]
+    values = flatten(params.model_dump(exclude_unset=True))
+    return {key: value for key, value in values.items() if declared.declares(key)}

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from motionbench.core.dvc_files import StageLock, is_wall_clock, parse_lock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5s, path_md5, read_json
+from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import DVC_CACHE, DVC_LOCK
 from motionbench.core.processes import git
 
@@ -24,7 +25,7 @@ def lineage(what: str) -> Lines:
     """Return what made a file or folder, given by its path or md5, or what the run with this id made.
 
     Raises:
-        UserError: if nothing is known of `what`.
+        UserError: if nothing is known of `what`, or if dvc.lock records what its stage did not use.
     """
     lock = read_lock()
     path = Path(what)
@@ -91,6 +92,7 @@ def _find_in_git(md5: str) -> tuple[Path, StageLock, str] | None:
 
 
 def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
+    check_recorded([entry])
     out, recorded = next(item for item in entry.outs.items() if path.is_relative_to(item[0]))
     yield str(path), _state(path, out, recorded)
     yield "made by", f"stage {entry.stage}: {entry.command}"

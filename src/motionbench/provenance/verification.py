@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from motionbench.core.dvc_files import StageLock, is_wall_clock, read_lock
+from motionbench.core.dvc_files import StageLock, is_result, is_wall_clock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
 from motionbench.core.paths import DVC_LOCK, PARAMS
@@ -28,9 +28,9 @@ class Check(NamedTuple):
 
     @property
     def result(self) -> str:
-        """Return "equal" or "DIFFERENT"; outputs with wall-clock times, which differ in every run, are not compared."""
-        if is_wall_clock(self.out):
-            return "not compared: timings"
+        """Return "equal" or "DIFFERENT"; times, which differ in every run, and what was used are not compared."""
+        if not is_result(self.out):
+            return "not compared: timings" if is_wall_clock(self.out) else "not compared: inputs"
         return "equal" if self.expected == self.found else "DIFFERENT"
 
 

@@ -15,9 +15,10 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 from motionbench.core import paths
-from motionbench.core.dvc_files import StageLock, flatten, is_wall_clock, read_stages
+from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
+from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import part_folders, read_source
 from motionbench.training.results import replicate_key
@@ -75,7 +76,7 @@ class Record(BaseModel, frozen=True):
     tags: dict[str, str] = {}
     id: str = ""  # set by the process that ran the stage; empty in a record that was restored from files
     started: int = 0  # milliseconds since 1970
-    content: str = ""  # md5 of stage, parameters and outputs without timings: equal for two runs with the same result
+    content: str = ""  # md5 of stage, parameters and results: equal for two runs with the same result
     metrics: dict[str, float] = {}
     datasets: list[DatasetRecord] = []
     artifacts: list[Path] = []
@@ -152,8 +153,10 @@ def restored_record(entry: StageLock, commit: str | None) -> Record:
     """Return the record of the run whose outputs are here, as dvc.lock and the commit that added it describe it.
 
     Raises:
-        UserError: if an output, or a split that the stage read, is missing or not the one in dvc.lock.
+        UserError: if an output, or a split that the stage read, is missing or not the one in dvc.lock, or if dvc.lock
+            records what the stage did not use.
     """
+    check_recorded([entry])
     for path, md5 in {**entry.outs, **entry.data()}.items():
         if not Path(path).exists():
             raise UserError(f"{path} is missing; get it: dvc pull, or dvc repro")
@@ -165,10 +168,10 @@ def restored_record(entry: StageLock, commit: str | None) -> Record:
 
 
 def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) -> str:
-    """Return the md5 of a stage, its parameters and its outputs without timings."""
+    """Return the md5 of a stage, its parameters and its results."""
     # Writing params.yaml may turn a whole number into a float.
     numbers = {key: float(value) if type(value) is int else value for key, value in params.items()}
-    content = [stage, numbers, {out: md5 for out, md5 in md5s.items() if not is_wall_clock(out)}]
+    content = [stage, numbers, {out: md5 for out, md5 in md5s.items() if is_result(out)}]
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 

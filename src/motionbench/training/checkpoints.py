@@ -1,21 +1,17 @@
 """Checkpoints of replicates: one file each in .resume/, which DVC and git ignore."""
 
-import hashlib
 import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.core.files import path_md5
 from motionbench.core.paths import CHECKPOINTS
-from motionbench.core.processes import PACKAGES
 from motionbench.training.results import Epoch
 
 
@@ -26,17 +22,6 @@ class Checkpoint(NamedTuple):
     epoch_seconds: list[float]
     variables: Sequence[NDArray[Any]]  # of the model, then of its optimizer
     best_weights: Sequence[NDArray[Any]]
-
-
-def training_digest(parameters: Mapping[str, Any], deps: Sequence[str]) -> str:
-    """Return a digest of everything that determines a training: parameters, clips, code and library versions.
-
-    Args:
-        deps: files and folders, as dvc.yaml lists them for the stage.
-    """
-    md5s = [path_md5(Path(dep)) for dep in deps]
-    versions = [version(name) for name in PACKAGES]
-    return hashlib.sha256(json.dumps([parameters, md5s, versions]).encode()).hexdigest()
 
 
 def save_checkpoint(path: Path, key: str, checkpoint: Checkpoint) -> None:

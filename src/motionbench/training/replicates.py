@@ -29,7 +29,7 @@ def train_model(
     """Train all replicates of a model and write its models, metrics and timing.
 
     Args:
-        digest: of the training, for its checkpoints, from `training_digest`.
+        digest: of what the stage uses, which its checkpoints must have.
         on_epoch: called with each finished epoch.
 
     Raises:

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from motionbench.core.errors import UserError, one_line, without_password
+from motionbench.core.inputs import code_md5s, inputs_digest
 from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
 from motionbench.params.schema import Domain, Params
@@ -27,6 +28,8 @@ from motionbench.tuning.trial import seeds_of
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 RETRIES = 3  # of a trial whose process crashed
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
+CODE = "code and package versions"
+TRAINING_CODE = ("core", "data", "execution", "models", "params", "training", "tuning")
 
 
 def open_storage() -> tuple[BaseStorage, str]:
@@ -105,8 +108,8 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
         ours, theirs = definition.get(key, "not given"), existing.get(key, "none")
         if ours != theirs:
             raise UserError(
-                f"params.yaml: {key}: {ours}, but study {name} in {place} was started with {theirs}; undo the change, "
-                "or start another study: tuning.study"
+                f"{'' if key == CODE else 'params.yaml: '}{key}: {ours}, but study {name} in {place} was started with "
+                f"{theirs}; undo the change, or start another study: tuning.study"
             )
     # With two objectives it is never asked.
     study.pruner = optuna.pruners.PercentilePruner(
@@ -131,6 +134,7 @@ def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dic
         "training.class_weights": params.training.class_weights,
         **{f"training.augmentation.{key}": str(value) for key, value in params.training.augmentation},
         **{f"{path} md5": md5 for path, md5 in data.items()},
+        CODE: inputs_digest({}, code_md5s(*TRAINING_CODE))[:10],
     }
 
 

@@ -1,0 +1,24 @@
+"""The end of `make repro`: check what dvc.lock records, and keep the runs of all stages in DVC's run cache.
+
+DVC itself keeps no run of a stage whose outputs are in git, as metrics are. With its runs kept, going back to earlier
+parameters or clips trains nothing.
+"""
+
+from dvc.repo import Repo
+
+from motionbench.core.dvc_files import read_lock
+from motionbench.core.errors import run_command
+from motionbench.core.inputs import check_recorded
+
+
+def main() -> None:
+    """Check every stage in dvc.lock, and keep those whose inputs and outputs are still as it says."""
+    check_recorded(list(read_lock().values()))
+    with Repo() as repo, repo.lock:
+        for stage in repo.index.stages:
+            if not stage.changed():
+                repo.stage_cache.save(stage)  # as dvc.lock has it, whatever is edited meanwhile
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,145 @@
+"""What a stage, a training or a decoded clip was computed from: parameters, code and data by md5, package versions."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from motionbench.core.dvc_files import Stage, StageLock, flatten, read_lock, read_stages
+from motionbench.core.errors import UserError
+from motionbench.core.files import atomic_outputs, file_md5, files_below, path_md5, read_json, read_yaml, write_json
+from motionbench.core.paths import DVC_LOCK, PARAMS, stage_inputs_path
+from motionbench.core.processes import PACKAGES
+
+NAMED = 3  # changes in a message
+
+
+def inputs_digest(params: Mapping[str, Any], md5s: Mapping[str, str]) -> str:
+    """Return a digest of everything that determines a result: parameters, code and data by md5, package versions.
+
+    Two results with the same digest are the same, whether checkpoints of a training, decoded clips or trials.
+    """
+    return hashlib.sha256(json.dumps([params, md5s, _versions()]).encode()).hexdigest()
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+def code_md5s(*packages: str) -> dict[str, str]:
+    """Return the md5 of the code of each of these packages of the library, as of "data"."""
+    return {package: path_md5(Path(__file__).parents[1] / package) for package in packages}
+
+
+class Inputs(NamedTuple):
+    """What a stage uses, as it was when the stage started."""
+
+    stage: Stage
+    params: dict[str, Any]  # those that dvc.yaml declares for the stage, flat: {"data.seed": 0, ...}
+    md5s: dict[str, str]  # of the files and folders that dvc.yaml declares
+    files: dict[str, tuple[int, int]]  # all files of these: when each was written, and its size
+
+    def digest(self) -> str:
+        """Return the digest of what the stage makes."""
+        return inputs_digest(self.params, self.md5s)
+
+    def check(self) -> None:
+        """Check that everything is as it was.
+
+        DVC reads parameters, data and code again when the stage has ended, and records that: treeverse/dvc#11058.
+
+        Raises:
+            UserError: naming what was changed.
+        """
+        if changed := list(self._changes()):
+            more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+            raise UserError(
+                f"{self.stage.name}: changed while the stage ran: {'; '.join(changed[:NAMED])}{more}; nothing is "
+                "recorded, and finished epochs are kept: run the command again"
+            )
+
+    def _changes(self) -> Iterator[str]:
+        try:
+            stage, now = read_stages().get(self.stage.name), flatten(read_yaml(PARAMS))
+        except UserError as error:
+            yield str(error)
+            return
+        if stage != self.stage:
+            yield f"dvc.yaml: {self.stage.name}"
+        declared = {key: value for key, value in now.items() if self.stage.declares(key)}
+        yield from (f"{PARAMS}: {change}" for change in differences(self.params, declared))
+        found = written(self.stage.deps)
+        yield from (file for file in {**self.files, **found} if self.files.get(file) != found.get(file))
+
+    def write(self) -> None:
+        """Write the output of the stage that says what it used.
+
+        Raises:
+            UserError: if something was changed since the stage started.
+        """
+        self.check()
+        with atomic_outputs(stage_inputs_path(self.stage.name)) as (path,):
+            write_json(path, {"params": self.params, "md5s": self.md5s})
+
+
+def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
+    """Return what a stage uses. The stage calls `write` when its outputs are there, and `check` as its last act.
+
+    Args:
+        name: of the stage.
+        params: those that dvc.yaml declares for the stage, flat, as the stage has read them.
+        started: when the process started, in seconds since 1970: code that is newer may not be the code that runs.
+
+    Raises:
+        UserError: if code was changed meanwhile, or if dvc.lock records of an earlier stage what it did not use.
+    """
+    stage = read_stages()[name]
+    earlier = read_lock().values() if DVC_LOCK.exists() else []
+    check_recorded(
+        [entry for entry in earlier if any(Path(out).is_relative_to(dep) for out in entry.outs for dep in stage.deps)]
+    )
+    files = written(stage.deps)
+    md5s = {dep: path_md5(Path(dep)) for dep in stage.deps if Path(dep).exists()}
+    inputs = Inputs(stage, json.loads(json.dumps(params)), md5s, files)
+    code = [file for file, (at, _) in files.items() if file.endswith(".py") and at > started * 1e9]
+    if code:
+        raise UserError(f"{name}: {code[0]}: changed while the stage started; run the command again")
+    return inputs
+
+
+def written(deps: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return when each file of these files and folders was written, in nanoseconds since 1970, and its size."""
+    found = {file: file.stat() for dep in deps for file in files_below(Path(dep))}
+    return {file.as_posix(): (status.st_mtime_ns, status.st_size) for file, status in found.items()}
+
+
+def differences(used: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys with other values, as in "data.seed: 0 became 1"."""
+    for key in {**used, **other}:
+        if used.get(key) != other.get(key):
+            yield f"{key}: {used.get(key, 'none')} became {other.get(key, 'none')}"
+
+
+def check_recorded(entries: Sequence[StageLock]) -> None:
+    """Check that dvc.lock records of stages what they used.
+
+    An edit in the moment when DVC records a stage or restores it from its run cache, or `dvc commit` by hand, makes it
+    record values that made nothing. Stages of which it records other outputs than those here are not looked at.
+
+    Raises:
+        UserError: naming the first stage and value.
+    """
+    for entry in entries:
+        path = stage_inputs_path(entry.stage)
+        if not path.exists() or entry.outs.get(path.as_posix()) != file_md5(path):
+            continue
+        used = read_json(path)
+        for change in (*differences(used["params"], entry.params), *differences(used["md5s"], entry.deps)):
+            raise UserError(
+                f"{DVC_LOCK}: {entry.stage}: {change} after the stage had used it; run the stage again: "
+                f"dvc repro --force {entry.stage}"
+            )

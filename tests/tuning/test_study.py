@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
 from motionbench.models.registry import ConvLstmParams
+from motionbench.tuning import study as studies
 from motionbench.tuning.space import check_search_space, model_values
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
@@ -231,3 +232,12 @@ def test_unreachable_storage_is_named_without_its_password(url: str, monkeypatch
     assert "cannot be reached" in str(refused.value)
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_study_of_other_code_is_refused(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(params_with({}))
+    monkeypatch.setattr(studies, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
+    with pytest.raises(
+        UserError, match=r"^code and package versions: \w{10}, but study .* was started with \w{10}; undo"
+    ):
+        opened(params_with({}))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.paths import DECODED
 from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.folder import decoded
 from motionbench.data.folder.decoded import DecodedClip, decode_clips
 from motionbench.data.folder.listing import BadClip, ClipFile
 from tests.conftest import ROOT, run
@@ -64,6 +66,21 @@ def test_a_second_run_decodes_nothing() -> None:
     again, _ = decode(*NAMES)
     assert kept() == before
     assert again == first
+
+
+def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = decode(NAMES[0])
+    monkeypatch.setattr(decoded, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
+    again, _ = decode(NAMES[0])
+    assert again[0].kept != before[0].kept
+
+
+def test_what_no_run_has_used_for_a_month_is_removed() -> None:
+    clips, _ = decode(*NAMES)
+    for clip in clips:
+        os.utime(clip.kept, (0, time.time() - decoded.KEPT - 1))
+    decode(NAMES[0])
+    assert [*kept()] == [clips[0].kept.name]
 
 
 def test_one_new_clip_is_decoded_alone_and_another_name_is_none(folder: Path) -> None:
@@ -233,6 +250,7 @@ from pathlib import Path
 import pipeline
 from motionbench.core.errors import run_command
 from motionbench.data.decoding import Preprocessing
+from motionbench.data.folder import decoded
 from motionbench.data.folder.decoded import decode_clips
 from motionbench.data.folder.listing import list_clips
 files, _ = list_clips(Path("clips"), None, None)

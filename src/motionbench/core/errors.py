@@ -3,10 +3,14 @@
 import errno
 import gc
 import os
+import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from urllib.parse import parse_qsl, quote, unquote
 
 REMEDIES = {
     errno.ENOSPC: "free some space on this disk",
@@ -18,26 +22,93 @@ REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
+CONFIDENTIAL = r"[\w.-]*(?:password|passwd|passphrase|secret|token|signature|(?:api|access|account|secret)[_-]?key)"
+"""Names whose values are secrets, of fields in the query of an address and of environment variables."""
+FIELD = re.compile(rf"((?:[?&;=]|%3[BDF]|%26)(?:{CONFIDENTIAL}|sig|pwd|pass|key|auth)(?:=|%3D))[^\s&]*", re.IGNORECASE)
+"""Such a field, which may be escaped; the group is what to keep of it."""
+SHORTEST = 6  # characters of a secret that is looked for outside of addresses: a shorter one may be a usual word
 
 
 class UserError(Exception):
     """An error that only the user can fix. The message is one line: what is wrong, where, and how to fix it."""
 
     def __init__(self, message: str) -> None:
-        """Keep `message`, with line ends and terminal codes, which names and values may hold, as escapes."""
-        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
+        """Keep `message` without secrets; line ends and terminal codes, which values may hold, as escapes."""
+        shown = without_secrets(message)
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
 
 
-def without_password(url: str) -> str:
-    """Return an address without the password that it may hold, for messages."""
-    scheme, separator, rest = url.rpartition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
+def _credentials(inside: str) -> re.Pattern[str]:
+    """Return what finds the credentials of an address, of the web or of a database, with what to keep before them.
+
+    A password may have characters that should be escaped: it ends at the last @ before what is not `inside`. The user
+    of a web address goes too, since it may be a token; what looks like its port is no password.
+    """
+    user = r"(?!\[)[^\s:/?#]*"  # a bracket starts an address of IPv6
+    web = rf"(?P<web>(?:\w{{1,20}}\+)?https?://)(?P<login>{user}:(?!\d{{1,5}}[/?#]){inside}*|{user})@"
+    database = rf"(?P<database>[a-z][\w+.-]{{0,30}}(?<!http)(?<!https)://{user}):(?P<password>{inside}*)@"
+    return re.compile(f"{web}|{database}", re.IGNORECASE)
+
+
+IN_TEXT, IN_VARIABLE = _credentials(r"\S"), _credentials(r"[\s\S]")
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` without passwords and tokens: those of the addresses in it, and those in the environment.
+
+    Host, database, and a database's user stay, so that a reader knows which address it is. A password with blanks is
+    only known from the environment.
+    """
+    credentials, secrets = _in_environment()
+    for shown, kept in credentials.items():
+        text = text.replace(shown, kept)
+    if secrets:
+        longest_first = "|".join(map(re.escape, sorted(secrets, key=len, reverse=True)))
+        # Whole words, of which one may follow the escape of a character.
+        text = re.sub(rf"((?<!\w)|(?<=%[0-9A-Fa-f]{{2}}))({longest_first})(?!\w)", "***", text)
+    return FIELD.sub(r"\1***", IN_TEXT.sub(_kept, text))
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found["web"] or f"{found['database']}@"
+
+
+def _in_environment() -> tuple[dict[str, str], set[str]]:
+    """Return the credentials of the environment's addresses with what is shown instead, and all forms of its secrets.
+
+    A library's message may have a secret without its address, or only a part of it, where no pattern finds it.
+    """
+    credentials, secrets = {}, set()
+    for name, value in os.environ.items():
+        if re.fullmatch(CONFIDENTIAL, name, re.IGNORECASE):
+            secrets |= _forms(value.strip())
+        if not {"@", "?"} & set(value):
+            continue
+        # The address of a proxy, or of a cluster, needs no scheme.
+        scheme = "http://" if "://" not in value and name.lower().endswith(("_proxy", "ray_address")) else ""
+        address = scheme + value
+        fields = [field for key, field in parse_qsl(address.partition("?")[2]) if FIELD.match(f"?{key}=")]
+        if found := IN_VARIABLE.match(address):
+            credentials[found[0].removeprefix(scheme)] = _kept(found).removeprefix(scheme)
+            user, _, password = (found["login"] or f":{found['password']}").partition(":")
+            fields.append(password or user)
+        # What the address shows anyway, such as a user with the same name, is no secret elsewhere.
+        rest = FIELD.sub(r"\1***", IN_VARIABLE.sub(_kept, address))
+        secrets |= {form for field in fields for form in _forms(field) if form not in rest}
+    return credentials, secrets
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret and its parts as they may appear in a message: escaped or not, or in quotes."""
+    whole = {secret, unquote(secret)}
+    parts = whole | {part for each in whole for part in re.split(r"[\s@:/?#]", each)}
+    forms = {form for part in parts for form in (part, quote(os.fsencode(part), safe=""), repr(part)[1:-1])}
+    return {form for form in forms if len(form) >= SHORTEST}
 
 
 def one_line(error: object) -> str:
-    """Return an error's message as one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """Return an error's message without secrets as one line of at most 200 characters."""
+    return " ".join(without_secrets(str(error)).split())[:200]
 
 
 @contextmanager
@@ -58,18 +129,23 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             signal.raise_signal(received[0])
 
 
+def _show_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    print(without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
-    SIGTERM is raised as `KeyboardInterrupt`, so that what is in progress is cleaned up as for Ctrl-C;
-    both exit with 130. Garbage is collected a seventieth as often as by default: imports make many objects and little
-    garbage, and take four fifths of the time so.
+    The traceback of any other error is shown without secrets. SIGTERM is raised as `KeyboardInterrupt`, so that what is
+    in progress is cleaned up as for Ctrl-C; both exit with 130. Garbage is collected a seventieth as often as by
+    default: imports make many objects and little garbage, and take four fifths of the time so.
     """
 
     def interrupt(signal_number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
     signal.signal(signal.SIGTERM, interrupt)
+    sys.excepthook = _show_traceback
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         main()

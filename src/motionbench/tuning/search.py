@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.errors import UserError, deferred_interrupts, one_line, without_secrets
 from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.paths import SOURCE, TUNING_REPORTS
 from motionbench.core.processes import this_process
@@ -198,7 +198,7 @@ def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End
             return None
         case Message("failed", error):
             # Such as a network too large for the memory: the study goes on without this trial.
-            trial.set_user_attr("failure", str(error).splitlines()[0][:300])
+            trial.set_user_attr("failure", without_secrets(str(error)).splitlines()[0][:300])
             study.tell(trial, state=TrialState.FAIL)
             return "failed"
     studies.retry(study, trial.number)  # The process was killed.

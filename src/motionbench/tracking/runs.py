@@ -73,9 +73,12 @@ class StageRun:
             spool(record)
 
     def origin(self) -> dict[str, str]:
-        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit."""
-        uri = store.store_uri()
-        ui = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit.
+
+        The reports show them: the URL has no credentials, of which a browser asks for its reader's own.
+        """
+        name = store.store_name()
+        ui = name.partition("?")[0].rstrip("/") if name.startswith("http") else "http://127.0.0.1:5000"
         run_id = self._ids.get(self._record.stage, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
         return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}

@@ -23,9 +23,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts, one_line, without_password
+from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository_root
 from motionbench.core.processes import describe_environment, git, is_gone, this_process
+from motionbench.core.redaction import without_secrets
 
 EXPERIMENT = "motionbench"
 UNAVAILABLE = (MlflowException, SQLAlchemyError, OSError, UserError)
@@ -83,8 +84,8 @@ def find_runs(tags: Mapping[str, str]) -> list[Run] | None:
 
 
 def store_name() -> str:
-    """Return the store's address without a password."""
-    return without_password(store_uri())
+    """Return the store's address without secrets."""
+    return without_secrets(store_uri())
 
 
 def store_uri() -> str:

@@ -94,11 +94,14 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: if the file is missing or not readable.
     """
+    text = ""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
+        # What is missing at the end of a file is missed on the line after it.
+        line = f", line {min(mark.line + 1, len(text.splitlines()))}" if mark else ""
         raise UserError(f"{path}{line}: not readable as YAML: {error.problem}") from error
     except (YAMLError, ValueError, KeyError, RecursionError) as error:  # raised by some of YAML's tags
         raise UserError(f"{path}: not readable as YAML: {one_line(error)}") from error

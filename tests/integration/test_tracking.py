@@ -237,7 +237,7 @@ def test_record_stays_pending_until_a_store_answers(copy_of_reproduced: Path) ->
     assert run(copy_of_reproduced, "python", "-m", "pipeline.generate", **away).returncode == 0
     refused = sync(copy_of_reproduced, **away)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer: ")
+    assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer (")
     store = f"sqlite:///{copy_of_reproduced}/other.db"
     assert sync(copy_of_reproduced, MLFLOW_TRACKING_URI=store).stdout.startswith(
         "generate, pending: logged\ngenerate: there already\ntrain_cnn_lstm: logged"
@@ -365,7 +365,7 @@ def test_lineage_without_a_store_shows_the_commit(copy_of_reproduced: Path) -> N
     assert f"DIFFERS from the recorded {'0' * 32}.dir" in lineage(copy_of_reproduced, "models/cnn_lstm").stdout
     assert f"commit       {recorded}" in lineage(copy_of_reproduced, "data/train/clips.npy").stdout
     assert not (copy_of_reproduced / "mlflow.db").exists()
-    for what, message in (("1" * 32, "no run of the store"), ("README.md", "git log -- README.md"), ("", "nothing")):
+    for what, message in (("1" * 32, "no store at sqlite"), ("README.md", "git log -- README.md"), ("", "nothing")):
         done = lineage(copy_of_reproduced, what)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1

@@ -2,8 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import mlflow
 import numpy as np
@@ -23,7 +29,7 @@ from motionbench.core.paths import (
 from motionbench.data.splits import SPLITS, SourceRecord
 from motionbench.tracking import store
 from motionbench.training.results import write_training
-from tests.conftest import ROOT, SOURCE_RECORD, clean_environment
+from tests.conftest import ROOT, SOURCE_RECORD, clean_environment, free_port, wait_for_answer
 from tests.training.made_up import SECTION, replicate
 
 Runs = Callable[[], dict[str, Run]]
@@ -40,6 +46,39 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets for its child processes
         store._create_database(store.store_uri())
     return folder / "mlflow.db"
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Yield the address of a server that answers with `handler`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an `mlflow server` with a store of its own, which stores artifacts too."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=clean_environment(), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for_answer(f"http://127.0.0.1:{port}/health", folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture

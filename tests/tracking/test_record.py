@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def test_record_names_the_content_of_all_outputs() -> None:
     assert {dataset.shape for dataset in record.datasets} == {(4, 3, 2, 2, 1)}
     for name, md5 in md5s.items():
         assert record.tags[f"data.md5.{name}"] == record.tags[f"md5.data/{name}"] == md5
-    assert record.tags["md5.reports/samples/a.gif"] == path_md5(Path("reports/samples/a.gif"))
+    assert record.tags[f"file.{path_md5(Path('reports/samples/a.gif'))}"] == "reports/samples/a.gif"
     assert record.artifacts == [stage_inputs_path("generate"), Path("reports/samples")]
     assert record.params == {"synthetic.seed": "0", "synthetic.jitter": "1.0"}
 
@@ -123,16 +122,39 @@ def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None
 
 
 @pytest.mark.usefixtures("generated")
-def test_spooled_records_come_back_oldest_first_until_logged() -> None:
+def test_spooled_records_come_back_oldest_first() -> None:
     record = build_record("generate", PARAMS)
     for number, started in (("one", 2), ("two", 1)):
         spool(record.model_copy(update={"id": number, "started": started}))
-    first = next(pending())  # and no more, as when the store fails
-    assert (first.id, first.content) == ("two", record.content)
-    assert (first.folder / "reports/samples/a.gif").read_bytes() == b"GIF"
-    assert ids(pending()) == ["two", "one"]
-    assert ids(pending()) == []
+    for _ in range(2):  # Reading removes nothing.
+        records, damaged = pending()
+        assert [each.id for each in records] == ["two", "one"]
+        assert damaged == {}
+    assert records[0].content == record.content
+    assert (records[0].folder / "reports/samples/a.gif").read_bytes() == b"GIF"
 
 
-def ids(records: Iterator[Record]) -> list[str]:
-    return [record.id for record in records]
+@pytest.mark.usefixtures("generated")
+@pytest.mark.parametrize("damage", ["cut off", "another version", "a lacking file", "no record", "not UTF-8"])
+def test_damaged_record_is_named_and_hides_no_other(damage: str) -> None:
+    record = build_record("generate", PARAMS)
+    for number in ("bad", "good"):
+        spool(record.model_copy(update={"id": number}))
+    folder = next(Path("mlruns/pending").glob("*-bad")).resolve()
+    file = folder / "record.json"
+    content = file.read_text(encoding="utf-8")
+    if damage == "cut off":
+        file.write_text(content[:-10], encoding="utf-8")
+    elif damage == "another version":
+        file.write_text(content.replace('"stage":', '"what later versions record": 1,\n  "stage":'), encoding="utf-8")
+    elif damage == "a lacking file":
+        (folder / "reports/samples/a.gif").unlink()
+        (folder / "reports/samples").rmdir()
+    elif damage == "no record":
+        file.unlink()
+    else:
+        file.write_bytes(b"\xff" + content.encode())
+    records, damaged = pending()
+    assert [each.id for each in records] == ["good"]
+    assert [*damaged] == [folder]
+    assert damaged[folder].startswith("damaged, or of another version of this project (")

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_stem(name: str, number: int) -> str:
+    """Return a name that people gave as that of a file, the same where it can be, else changed, and `number` after it.
+
+    File systems take 255 bytes. In the addresses of an MLflow server # ? % and others have a meaning, and a blank at
+    the beginning is lost.
+    """
+    plain = re.sub(r"[^\w .-]", "_", unicodedata.normalize("NFC", name)).strip()
+    plain = plain.encode()[:200].decode(errors="ignore")
+    return name if plain == name else f"{plain}~{number}"  # No plain name has a tilde: each stays another.
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,14 +14,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
-from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.record import REGISTERED, ModelRecord
-from motionbench.tracking.store import open_store, store_name
+from motionbench.tracking.store import RefusedError, open_store, store_errors, store_name
 
 CHAMPION = "champion"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
@@ -51,17 +50,18 @@ def load_champion() -> Champion:
     """Load the champion, with what it needs to know of its training to classify a file.
 
     Raises:
-        UserError: if there is no champion, or the store is unavailable. Its function raises it for clips of another
-            shape than the champion was trained on.
+        UserError: if there is no champion, or the store fails. Its function raises it for clips of another shape than
+            the champion was trained on.
     """
     try:
-        open_store()
-        champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
-        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+        with store_errors():
+            open_store()
+            champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
+            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
+    except RefusedError as error:
         raise UserError(
-            f"no champion in MLflow's store {store_name()} ({one_line(error)}); a model becomes one when it passes "
-            "the gate in params.yaml: make repro; to log an earlier champion again: make mlflow-sync"
+            f"no champion in MLflow's store {store_name()} ({one_line(error.__cause__)}); a model becomes one when it "
+            "passes the gate in params.yaml: make repro; to log an earlier champion again: make mlflow-sync"
         ) from error
 
     def predict(clips: Clips) -> pd.DataFrame:

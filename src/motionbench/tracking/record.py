@@ -6,7 +6,7 @@ Records that the store missed are spooled: kept with their files until it is ava
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
@@ -26,7 +26,7 @@ from motionbench.training.results import replicate_key
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
 
-class DatasetRecord(BaseModel, frozen=True):
+class DatasetRecord(BaseModel, frozen=True, extra="forbid"):
     """A split, or a part of folds, that a stage wrote or read."""
 
     name: str
@@ -34,7 +34,7 @@ class DatasetRecord(BaseModel, frozen=True):
     shape: tuple[int, ...]
 
 
-class ModelRecord(BaseModel, frozen=True):
+class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     """A model's file, and the shapes and classes that its signature is made of."""
 
     name: str
@@ -47,7 +47,7 @@ class ModelRecord(BaseModel, frozen=True):
     best: bool  # whether to register it: the best replicate
 
 
-class ReplicateRecord(BaseModel, frozen=True):
+class ReplicateRecord(BaseModel, frozen=True, extra="forbid"):
     """The training of one replicate of a model: a child run of the stage's run."""
 
     model_name: str
@@ -68,7 +68,7 @@ class ReplicateRecord(BaseModel, frozen=True):
         return {name: str(value) for name, value in self.key._asdict().items() if value is not None}
 
 
-class Record(BaseModel, frozen=True):
+class Record(BaseModel, frozen=True, extra="forbid"):
     """All that MLflow's store should have of a stage's run and its child runs."""
 
     stage: str
@@ -129,7 +129,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             content=content_md5(stage, params, md5s),
             tags={
                 **{f"data.md5.{dataset.name}": dataset.md5 for dataset in datasets},
-                **{f"md5.{path}": md5 for path, md5 in {**md5s, **files}.items()},
+                **{f"md5.{out}": md5 for out, md5 in md5s.items()},
+                **_file_tags(files.keys() - md5s.keys(), files),
                 **environment,
             },
             metrics={
@@ -175,6 +176,18 @@ def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) 
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
+def _file_tags(paths: Iterable[str], md5s: Mapping[str, str]) -> dict[str, str]:
+    """Return a tag for each file in an output, or for several of one content: its paths, under its md5.
+
+    Paths cannot be keys: they may hold names of classes, and MLflow restricts the characters and the length of keys.
+    """
+    tags: dict[str, str] = {}
+    for path in sorted(paths):
+        key = f"file.{md5s[path]}"
+        tags[key] = f"{tags[key]}\n{path}" if key in tags else path
+    return tags
+
+
 def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) -> Iterator[ReplicateRecord]:
     models, metrics, timing = paths.training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
@@ -207,25 +220,37 @@ def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
 
 
 def spool(record: Record) -> None:
-    """Keep a record with its files until the store is available."""
+    """Keep a record with its files until the store takes it."""
     with atomic_outputs(_spool_folder() / f"{record.stage}-{record.id}") as (folder,):
-        models = [*(each.model for each in record.replicates), record.champion]
-        for path in (*record.artifacts, *(model.path for model in models if model)):
+        for path in _files(record):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (record.folder / path).is_dir() else shutil.copyfile
             copy(record.folder / path, folder / path)
         (folder / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
 
 
-def pending() -> Iterator[Record]:
-    """Yield the spooled records, oldest first; each is removed when the next is asked for."""
-    records = [
-        Record.model_validate_json(file.read_text(encoding="utf-8")).model_copy(update={"folder": file.parent})
-        for file in _spool_folder().glob("[!.]*/record.json")
-    ]
-    for record in sorted(records, key=lambda record: record.started):
-        yield record
-        shutil.rmtree(record.folder)
+def pending() -> tuple[list[Record], dict[Path, str]]:
+    """Return the spooled records, oldest first, and the folders that hold none that can be read, each with the reason.
+
+    Whoever has logged a record removes its folder.
+    """
+    records, damaged = [], {}
+    for folder in sorted(_spool_folder().glob("[!.]*")):
+        try:
+            content = (folder / "record.json").read_text(encoding="utf-8")
+            record = Record.model_validate_json(content).model_copy(update={"folder": folder})
+            if lacking := [path for path in _files(record) if not (folder / path).exists()]:
+                raise ValueError(f"{lacking[0]} is missing")
+            records.append(record)
+        except (OSError, ValueError) as error:  # pydantic's are ValueErrors
+            damaged[folder] = f"damaged, or of another version of this project ({one_line(error)})"
+    return sorted(records, key=lambda record: record.started), damaged
+
+
+def _files(record: Record) -> list[Path]:
+    """Return the files and folders that a record is logged with."""
+    models = [*(each.model for each in record.replicates), record.champion]
+    return [*record.artifacts, *(model.path for model in models if model)]
 
 
 def _spool_folder() -> Path:

@@ -1,10 +1,11 @@
 """The run of a stage in MLflow, with a child run per replicate. Runs are a view of the stage's files, never the source.
 
-The store may be unavailable, hang or crash: that costs a stage a few seconds, once. What the store missed is logged at
-the end of the stage or, if it is still unavailable, spooled for `make mlflow-sync`.
+The store may be unavailable, hang, crash or refuse: that costs a stage a few seconds, once. What the store missed is
+logged at the end of the stage or, if it still fails, spooled for `make mlflow-sync`.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,11 +16,9 @@ from uuid import uuid4
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.dvc_files import is_wall_clock
-from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.errors import deferred_interrupts, one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, promote
@@ -28,7 +27,7 @@ from motionbench.training.results import replicate_key
 
 
 class StageRun:
-    """A stage's run as the stage sees it: no method waits long for the store or raises because it is unavailable."""
+    """A stage's run as the stage sees it: no method waits long for the store or raises because it fails."""
 
     def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]]) -> None:
         self._params = params
@@ -62,7 +61,7 @@ class StageRun:
             store.best_effort(partial(store.log_batches, self._ids[name], metrics=points))
 
     def complete(self) -> None:
-        """Log what the stage's files have and its runs lack; spool the record if the store is unavailable."""
+        """Log what the stage's files have and its runs lack; spool the record if the store fails."""
         ours = self._record
         record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
@@ -70,7 +69,12 @@ class StageRun:
         changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         record = record.model_copy(update=changes)
         if store.best_effort(partial(_write_record, record), at_end=True) is None:
-            spool(record)
+            try:
+                spool(record)
+            except OSError as error:
+                # The outputs are complete, and hours of work: they say all that the record does.
+                reason = f"{one_line(error)}; make mlflow-sync can make a run from the outputs instead"
+                print(f"warning: the record for MLflow cannot be kept: {reason}", file=sys.stderr, flush=True)
 
     def origin(self) -> dict[str, str]:
         """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit.
@@ -103,10 +107,8 @@ def stage_run(
     interrupted.
 
     Raises:
-        UserError: if a store that is not on a server cannot be opened, or if the block left an output out.
+        UserError: if there can be no store at this address, or if the block left an output out.
     """
-    if not store.is_on_a_server():
-        store.open_store()
     run = StageRun(stage, params, replicates)
     try:
         store.best_effort(run.start)
@@ -122,16 +124,10 @@ def log_run(record: Record) -> list[str]:
     """Log what the store lacks of `record`; return what was missing, for messages.
 
     Raises:
-        UserError: if the store is unavailable.
+        StoreError: if the store fails.
     """
-    try:
-        with deferred_interrupts():
-            return _write_record(record)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(
-            f"MLflow's store {store.store_name()} does not answer: {one_line(error)}; start it and run the "
-            "command again: nothing is lost and nothing is logged twice"
-        ) from error
+    with deferred_interrupts(), store.store_errors():
+        return _write_record(record)
 
 
 def _write_record(record: Record) -> list[str]:
@@ -168,7 +164,7 @@ def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list
     start = partial(mlflow.MlflowClient().create_run, experiment_id, record.started or None)
     route = {} if record.id else {"restored": "from files"}
     found = _find_runs(experiment_id, record)
-    run = found[0] if found else start({**record.tags, **record.identity(), **route}, record.stage)
+    run = found[0] if found else start({**store.cut_tags(record.tags), **record.identity(), **route}, record.stage)
     below = {"mlflow.parentRunId": run.info.run_id}
     children = store.search_runs(experiment_id, below)
     ids = {record.stage: run.info.run_id, **{child.info.run_name: child.info.run_id for child in children}}
@@ -179,7 +175,7 @@ def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list
 
 
 def _shared_tags(record: Record) -> dict[str, str]:
-    return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
+    return {key: value for key, value in record.tags.items() if not key.startswith(("md5.", "file."))}
 
 
 def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Texts, tags: store.Texts) -> list[str]:

@@ -1,4 +1,4 @@
-"""`make mlflow-sync`: log to MLflow's store what it lacks of what the files here say; run again, it changes nothing."""
+"""`make mlflow-sync`: log to MLflow's store what it lacks of what the files here say, but put no model in use."""
 
 import shlex
 import shutil
@@ -17,18 +17,23 @@ def main() -> None:
     Raises:
         UserError: if the store does not answer, is too old, or refuses every run.
     """
-    from motionbench.tracking.store import StoreError  # imported late: keeps error messages fast
+    # Imported late: keeps error messages fast.
+    from motionbench.tracking.model_registry import champions_not_in_use
+    from motionbench.tracking.store import StoreError, store_errors
 
+    champions: list[str] = []  # md5s of their archives
     try:
-        complete = [_log_pending(), _log_outputs()]
+        complete = [_log_pending(champions), _log_outputs(champions)]
+        with store_errors():
+            print(*champions_not_in_use(champions), sep="\n", end="\n" if champions else "")
     except StoreError as error:
         again = "then run the command again: nothing is lost and nothing is logged twice"
         raise UserError(f"{error}; {again}") from error
     sys.exit(not all(complete))
 
 
-def _log_pending() -> bool:
-    """Log the spooled records; return whether all are logged."""
+def _log_pending(champions: list[str]) -> bool:
+    """Log the spooled records, and add the champions among them; return whether all are logged."""
     from motionbench.tracking.record import pending
     from motionbench.tracking.runs import log_run
     from motionbench.tracking.store import RefusedError
@@ -40,14 +45,15 @@ def _log_pending() -> bool:
         except RefusedError as error:
             refused[record.folder] = str(error)
         else:
+            champions += [record.champion.md5] if record.champion else []
             shutil.rmtree(record.folder)
     for folder, reason in refused.items():
         _name(f"{folder.name}, pending", f"{reason}; to give it up: rm -r {shlex.quote(str(folder))}")
     return not refused
 
 
-def _log_outputs() -> bool:
-    """Log the run behind the outputs of each stage; return whether all are logged."""
+def _log_outputs(champions: list[str]) -> bool:
+    """Log the run behind the outputs of each stage, and add the champion; return whether all are logged."""
     from motionbench.tracking.record import restored_record
     from motionbench.tracking.runs import log_run
     from motionbench.tracking.store import RefusedError
@@ -66,6 +72,7 @@ def _log_outputs() -> bool:
         except RefusedError as error:
             complete = _name(stage, error)
         else:
+            champions += [record.champion.md5] if record.champion else []
             restored = f"restored: {', '.join(missing)}" if missing else "there already"
             print(f"{stage}: {'logged' if f'run {stage}' in missing else restored}")
     return complete

@@ -16,10 +16,17 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from motionbench.core.files import write_json
+from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import (
+    COMPARISON_METRICS,
+    COMPARISON_REPORT,
+    COMPARISON_TIMING,
+    FOLDS,
+    MODELS,
     SOURCE,
     STAGE_INPUTS,
+    TEST,
+    TRAIN,
     ReplicateKey,
     fold_path,
     replicate_path,
@@ -121,6 +128,25 @@ def generated(working_directory: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, name)
     return working_directory
+
+
+def write_comparison_of(model_name: str | None, content: str) -> None:
+    """Write outputs of the stage `compare`, a few bytes each, whose champion is a model's archive, or that has none."""
+    for folder in (Path("metrics/comparison"), Path("reports/comparison"), MODELS / str(model_name)):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(COMPARISON_METRICS / "summary.json", {"accuracy": 1.0})
+    (COMPARISON_REPORT / "report.md").write_text("a report", encoding="utf-8")
+    path = replicate_path(MODELS / str(model_name), ReplicateKey(0))
+    path.write_text(content, encoding="utf-8")
+    champion = path.as_posix() if model_name else None
+    write_json(COMPARISON_TIMING, {"champion": champion, "environment": ["a machine"]})
+    STAGE_INPUTS.mkdir(exist_ok=True)
+    write_json(stage_inputs_path("compare"), {"params": {}, "md5s": clips_of_comparison()})
+
+
+def clips_of_comparison() -> dict[str, str]:
+    """Return the md5s of the folders of clips that a comparison reads."""
+    return {folder.as_posix(): path_md5(folder) for folder in (TRAIN, TEST, FOLDS)}
 
 
 FOLD_LOSSES = {

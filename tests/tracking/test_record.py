@@ -6,9 +6,10 @@ from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import ReplicateKey, stage_inputs_path
+from motionbench.data.splits import read_source
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 from motionbench.training.replicates import leave_untrained
-from tests.tracking.conftest import FOLD_LOSSES
+from tests.tracking.conftest import FOLD_LOSSES, write_comparison_of
 
 PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
 
@@ -79,6 +80,22 @@ def test_record_has_each_replicate_of_each_fold() -> None:
         assert (each.model.resize, each.model.seconds) == ("crop", 1.5)
     assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=4, fold=1)]
     assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize(("clips", "folders"), [("generated", ["train", "test"]), ("folded", ["folds"])])
+def test_champion_names_the_clips_that_the_comparison_used(
+    clips: str, folders: list[str], request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(clips)
+    write_comparison_of("convlstm", "an archive")
+    used = {f"data.md5.{folder}": path_md5(Path("data", folder)) for folder in folders}
+    for folder in folders:
+        (Path("data", folder) / "later").write_text("what is here now is not what was used", encoding="utf-8")
+    champion = build_record("compare", PARAMS).champion
+    assert champion
+    assert champion.facts == {"model": "convlstm", "source": read_source().source, **used}
+    write_comparison_of(None, "")
+    assert build_record("compare", PARAMS).champion is None
 
 
 @pytest.mark.usefixtures("generated")

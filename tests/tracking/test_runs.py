@@ -1,17 +1,22 @@
+import hashlib
 import re
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import requests
 from mlflow.store.db.utils import _get_latest_schema_revision
@@ -20,14 +25,17 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5, file_md5s, file_stem, write_json
+from motionbench.core.files import file_md5, file_md5s, file_stem, path_md5, write_json
 from motionbench.core.paths import ReplicateKey, fold_path
+from motionbench.core.processes import git
 from motionbench.tracking import store
+from motionbench.tracking.model_registry import version_in_use
 from motionbench.tracking.record import as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.trials import study_run
 from pipeline import mlflow_sync
-from tests.tracking.conftest import FOLD_LOSSES, Runs, serving
+from tests.conftest import ROOT, run
+from tests.tracking.conftest import FOLD_LOSSES, Runs, clips_of_comparison, serving, write_comparison_of
 
 PARAMS = {"synthetic.seed": 0}
 
@@ -334,6 +342,161 @@ def test_server_that_is_too_old_is_named_with_its_version(
     [record] = pending()[0]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     assert "model models/convlstm/fold-1-seed-4.keras" in log_run(record)
+
+
+def in_use() -> str | None:
+    """Return the archive in use, as what `write_comparison_of` wrote."""
+    store.open_store()
+    version = version_in_use()
+    return version.tags["md5"] if version else None
+
+
+def md5_of(content: str) -> str:
+    return hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def checkouts(generated: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Two checkouts with comparisons of their own and one store; return their commits by the folders' names."""
+    del runs  # whose store they share
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{generated}/mlflow.db")
+    commits = {}
+    for name in ("A", "B"):
+        folder = generated / name
+        folder.mkdir()
+        for each in ("data", "metrics", "reports", "dvc.yaml", "params.yaml"):
+            copy = shutil.copytree if (generated / each).is_dir() else shutil.copyfile
+            copy(generated / each, folder / each)
+        monkeypatch.chdir(folder)
+        for arguments in (
+            ["init", "--quiet"], ["add", "params.yaml"],
+            ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", name],
+        ):  # fmt: skip
+            subprocess.run(["git", *arguments], check=True)
+        commits[name] = git("rev-parse", "HEAD").strip()
+        write_comparison_of("convlstm" if name == "A" else "cnn_lstm", name)
+    assert commits["A"] != commits["B"]
+    return commits
+
+
+def compare_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with stage_run("compare", PARAMS):
+        pass
+
+
+def spool_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+        patch.setattr(store, "best_effort", store.BestEffort())
+        with stage_run("compare", PARAMS):
+            pass
+
+
+def sync_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for record in pending()[0]:
+        log_run(record)
+    log_run(build_record("compare", PARAMS))
+
+
+def test_the_alias_is_what_the_last_comparison_said_whoever_syncs(
+    checkouts: dict[str, str], generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool_in(generated / "A", monkeypatch)
+    sync_in(generated / "B", monkeypatch)
+    sync_in(generated / "A", monkeypatch)
+    assert in_use() is None, "a record that was spooled or restored puts nothing in use"
+    spool_in(generated / "A", monkeypatch)
+    for step in "ABsABAsBA":  # every order of the three is in it
+        before = in_use()
+        if step == "s":
+            sync_in(generated / "B", monkeypatch)
+            sync_in(generated / "A", monkeypatch)
+            spool_in(generated / "A", monkeypatch)
+        else:
+            compare_in(generated / step, monkeypatch)
+        assert in_use() == (before if step == "s" else md5_of(step))
+    version = version_in_use()
+    assert version
+    commit = checkouts["A" if version.tags["model"] == "convlstm" else "B"]
+    assert version.tags["commit"] == commit
+    assert {key: value for key, value in version.tags.items() if key.startswith("data.md5.")} == {
+        f"data.md5.{name}": path_md5(generated / "data" / name) for name in ("train", "test")
+    }
+    assert version.tags["classes"] == "a, b, c, d"
+    assert version.tags["source"] == "synthetic"
+    started = datetime.fromisoformat(version.tags["started"])
+    assert started.utcoffset() == timedelta(0)
+    compared = {int(started.timestamp() * 1000), round(started.timestamp() * 1000)}
+    assert compared & {each.info.start_time for each in mlflow.search_runs(["1"], output_format="list")}
+
+
+@pytest.mark.usefixtures("checkouts")
+def test_a_comparison_that_started_earlier_and_ends_later_leaves_the_alias(
+    generated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(generated / "A")
+    with stage_run("compare", PARAMS) as comparison:
+        assert comparison.old_champion(clips_of_comparison(), chosen=True) == []
+        assert comparison.old_champion(clips_of_comparison(), chosen=False) == ["No champion is in use."]
+        compare_in(generated / "B", monkeypatch)
+        monkeypatch.chdir(generated / "A")
+        [sentence] = comparison.old_champion(clips_of_comparison(), chosen=True)
+        assert "which is of a later comparison; to use another: make promote." in sentence
+        [sentence] = comparison.old_champion(clips_of_comparison(), chosen=False)
+        assert sentence.endswith("which was made from the same clips.")
+        np.save("data/test/labels.npy", np.zeros(4, int))
+        [sentence] = comparison.old_champion(clips_of_comparison(), chosen=False)
+        assert sentence.endswith("which was made from OTHER clips.")
+    assert in_use() == md5_of("B")
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("version 2 of motionbench (convlstm; trained on synthetic clips: a, b, c, d; commit ")
+    assert line.endswith("is of a later comparison; to use it: make promote VERSION=2")
+
+
+@pytest.mark.usefixtures("checkouts")
+def test_a_comparison_says_nothing_of_a_champion_that_it_cannot_see(
+    generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare_in(generated / "A", monkeypatch)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    with stage_run("compare", PARAMS) as comparison:
+        assert (
+            comparison.old_champion(clips_of_comparison(), chosen=False)
+            == comparison.old_champion(clips_of_comparison(), chosen=True)
+            == []
+        )
+
+
+@pytest.mark.usefixtures("checkouts")
+def test_a_kill_between_registering_and_alias_is_made_good_by_the_next_comparison(
+    generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare_in(generated / "B", monkeypatch)
+    program = (
+        "import os, sqlalchemy\n"
+        "from motionbench.tracking.runs import stage_run\n"
+        "@sqlalchemy.event.listens_for(sqlalchemy.engine.Engine, 'before_cursor_execute')\n"
+        "def kill(connection, cursor, statement, *others):\n"
+        "    if 'registered_model_aliases' in statement and not statement.startswith('SELECT'):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        f"with stage_run('compare', {PARAMS}): pass\n"
+    )
+    uri = f"sqlite:///{generated}/mlflow.db"
+    done = run(generated / "A", "python", "-c", program, PYTHONPATH=str(ROOT / "src"), MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    client = mlflow.MlflowClient()
+    assert {each.tags["md5"] for each in client.search_model_versions("name = 'motionbench'")} == {
+        md5_of("A"), md5_of("B"),
+    }  # fmt: skip
+    assert in_use() == md5_of("B")
+    sync_in(generated / "A", monkeypatch)
+    assert in_use() == md5_of("B")
+    compare_in(generated / "A", monkeypatch)
+    assert in_use() == md5_of("A")
+    assert len(client.search_model_versions("name = 'motionbench'")) == 2
 
 
 @contextmanager

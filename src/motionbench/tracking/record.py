@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     resize: str = "pad"  # how a video of another shape becomes a clip
     seconds: float = 0.0  # the median duration of a clip
     best: bool  # whether to register it: the best replicate
+    facts: dict[str, str] = {}  # for the registered version: model, source, and md5s of the clips of a champion
 
 
 class ReplicateRecord(BaseModel, frozen=True, extra="forbid"):
@@ -88,6 +90,15 @@ class Record(BaseModel, frozen=True, extra="forbid"):
         """Return the tags by which the store finds the run again."""
         return {key: value for key, value in (("record.id", self.id), ("record.content", self.content)) if value}
 
+    def commit_and_start(self) -> dict[str, str]:
+        """Return them as tags; texts of `started` sort in the order of time, and a restored record has none."""
+        started = datetime.fromtimestamp(self.started / 1000, UTC).isoformat(timespec="milliseconds")
+        known = {"commit": "mlflow.source.git.commit", "git.dirty": "git.dirty"}
+        return {
+            **{key: self.tags[tag] for key, tag in known.items() if tag in self.tags},
+            **({"started": started} if self.started else {}),
+        }
+
 
 def as_text(params: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as MLflow stores them, the same from params.yaml and from dvc.lock."""
@@ -115,10 +126,11 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             )
             for part in parts
         ]
+        source = read_source()
         model = {
             "clip_shape": datasets[0].shape[1:],
             "class_names": read_json(parts[0] / "class_names.json"),
-            **read_source().model_dump(include={"resize", "seconds"}),
+            **source.model_dump(include={"resize", "seconds"}),
         }
         timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]
         summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
@@ -141,8 +153,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             },
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/"))],
-            replicates=[each for name in trained for each in _replicates(name, files, model)],
-            champion=_champion(outs, model),
+            replicates=[each for name in trained for each in _replicates(name, files, model, source.source)],
+            champion=_champion(outs, model, source.source),
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
@@ -188,7 +200,12 @@ def _file_tags(paths: Iterable[str], md5s: Mapping[str, str]) -> dict[str, str]:
     return tags
 
 
-def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) -> Iterator[ReplicateRecord]:
+def clip_md5s(md5s: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the folders of clips among these md5s of files and folders, as tags."""
+    return {f"data.md5.{Path(path).name}": md5 for path, md5 in md5s.items() if Path(path) in paths.CLIPS}
+
+
+def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], source: str) -> Iterator[ReplicateRecord]:
     models, metrics, timing = paths.training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
     if history.empty:
@@ -208,15 +225,21 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
             key=key,
             metrics={**at_best, "training_seconds": seconds},
             curves=measures[[each == key for each in keys]].to_dict("records"),
-            model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
-        )
+            model=ModelRecord(
+                name=name, path=path, md5=md5s[path.as_posix()], best=index == best,
+                facts={"model": name, "source": source}, **model,
+            ),
+        )  # fmt: skip
 
 
-def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
+def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRecord | None:
     """Return the model that `compare` chose, if these are its outputs and it chose one."""
     if str(paths.COMPARISON_TIMING) not in outs or not (chosen := read_json(paths.COMPARISON_TIMING)["champion"]):
         return None
-    return ModelRecord(name=REGISTERED, path=Path(chosen), md5=path_md5(Path(chosen)), best=True, **model)
+    path, used = Path(chosen), read_json(paths.stage_inputs_path("compare"))["md5s"]
+    clips = clip_md5s({folder: md5 for folder, md5 in used.items() if part_folders(Path(folder))})
+    facts = {"model": path.parent.name, "source": source, **clips}
+    return ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model)
 
 
 def spool(record: Record) -> None:

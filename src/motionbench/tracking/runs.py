@@ -21,8 +21,16 @@ from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import deferred_interrupts, one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import store
-from motionbench.tracking.model_registry import log_model, promote
-from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, build_record, spool
+from motionbench.tracking.model_registry import log_model, old_champion, promote
+from motionbench.tracking.record import (
+    DatasetRecord,
+    Record,
+    ReplicateRecord,
+    as_text,
+    build_record,
+    clip_md5s,
+    spool,
+)
 from motionbench.training.results import replicate_key
 
 
@@ -68,7 +76,7 @@ class StageRun:
         tags = {**record.tags, **ours.tags}
         changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         record = record.model_copy(update=changes)
-        if store.best_effort(partial(_write_record, record), at_end=True) is None:
+        if store.best_effort(partial(_write_record, record, just_run=True), at_end=True) is None:
             try:
                 spool(record)
             except OSError as error:
@@ -86,6 +94,18 @@ class StageRun:
         run_id = self._ids.get(self._record.stage, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
         return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}
+
+    def old_champion(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
+        """Say what becomes of the champion in use, now that the comparison has chosen one or none.
+
+        Nothing is said if the store is unavailable.
+
+        Args:
+            md5s: of the files and folders that the comparison used.
+            chosen: whether it has chosen a champion.
+        """
+        data = None if chosen else clip_md5s(md5s)
+        return store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data)) or []
 
     def end(self, status: str) -> None:
         """End the run and its child runs, unless they are complete already: an interrupt may come that late."""
@@ -130,7 +150,7 @@ def log_run(record: Record) -> list[str]:
         return _write_record(record)
 
 
-def _write_record(record: Record) -> list[str]:
+def _write_record(record: Record, *, just_run: bool = False) -> list[str]:
     experiment_id = store.open_store()
     with FileLock(store.artifacts_folder() / ".log_run.lock"):
         ids, missing = _open_runs(experiment_id, record)
@@ -143,9 +163,11 @@ def _write_record(record: Record) -> list[str]:
             params = {**record.params, **each.params}
             missing += _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
             if each.model:
-                missing += log_model(ids[each.name], each.model, record.folder)
+                missing += log_model(ids[each.name], each.model, record.folder, record.commit_and_start())
         if record.champion:
-            missing += promote(parent, record.champion, record.folder)
+            missing += log_model(parent, record.champion, record.folder, record.commit_and_start())
+            if just_run:
+                promote(record.champion, record.folder, record.commit_and_start()["started"])
         client = mlflow.MlflowClient()
         for run_id in reversed(ids.values()):
             if client.get_run(run_id).info.status != "FINISHED":

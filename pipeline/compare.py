@@ -35,7 +35,7 @@ def main() -> None:
         table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
         clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))
         trained = {name: training for name in MODEL_NAMES if (training := read_training(name))}
-        with stage_run("compare", inputs.params) as run:
+        with stage_run("compare", inputs.params, check=inputs.check) as run:
             models = evaluate_models(engine, trained, params, tests, clips)
             champion, why = choose_champion(models, clips, params.gate)
             if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
@@ -58,8 +58,8 @@ def main() -> None:
                 pictures = draw_pictures(report, models, histories, tests, params.perturbations, source)
                 write_reports(report, models, clips, sentences, findings, pictures, run.origin())
             inputs.write()
-    inputs.check()
     print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
+    inputs.check()
 
 
 if __name__ == "__main__":

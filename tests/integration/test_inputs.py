@@ -9,19 +9,19 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from motionbench.core.dvc_files import read_lock, read_stages
+from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import read_json
 from tests.conftest import clean_environment, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
 NEW_CLIP = "data/clips/new.mp4"
-# By stage: a parameter and a file of data that the stage reads; an output, if it trains no models.
+# By stage: a parameter and a file of data that the stage reads, and an output that is a folder.
 EDITS = {
-    "generate": ("synthetic.jitter", NEW_CLIP, "samples"),
-    "train_cnn_lstm": ("cnn_lstm.learning_rate", "data/folds/source.json", ""),
-    "train_controls": ("bag_of_frames.learning_rate", "data/folds/source.json", ""),
-    "compare": ("gate.minimum_accuracy", "metrics/tuning/applied.json", "comparison"),
+    "generate": ("synthetic.jitter", NEW_CLIP, "reports/samples"),
+    "train_cnn_lstm": ("cnn_lstm.learning_rate", "data/folds/source.json", "models/cnn_lstm"),
+    "train_controls": ("bag_of_frames.learning_rate", "data/folds/source.json", "models/single_frame"),
+    "compare": ("gate.minimum_accuracy", "metrics/tuning/applied.json", "reports/comparison"),
 }
 CODE = "src/motionbench/core/paths.py"
 
@@ -45,11 +45,11 @@ def run_and_edit(clone: Path, stage: str, edit: Callable[[], object]) -> str:
 
 def edit_during(clone: Path, stage: str, edit: Callable[[], object], *command: str) -> str:
     """Run a command that fails since files are edited while a stage writes its outputs; return the stage's message."""
-    folder = clone / (read_stages(clone / "dvc.yaml")[stage].model_names() or [EDITS[stage][2]])[0]
+    output = clone / (EDITS[stage][2] if stage in EDITS else "models/convlstm")
     process = subprocess.Popen(
         command, cwd=clone, env=clean_environment(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    while not [path for path in clone.glob(f"*/**/.partial.{folder.name}") if ".dvc" not in path.parts]:
+    while not output.with_name(f".partial.{output.name}").exists():
         assert process.poll() is None
         time.sleep(0.01)
     edit()

@@ -9,6 +9,7 @@ import pytest
 
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import Split
+from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.held_out import HeldOutClips
 from motionbench.evaluation.results import ModelResult, join_results
 from motionbench.training.results import Training
@@ -81,8 +82,7 @@ def result(
         }
         for replicate, number in enumerate(correct)
     ]
-    quartiles = [0.9 * latency, latency, 1.1 * latency]
-    cost: Any = {"flops": 1_000_000, "latency_milliseconds": quartiles, "clips_per_second": [1.9, 2.0, 2.1]}
+    cost = Cost(1_000_000, latency, (0.9 * latency, 1.1 * latency), 2.0, (1.9, 2.1))
     judged_by = held_out._replace(labels=held_out.labels[:clips])
     return join_results(training(*[[0.1]] * len(correct)), scores, cost, judged_by)
 

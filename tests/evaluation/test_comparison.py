@@ -129,16 +129,13 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
         "convlstm_vs_cnn3d": "convlstm",
     }
     assert [len(replicates) for replicates in read_json(tmp_path / "scores.json").values()] == [2] * 5
-    predictions = pd.read_csv(tmp_path / "predictions.csv", index_col="clip")
-    assert list(predictions) == ["label", *(f"{name} {number}" for name in compared for number in (1, 2))]
-    assert predictions["cnn3d 2"].tolist() == [0] * 44 + [1] * 36
     perturbed = pd.read_csv(tmp_path / "perturbations.csv")
     assert perturbed["model"].unique().tolist() == list(compared)
     measured = json.loads(timing.read_text(encoding="utf-8"))
-    assert list(measured) == [*compared, "champion", "environment"]
+    assert list(measured) == ["champion", "environment"]
     assert measured["champion"] == "models/convlstm/seed-0.keras"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "perturbations.csv", "predictions.csv", "scores.json", "summary.json", "timing.json",
+        "perturbations.csv", "scores.json", "summary.json", "timing.json",
     ]  # fmt: skip
     assert list(summary["cnn_lstm"]) == ["accuracy", "f1"]
 
@@ -193,9 +190,6 @@ def test_the_files_of_a_comparison_name_groups_and_missed_clips(tmp_path: Path) 
     summary = read_json(tmp_path / "summary.json")
     assert list(summary["cnn_lstm"]) == ["accuracy", "f1", "balanced_accuracy"]
     assert summary["convlstm"]["balanced_accuracy"] == 0.5
-    predictions = pd.read_csv(tmp_path / "predictions.csv", index_col="clip")
-    assert list(predictions)[:4] == ["file", "group", "label", "cnn_lstm 1"]
-    assert predictions["file"].tolist() == GROUPED.files
     groups = pd.read_csv(tmp_path / "groups.csv")
     assert groups["convlstm"].tolist() == [1.0] * 9 + [0.75]
     assert pd.read_csv(tmp_path / "missed.csv").empty
@@ -209,7 +203,6 @@ def test_files_without_groups_have_no_table_of_groups(tmp_path: Path) -> None:
     write_comparison(tmp_path, tmp_path / "timing.json", models(GOOD, GOOD), GROUPED._replace(groups=None), None)
     assert (tmp_path / "missed.csv").exists()
     assert not (tmp_path / "groups.csv").exists()
-    assert list(pd.read_csv(tmp_path / "predictions.csv"))[:3] == ["clip", "file", "label"]
 
 
 def test_with_too_few_groups_what_is_detectable_is_null(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import APPLIED_SEARCHES
 from motionbench.evaluation.results import (
     balanced_accuracy,
-    median_cost,
     perturbation_settings,
     read_applied_search,
     right_answers,
@@ -34,7 +33,6 @@ def test_a_models_results_are_those_of_its_replicates_together() -> None:
     assert joined["f1"] == 1.0
     # Of 80 of 80 and of 60 of 80, by Clopper and Pearson.
     assert joined["interval"] == pytest.approx((0.6406, 1.0), abs=5e-4)
-    assert median_cost(joined["cost"]) == {"latency_milliseconds": 1.0, "clips_per_second": 2.0}
 
 
 def test_the_interval_of_clips_in_groups_is_wider() -> None:

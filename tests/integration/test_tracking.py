@@ -203,7 +203,7 @@ def test_outputs_unknown_to_dvc_lock_are_not_logged(copy_of_reproduced: Path) ->
     assert "train_cnn_lstm: not logged: metrics/training/cnn_lstm differs from dvc.lock" in done.stderr
     assert "train_controls: not logged: models/single_frame is missing; get it: dvc pull" in done.stderr
     convlstm = {"train_convlstm", "train_convlstm seed 0", "train_convlstm seed 1"}
-    assert set(contents(uri)) == {"models", "generate", "train_cnn3d", "compare", *convlstm}
+    assert set(contents(uri)) == {"models", "generate", "train_cnn3d", "evaluate", "compare", *convlstm}
 
 
 @contextmanager

@@ -9,19 +9,19 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from motionbench.data.splits import join
 from motionbench.evaluation.results import ModelResult
-from motionbench.params.loading import load_params
 from motionbench.reporting.pictures import disagreements, draw_pictures
-from tests.conftest import ROOT, SOURCE_RECORD
+from tests.conftest import SOURCE_RECORD
 from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, SPLIT, THREE, models, register, result
 
-PERTURBATIONS = load_params(ROOT / "params.yaml").perturbations.model_copy(update={"clips_per_class": 80})
+ALL = np.arange(80)
 BOTH_CLASSES = SPLIT._replace(labels=np.repeat([0, 1], 40))
 OTHER = CLASS_NAMES[1]
 
 
 def texts(compared: dict[str, ModelResult]) -> list[str]:
-    return [text for text, _ in disagreements(compared, [SPLIT], PERTURBATIONS, SOURCE_RECORD)]
+    return [text for text, _ in disagreements(compared, SPLIT, ALL, 0, SOURCE_RECORD)]
 
 
 def test_disagreements_have_the_answer_of_each_majority() -> None:
@@ -45,10 +45,10 @@ def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
     few = models(result(12, clips=20), result(11, clips=20))
     for model in few.values():
         model["replicates"][0]["predicted"] = [0] * 80
-    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
+    chosen = np.arange(30, 50)
     clips = SPLIT.clips.copy()
     clips[41, :, 0, 0, 0] = [10, 20, 30]
-    [(text, clip)] = disagreements(few, [BOTH_CLASSES._replace(clips=clips)], params, SOURCE_RECORD)
+    [(text, clip)] = disagreements(few, BOTH_CLASSES._replace(clips=clips), chosen, 0, SOURCE_RECORD)
     assert text.startswith("test clip 41, speed 2\n")
     # At twice the speed the last frame stays.
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
@@ -62,14 +62,13 @@ def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
         for part, (start, end) in enumerate(pairwise(firsts))
     ]
     parts[1].clips[2, :, 0, 0, 0] = [10, 20, 30]
-    # At most 4 clips of each part are perturbed: clips 0 to 3, 30 to 33 and 40 to 43, of which 32 is the seventh.
+    chosen = np.array([0, 1, 2, 3, 30, 31, 32, 33, 40, 41, 42, 43])  # of which 32 is the seventh
     both = models(result(12, clips=12), result(12, clips=12))
-    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
     for model in both.values():
         model["replicates"][0]["predicted"] = [0] * 80
     both["convlstm"]["replicates"][0]["predicted"][32] = 1
     both["convlstm"]["replicates"][0]["perturbed"][0]["predicted"][6] = 1
-    (text, clip), (perturbed_text, perturbed) = disagreements(both, parts, params, SOURCE_RECORD)
+    (text, clip), (perturbed_text, perturbed) = disagreements(both, join(parts), chosen, 0, SOURCE_RECORD)
     assert text == f"test clip 32, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
     assert perturbed_text.startswith("test clip 32, speed 2\n")
     assert clip[:, 0, 0, 0].tolist() == [10, 20, 30]
@@ -101,7 +100,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
 
 def draw(compared: dict[str, ModelResult], folder: Path) -> dict[str, str]:
     histories = {name: model["training"].history for name, model in compared.items()}
-    return draw_pictures(folder, compared, histories, [BOTH_CLASSES], PERTURBATIONS, SOURCE_RECORD)
+    return draw_pictures(folder, compared, histories, BOTH_CLASSES, ALL, 0, SOURCE_RECORD)
 
 
 def legend(owner: Any) -> list[str]:

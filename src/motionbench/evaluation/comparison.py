@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
 from motionbench.evaluation.held_out import HeldOutClips
-from motionbench.evaluation.results import Models, balanced_accuracy, median_cost, right_answers
+from motionbench.evaluation.results import Models, balanced_accuracy, right_answers
 from motionbench.evaluation.statistics import Comparison, Groups, adjust_holm, compare
 from motionbench.models.registry import contenders_among
 
@@ -97,10 +97,8 @@ def missed_clips(models: Models, clips: HeldOutClips) -> pd.DataFrame:
 
 
 def write_comparison(folder: Path, timing: Path, models: Models, clips: HeldOutClips, champion: Path | None) -> None:
-    """Write summary.json, scores.json and tables to `folder`, and the cost of inference to the file `timing`.
+    """Write summary.json, scores.json and tables to `folder`, and the champion to the file `timing`.
 
-    predictions.csv has a row per clip: its file and group if it has them, its label, and the class that each replicate
-    of each model predicts.
     perturbations.csv has a row per replicate, perturbation and level. Of clips made from files there are also
     missed.csv, as `missed_clips` returns it, and with groups groups.csv, as `group_accuracies` returns it.
     """
@@ -116,14 +114,11 @@ def write_comparison(folder: Path, timing: Path, models: Models, clips: HeldOutC
         for pair in compare_pairs(models, clips)
     }
     summary = {name: {"accuracy": model["accuracy"], "f1": model["f1"]} for name, model in models.items()}
-    origin: dict[str, Any] = {}  # of each clip
     if clips.files is not None:
-        origin["file"] = clips.files
         for name, model in models.items():
             summary[name]["balanced_accuracy"] = balanced_accuracy(model)
         missed_clips(models, clips).to_csv(folder / "missed.csv", index=False)
     if clips.groups is not None:
-        origin["group"] = clips.groups
         group_accuracies(models, clips.labels, clips.groups).to_csv(folder / "groups.csv", index=False)
     best = max(contenders_among(models), key=lambda name: models[name]["accuracy"])
     highest = {"model": best, "accuracy": models[best]["accuracy"]}
@@ -134,14 +129,5 @@ def write_comparison(folder: Path, timing: Path, models: Models, clips: HeldOutC
         for name, model in models.items()
     }
     write_json(folder / "scores.json", scores)
-    predictions = {
-        f"{name} {number}": replicate["predicted"]
-        for name, model in models.items()
-        for number, replicate in enumerate(model["replicates"], start=1)
-    }
-    table = pd.DataFrame({**origin, "label": clips.labels, **predictions})
-    table.to_csv(folder / "predictions.csv", index_label="clip")
     accuracies_when_perturbed(models, clips.frames).to_csv(folder / "perturbations.csv", index=False)
-    costs = {name: median_cost(model["cost"]) for name, model in models.items()}
-    measured = {"champion": champion and champion.as_posix(), "environment": describe_environment()}
-    write_json(timing, {**costs, **measured})
+    write_json(timing, {"champion": champion and champion.as_posix(), "environment": describe_environment()})

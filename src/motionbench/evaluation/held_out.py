@@ -1,14 +1,11 @@
 """What the answers to the test clips are judged by."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from motionbench.data.perturbations import chosen_numbers
-from motionbench.data.splits import Split, join
+from motionbench.evaluation.predictions import Predictions
 from motionbench.evaluation.statistics import Groups
 
 
@@ -35,20 +32,10 @@ class HeldOutClips(NamedTuple):
         return f"{groups} groups" if groups > 1 else "1 group"
 
 
-def held_out_clips(tests: Sequence[Split], table: pd.DataFrame | None, clips_per_class: int) -> HeldOutClips:
-    """Return what the answers to the clips of `tests` are judged by.
-
-    Args:
-        tests: the test clips, those of each fold.
-        table: of all of them, as `read_clip_table` returns it.
-        clips_per_class: how many of each part are tested perturbed too, at most.
-    """
-    test = join(tests)
+def held_out_clips(predictions: Predictions) -> HeldOutClips:
+    """Return what the answers are judged by."""
+    chosen = predictions.perturbed[0].clips if predictions.perturbed else np.array([], np.int64)
+    files = None if predictions.files is None else predictions.files.tolist()
     return HeldOutClips(
-        labels=test.labels,
-        class_names=test.class_names,
-        frames=test.clips.shape[1],
-        perturbed=chosen_numbers(tests, clips_per_class),
-        files=None if table is None else table["clip"].tolist(),
-        groups=None if table is None or table["group"].is_unique else table["group"].to_numpy(object),
+        predictions.labels, predictions.class_names, predictions.frames, chosen, files, predictions.groups
     )

@@ -6,20 +6,17 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import APPLIED_SEARCHES
+from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.held_out import HeldOutClips
+from motionbench.evaluation.predictions import Predictions
 from motionbench.evaluation.statistics import accuracy_interval
+from motionbench.models.registry import contenders_among
 from motionbench.training.results import Training
-
-
-class Answers(TypedDict):
-    """One replicate's answers to clips."""
-
-    predicted: list[int]  # per clip, the number of the class
-    right: list[bool]  # per clip
 
 
 class Perturbed(TypedDict):
@@ -41,14 +38,6 @@ class Scores(TypedDict):
     confusion: list[list[int]]  # clips by true class (rows) and predicted class (columns)
     predicted: list[int]  # per clip, the number of the class
     perturbed: list[Perturbed]
-
-
-class Cost(TypedDict):
-    """The cost of inference in one process with the threads of a replicate; quartiles, warm-up excluded."""
-
-    flops: int  # per clip, as `count_flops` counts them
-    latency_milliseconds: list[float]  # of one clip alone
-    clips_per_second: list[float]  # in batches of 32
 
 
 class Search(TypedDict):
@@ -78,6 +67,47 @@ class ModelResult(TypedDict):
 Models = Mapping[str, ModelResult]
 
 
+def score_models(
+    predictions: Predictions, trained: Mapping[str, Training], costs: Mapping[str, Cost], clips: HeldOutClips
+) -> Models:
+    """Return all results of the models that `predictions` has."""
+    return {
+        name: join_results(
+            trained[name], _score(predictions, name), costs[name], clips,
+            read_applied_search(name, trained[name]) if name in contenders_among(trained) else None,
+        )
+        for name in predictions.models
+    }  # fmt: skip
+
+
+def _score(predictions: Predictions, name: str) -> list[Scores]:
+    labels, names = predictions.labels, predictions.class_names
+    numbers, scores = np.arange(len(names)), []
+    for seed, predicted in enumerate(predictions.unchanged.predicted(name)):
+        precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+        hits = int((predicted == labels).sum())
+        one = Scores(
+            correct=hits,
+            clips=len(predicted),
+            accuracy=hits / len(predicted),
+            classes={
+                name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
+                for label, name in enumerate(names)
+            },
+            confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
+            predicted=predicted.tolist(),
+            perturbed=[
+                Perturbed(
+                    perturbation=each.name, level=each.level, predicted=each.predicted(name)[seed].tolist(),
+                    right=each.right(name)[seed].tolist(),
+                )
+                for each in predictions.perturbed
+            ],
+        )  # fmt: skip
+        scores.append(one)
+    return scores
+
+
 def join_results(
     training: Training, scores: Sequence[Scores], cost: Cost, clips: HeldOutClips, search: Search | None = None
 ) -> ModelResult:
@@ -88,11 +118,6 @@ def join_results(
         interval=accuracy_interval(right_answers(scores, clips.labels), clips.groups),
         training=training, cost=cost, search=search, replicates=list(scores),
     )  # fmt: skip
-
-
-def median_cost(cost: Cost) -> dict[str, float]:
-    """Return the medians of latency and throughput."""
-    return {"latency_milliseconds": cost["latency_milliseconds"][1], "clips_per_second": cost["clips_per_second"][1]}
 
 
 def balanced_accuracy(model: ModelResult) -> float:

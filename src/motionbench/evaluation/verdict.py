@@ -97,11 +97,11 @@ def choose_champion(models: Models, clips: HeldOutClips, gate: GateParams) -> tu
     The champion is the best model or, where no difference is shown, the fastest of the best, if it passes the gate.
     """
     unbeaten = unbeaten_models(models, compare_pairs(models, clips))
-    name = min(unbeaten, key=lambda name: models[name]["cost"]["latency_milliseconds"][1])
+    name = min(unbeaten, key=lambda name: models[name]["cost"].latency_milliseconds)
     contenders = contenders_among(models)
     better, faster = ("better", "faster") if len(contenders) == 2 else ("best", "fastest")
     reason = f"the {better} model" if len(unbeaten) == 1 else f"the {faster} model where no difference is shown"
-    low, latency = models[name]["interval"][0], models[name]["cost"]["latency_milliseconds"][1]
+    low, latency = models[name]["interval"][0], models[name]["cost"].latency_milliseconds
     if low < gate.minimum_accuracy:
         return None, (
             f"No model becomes champion: the accuracy of {name}, {reason}, may be as low as {low:.3f}, below "

@@ -9,45 +9,59 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mode
 
-from motionbench.data.perturbations import chosen_clips, chosen_numbers, perturb
-from motionbench.data.splits import Clips, SourceRecord, Split, join
+from motionbench.data.perturbations import perturb, perturbed_labels
+from motionbench.data.splits import AnySplit, Clips, SourceRecord
 from motionbench.evaluation.comparison import accuracies_when_perturbed
 from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
 from motionbench.models.registry import contenders_among
-from motionbench.params.schema import PerturbationsParams
 from motionbench.reporting import figures
 
 
 def disagreements(
-    models: Models, tests: Sequence[Split], params: PerturbationsParams, source: SourceRecord, limit: int = 6
+    models: Models, split: AnySplit, chosen: NDArray[np.int64], seed: int, source: SourceRecord, limit: int = 6
 ) -> list[tuple[str, Clips]]:
     """Return clips on which the majorities of the contenders' replicates disagree, each with the answers as text.
 
-    Clips as they are come first, then the first one of each perturbation, perturbed again with `params`.
+    Clips as they are come first, then the first one of each perturbation, perturbed again.
 
     Args:
-        tests: the clips that the models were tested with, those of each fold.
+        split: the clips that the models were tested with.
+        chosen: the numbers of those that were perturbed too.
+        seed: of what perturbations draw.
         source: of the clips.
     """
-    split = join(tests)
-    contenders = contenders_among(models)
+    contenders, names = contenders_among(models), split.class_names
     unchanged, *perturbed = zip(*(_majorities(models[name]) for name in contenders), strict=True)
-    found = [(split, number, f"{number}, as it is", unchanged) for number in _differing(unchanged)]
-    clips_per_class = params.clips_per_part(len(tests))
-    numbers = chosen_numbers(tests, clips_per_class)
-    chosen = [chosen_clips(part, clips_per_class) for part in tests]
+    numbers = _differing(unchanged)[:limit]
+    found = [
+        (
+            split.clips[number : number + 1][0],
+            f"{number}, as it is",
+            split.labels[number],
+            [a[number] for a in unchanged],
+        )
+        for number in numbers
+    ]
     for (name, level), answers in zip(perturbation_settings(models), perturbed, strict=True):
         differing = _differing(answers)
         if len(found) < limit and differing.size:
-            text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
-            changed = join([perturb(part, name, level, params.seed, source) for part in chosen])
-            found.append((changed, differing[0], text, answers))
-    clips = []
-    for changed, number, text, answers in found[:limit]:
-        label, *said = (split.class_names[each[number]] for each in (changed.labels, *answers))
-        lines = [f"{model}: {answer}" for model, answer in zip(contenders, said, strict=True)]
-        clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number : number + 1][0]))
-    return clips
+            number = chosen[differing[:1]]
+            clip = perturb(split.clips[number[0] : number[0] + 1], number, name, level, seed)[0]
+            [label] = perturbed_labels(split.labels[number], names, name, source)
+            text = f"{number[0]}, {name.replace('_', ' ')} {level:g}"
+            found.append((clip, text, label, [each[differing[0]] for each in answers]))
+    return [
+        (
+            "\n".join(
+                [
+                    f"test clip {text}", f"is {names[label]}",
+                    *(f"{model}: {names[answer]}" for model, answer in zip(contenders, said, strict=True)),
+                ]
+            ),
+            clip,
+        )
+        for clip, text, label, said in found
+    ]  # fmt: skip
 
 
 def _differing(answers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -65,16 +79,17 @@ def _majorities(model: ModelResult) -> list[NDArray[np.int64]]:
 
 
 def draw_pictures(
-    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], tests: Sequence[Split],
-    params: PerturbationsParams, source: SourceRecord,
+    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], split: AnySplit, chosen: NDArray[np.int64],
+    seed: int, source: SourceRecord,
 ) -> dict[str, str]:  # fmt: skip
     """Write the report's pictures to `folder`; return the caption of each by its name, which is the file's too.
 
     Args:
-        tests: the clips that the models were tested with, those of each fold.
+        split: the clips that the models were tested with.
+        chosen: the numbers of those that were perturbed too.
+        seed: of what perturbations draw.
         source: of the clips.
     """
-    split = join(tests)
     matrices = {
         name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
     }
@@ -89,7 +104,7 @@ def draw_pictures(
         "learning_curves": ("Learning curves", figures.learning_curves(histories)),
         "samples": ("The first test clip of each class", figures.contact_sheet(split)),
     }
-    if clips := disagreements(models, tests, params, source):
+    if clips := disagreements(models, split, chosen, seed, source):
         caption = "What was shown, and what most replicates of each model say"
         pictures["disagreements"] = (caption, figures.film_strips(clips))
     for name, (_, figure) in pictures.items():
@@ -104,7 +119,7 @@ def _error_against_latency(models: Models) -> Figure:
     points: list[tuple[float, float]] = []
     for name, (colour, marker) in figures.model_styles(models).items():
         error, intervals = 1 - models[name]["accuracy"], 1 - np.array(models[name]["interval"])[::-1]
-        fast, latency, slow = models[name]["cost"]["latency_milliseconds"]
+        latency, (fast, slow) = models[name]["cost"][1:3]
         points.append((latency, error))
         axis.errorbar(
             latency, error, xerr=[[latency - fast], [slow - latency]], yerr=np.abs(intervals - error)[:, np.newaxis],

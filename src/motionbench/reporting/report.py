@@ -97,20 +97,20 @@ def summary_rows(models: Models) -> list[list[str]]:
         "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
         "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m):.4f}",
         "parameters": lambda m: f"{m['training'].parameters:,}",
-        "million FLOPs per clip": lambda m: f"{m['cost']['flops'] / 1e6:,.0f}",
+        "million FLOPs per clip": lambda m: f"{m['cost'].flops / 1e6:,.0f}",
         "best epoch": lambda m: ", ".join(str(epoch) for epoch in m["training"].best_epochs),
         "time to best epoch (s)": lambda m: f"{m['training'].seconds:.1f}",
         "peak memory of training (MB)": lambda m: f"{m['training'].peak_megabytes:,.0f}",
-        "latency of one clip (ms, quartiles)": lambda m: _spread(m["cost"]["latency_milliseconds"], 1),
-        "throughput in batches of 32 (clips/s)": lambda m: _spread(m["cost"]["clips_per_second"], 0),
+        "latency of one clip (ms, quartiles)": lambda m: _spread(m["cost"][1:3], 1),
+        "throughput in batches of 32 (clips/s)": lambda m: _spread(m["cost"][3:], 0),
         "tuning": lambda m: f"{m['search']['trials']} trials" if m["search"] else "none",
     }
     return [[name, *(cell(model) for model in models.values())] for name, cell in cells.items()]
 
 
-def _spread(quartiles: Sequence[float], digits: int) -> str:
-    low, median, high = (f"{value:,.{digits}f}" for value in quartiles)
-    return f"{median} ({low} to {high})"
+def _spread(measured: tuple[float, tuple[float, float]], digits: int) -> str:
+    median, (low, high) = measured
+    return f"{median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:

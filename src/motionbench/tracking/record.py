@@ -139,7 +139,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 if isinstance(value, int | float) and not key.startswith("section.")  # which repeats the parameters
             },
             datasets=datasets,
-            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/"))],
+            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.ANSWERS)))],
             replicates=[each for name in trained for each in _replicates(name, files, model)],
             champion=_champion(outs, model),
         )

@@ -1,6 +1,6 @@
 """The results of training and their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
@@ -97,6 +97,21 @@ def write_untrained(folder: Path, timing: Path) -> None:
 def replicate_key(row: Mapping[Any, Any]) -> ReplicateKey:
     """Return the key of the replicate that an epoch, or a row of one of the tables, belongs to."""
     return ReplicateKey(int(row["seed"]), int(row["fold"]) if "fold" in row else None)
+
+
+def read_trainings(models: Iterable[str]) -> dict[str, Training]:
+    """Read the files of `write_training` of these models.
+
+    Raises:
+        UserError: if a file is missing or damaged, or of a model that was switched off.
+    """
+    found = {name: read_training(name) for name in models}
+    for name, training in found.items():
+        if training is None:
+            raise UserError(
+                f"{training_paths(name)[1]}: holds no figures; train it: dvc repro --force {training_stage(name)}"
+            )
+    return {name: training for name, training in found.items() if training}
 
 
 def read_training(model_name: str) -> Training | None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
+  promote example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,9 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 
 predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
 	python -m pipeline.predict '$(CLIP)'
+
+promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
+	@python -m pipeline.promote '$(VERSION)'
 
 example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
 	python -m pipeline.example_clips '$(or $(FOLDER),data/clips)' $(if $(LEAK),leak)

@@ -44,7 +44,8 @@ def main() -> None:
         sentences = [
             verdict(models, clips), check_controls(models, clips, source.source),
             *([summarise_audit(findings)] if findings else []),
-            *search_notes(models, source.folds), why, *clip_notes(source, clips),
+            *search_notes(models, source.folds), why, *run.old_champion(inputs.md5s, chosen=champion is not None),
+            *clip_notes(source, clips),
         ]  # fmt: skip
         outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
         with atomic_outputs(*outputs) as (metrics, timing, report):

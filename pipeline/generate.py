@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from motionbench.core.errors import run_command
-from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.files import atomic_outputs, file_stem, write_json
 from motionbench.core.inputs import read_inputs
 from motionbench.core.paths import DATA, FOLDS, SAMPLES, SOURCE
 from motionbench.data.sources import prepare_clips
@@ -37,7 +37,7 @@ def main() -> None:
             shown = read_split(folds / "0" if record.folds else folders["train"])
             for label, class_name in enumerate(shown.class_names):
                 clip = shown.clips[np.flatnonzero(shown.labels == label)[0]]
-                save_gif(clip, pictures / f"{class_name.replace('/', '_')}.gif")
+                save_gif(clip, pictures / f"{file_stem(class_name, label)}.gif")
             contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
         inputs.write()
     inputs.check()

@@ -28,6 +28,7 @@ def main() -> None:
     from motionbench.tracking.model_registry import load_champion
 
     champion = load_champion()
+    print(f"champion: {champion.what}", flush=True)
     clip, facts = read_clip(path, champion.preprocessing)
     if path.suffix.lower() != ".npz" and is_long(facts.seconds, champion.seconds):
         times = window_times(facts.seconds, champion.seconds)

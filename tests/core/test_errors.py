@@ -11,7 +11,6 @@ from motionbench.core.errors import (
     UserError,
     deferred_interrupts,
     run_command,
-    without_password,
 )
 from tests.conftest import ROOT
 
@@ -91,16 +90,3 @@ def test_deferred_interrupts_come_when_the_block_ends() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert reached == ["inner block", "outer block"]
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@host/db", "postgresql://me@host/db"),
-        ("postgresql://me:a@b@host/db", "postgresql://me@host/db"),
-        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
-        ("/a/path", "/a/path"),
-    ],
-)
-def test_messages_show_addresses_without_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown

@@ -1,9 +1,10 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_yaml
+from motionbench.core.files import atomic_outputs, file_md5s, file_stem, path_md5, read_yaml
 
 
 def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -25,6 +26,18 @@ def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "timing"]
     assert [path.name for path in file.parent.iterdir()] == ["model.json"]
+
+
+def test_names_that_people_give_become_names_of_files() -> None:
+    assert [file_stem(name, 3) for name in ("sine", "two words", "Übung", "dot.in-it", "张")] == [
+        "sine", "two words", "Übung", "dot.in-it", "张",
+    ]  # fmt: skip
+    assert file_stem("a/b (c)", 3) == "a_b _c_~3"
+    assert file_stem(" a", 3) == "a~3"
+    decomposed = unicodedata.normalize("NFD", "Übung")
+    assert file_stem(decomposed, 3) == "Übung~3"
+    assert file_stem("🤸", 3) == "_~3"
+    assert file_stem("张" * 90, 12) == f"{'张' * 66}~12"
 
 
 def test_what_a_kill_left_is_removed_next_time(tmp_path: Path) -> None:

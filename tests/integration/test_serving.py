@@ -57,11 +57,16 @@ Ask = Callable[[Any], tuple[int, Any]]
 
 
 @pytest.fixture(scope="module")
-def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server of `ask` prints."""
+    return tmp_path_factory.mktemp("serving") / "log"
+
+
+@pytest.fixture(scope="module")
+def ask(reproduced: Path, log: Path) -> Iterator[Ask]:
     """Return a function that sends clips to the champion, served over HTTP, and returns status and answer."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("serving") / "log"
     command = [
         sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/motionbench@champion",
         "--env-manager", "local", "--port", str(port),
@@ -95,6 +100,17 @@ def ask(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.mark.usefixtures("ask")
+def test_a_served_model_says_what_it_is_when_it_is_loaded(log: Path, reproduced: Path) -> None:
+    head = run(reproduced, "git", "rev-parse", "HEAD").stdout[:8]
+    [line] = [each for each in log.read_text(encoding="utf-8").splitlines() if "mlflow.motionbench" in each]
+    assert re.search(
+        r"INFO mlflow\.motionbench: \w+; trained on synthetic clips: constant, ascending, descending, sine; commit "
+        rf"{head}; 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$",
+        line,
+    )
 
 
 def test_a_served_model_names_the_classes(ask: Ask, reproduced: Path) -> None:

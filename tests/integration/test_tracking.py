@@ -77,6 +77,14 @@ def sync(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return run(folder, "python", "-m", "pipeline.mlflow_sync", **environment)
 
 
+def promote(folder: Path, *version: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, "python", "-m", "pipeline.promote", *version, **environment)
+
+
+def predict(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, "python", "-m", "pipeline.predict", "reports/samples/sine.gif", **environment)
+
+
 def lineage(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
     return run(folder, "python", "-m", "pipeline.lineage", what)
 
@@ -149,8 +157,8 @@ def test_sync_fills_in_what_is_missing_and_nothing_twice(restored: Path, tmp_pat
 
 
 def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -> None:
-    uri, clip = f"sqlite:///{copy_of_reproduced}/mlflow.db", "reports/samples/sine.gif"
-    predicted = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    uri = f"sqlite:///{copy_of_reproduced}/mlflow.db"
+    predicted = predict(copy_of_reproduced)
     whole, client = contents(uri), mlflow.MlflowClient(uri)
     champion = client.get_model_version_by_alias("motionbench", "champion")
     client.delete_model_version("motionbench", champion.version)
@@ -161,22 +169,99 @@ def test_sync_restores_what_was_deleted_and_names_it(copy_of_reproduced: Path) -
     client.delete_run(run_of_seed.info.run_id)
     archive = next((copy_of_reproduced / "mlruns").glob("**/models/*/artifacts/data/seed-0.keras"))
     archive.write_bytes(archive.read_bytes()[:100])
-    refused = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
+    refused = predict(copy_of_reproduced)
     assert refused.returncode == 2
     assert refused.stderr.endswith("make mlflow-sync\n")
     done = sync(copy_of_reproduced)
     assert done.returncode == 0, done.stderr
     for restored in (
         "version of cnn_lstm", "run train_convlstm seed 1", "model models/convlstm/seed-1.keras", "/seed-0.keras",
-        "compare: restored: reports/comparison", "version of motionbench, alias champion of motionbench",
+        "compare: restored: reports/comparison", "version of motionbench\n",
     ):  # fmt: skip
         assert restored in done.stdout, done.stdout
     held = contents(uri)
     assert [name for name, *_ in held.pop("models")] == [name for name, *_ in whole.pop("models")]
     assert held == whole
-    again = run(copy_of_reproduced, "python", "-m", "pipeline.predict", clip)
-    assert again.stdout == predicted.stdout.replace("version 1", "version 2")
+    assert "is registered and not in use, none is; to use it: make promote VERSION=2\n" in done.stdout
+    assert predict(copy_of_reproduced).returncode == 2, "a sync puts nothing in use"
+    assert promote(copy_of_reproduced, "2").stdout.startswith("in use: version 2 of motionbench (")
+    again = predict(copy_of_reproduced)
+    first, others = predicted.stdout.split("\n", 1)
+    assert first.startswith("champion: version 1 of motionbench (")
+    assert again.stdout.split("\n", 1)[1] == others.replace("version 1", "version 2")
     assert sync(copy_of_reproduced).stdout.count(": there already") == len(STAGES)
+
+
+def compare(folder: Path, **environment: str) -> str:
+    done = run(folder, "dvc", "repro", "--single-item", "--force", "compare", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def commit(folder: Path) -> str:
+    assert run(folder, "git", "commit", "--all", "--allow-empty", "--message", "another").returncode == 0
+    return run(folder, "git", "rev-parse", "HEAD").stdout.strip()
+
+
+def test_of_two_clones_with_one_store_the_last_comparison_says_what_is_in_use(
+    copy_of_reproduced: Path, tmp_path: Path
+) -> None:
+    one, other = copy_of_reproduced, Path(shutil.copytree(copy_of_reproduced, tmp_path / "another copy", symlinks=True))
+    uri = f"sqlite:///{shutil.copy(one / 'mlflow.db', tmp_path / 'mlflow.db')}"
+    shutil.copytree(one / "mlruns", tmp_path / "mlruns")
+    shared, away = {"MLFLOW_TRACKING_URI": uri}, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    client = mlflow.MlflowClient(uri)
+
+    def commit_in_use() -> str:
+        return client.get_model_version_by_alias("motionbench", "champion").tags["commit"]
+
+    ours, theirs = commit(one), commit(other)
+    compare(one, **away)
+    compare(other, **shared)
+    for each in (one, other):
+        assert sync(each, **shared).returncode == 0
+    assert commit_in_use() == theirs
+    compare(one, **shared)
+    assert commit_in_use() == ours
+    assert sync(other, **shared).returncode == 0
+    assert commit_in_use() == ours
+    number = client.get_model_version_by_alias("motionbench", "champion").version
+
+    edit_params(other / "params.yaml", {"gate.maximum_latency": 0.0001})
+    shown = compare(other, **shared)
+    assert "No model becomes champion" in shown
+    expected = rf"The champion in use is still version {number} of motionbench .*which was made from the same clips\."
+    assert re.search(expected, shown)
+    assert re.search(expected, (other / "reports/comparison/report.md").read_text(encoding="utf-8"))
+    assert commit_in_use() == ours
+
+
+def test_predict_says_first_whose_champion_it_is(copy_of_reproduced: Path) -> None:
+    def first_line() -> str:
+        done = predict(copy_of_reproduced)
+        assert done.returncode == 0, done.stderr
+        assert "mlflow.motionbench" not in done.stderr, "it is said once"
+        return done.stdout.splitlines()[0]
+
+    head = run(copy_of_reproduced, "git", "rev-parse", "HEAD").stdout[:8]
+    said = first_line()
+    described = rf"\w+; trained on synthetic clips: constant, ascending, descending, sine; commit {head}; 20.* UTC"
+    assert re.fullmatch(rf"champion: version 1 of motionbench \({described}\)", said)
+    edit_params(copy_of_reproduced / "params.yaml", {"synthetic.seed": 5})
+    assert run(copy_of_reproduced, "dvc", "repro", "generate").returncode == 0
+    assert first_line() == f"{said}: OTHER clips than dvc.lock records here"
+    with closing(sqlite3.connect(copy_of_reproduced / "mlflow.db")) as store, store:
+        store.execute("DELETE FROM model_version_tags WHERE key != 'md5'")
+    for file in (copy_of_reproduced / "mlruns").rglob("MLmodel"):  # as an earlier version of the project logged it
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        newer = ("  model:", "  source:", "  commit:", "  git.dirty:", "  started:", "  data.md5.")
+        file.write_text("".join(line for line in lines if not line.startswith(newer)), encoding="utf-8")
+    assert first_line() == (
+        "champion: version 1 of motionbench (unknown model; trained on unknown clips: constant, ascending, descending, "
+        "sine)"
+    )
+    (copy_of_reproduced / "dvc.lock").unlink()
+    assert first_line().endswith("sine)")
 
 
 def test_outputs_from_the_run_cache_find_their_run(copy_of_reproduced: Path) -> None:
@@ -237,7 +322,7 @@ def test_record_stays_pending_until_a_store_answers(copy_of_reproduced: Path) ->
     assert run(copy_of_reproduced, "python", "-m", "pipeline.generate", **away).returncode == 0
     refused = sync(copy_of_reproduced, **away)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer: ")
+    assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer (")
     store = f"sqlite:///{copy_of_reproduced}/other.db"
     assert sync(copy_of_reproduced, MLFLOW_TRACKING_URI=store).stdout.startswith(
         "generate, pending: logged\ngenerate: there already\ntrain_cnn_lstm: logged"
@@ -365,7 +450,7 @@ def test_lineage_without_a_store_shows_the_commit(copy_of_reproduced: Path) -> N
     assert f"DIFFERS from the recorded {'0' * 32}.dir" in lineage(copy_of_reproduced, "models/cnn_lstm").stdout
     assert f"commit       {recorded}" in lineage(copy_of_reproduced, "data/train/clips.npy").stdout
     assert not (copy_of_reproduced / "mlflow.db").exists()
-    for what, message in (("1" * 32, "no run of the store"), ("README.md", "git log -- README.md"), ("", "nothing")):
+    for what, message in (("1" * 32, "no store at sqlite"), ("README.md", "git log -- README.md"), ("", "nothing")):
         done = lineage(copy_of_reproduced, what)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from ruamel.yaml import YAML
 
@@ -10,6 +11,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.processes import git
 from motionbench.provenance.lineage import commit_of, lineage
+from motionbench.tracking import store
 
 
 def record(outs: Mapping[str, str], **params: Any) -> None:
@@ -136,10 +138,29 @@ def test_earlier_md5_leads_to_the_commit_that_recorded_it() -> None:
 
 
 @pytest.mark.usefixtures("repository")
+def test_md5_of_a_file_that_only_the_store_knows_leads_to_its_run() -> None:
+    record({"models/convlstm": "2"})
+    commit("recorded")
+    names = ["reports/samples/(it's).gif", "reports/samples/the same.gif"]
+    tags = {"dvc.stage": "generate", "md5.reports/samples": f"{'3' * 32}.dir", f"file.{'4' * 32}": "\n".join(names)}
+    client = mlflow.MlflowClient(store.store_uri())
+    run_id = client.create_run(store.open_store(), tags={**tags, "md5.models/old.keras": "5" * 32}).info.run_id
+    for md5 in ("4" * 32, f"{'3' * 32}.dir", "5" * 32):  # the last as earlier versions tagged files
+        lines = list(lineage(md5))
+        assert lines[0][1].startswith(run_id)
+        files = [text for label, text in lines if label == "file"]
+        assert files == [
+            f"models/old.keras {'5' * 32}, not here",
+            f"reports/samples {'3' * 32}.dir, not here",
+            *(f"{name} {'4' * 32}, not here" for name in names),
+        ]
+
+
+@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("1" * 32, r"no md5 of an output here .* no run of the store sqlite:.*: make mlflow-sync"),
+        ("1" * 32, r"no md5 of an output here .* and no store at sqlite:.*: make mlflow-sync"),
         ("README.md", r"README\.md: not an output of a stage .*: git log -- README\.md"),
         ("", r"nothing: no output, md5 or run id; outputs of the stages: models/convlstm"),
         ("models", r"models: not an output of a stage"),

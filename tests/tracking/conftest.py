@@ -2,18 +2,31 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from motionbench.core.files import write_json
+from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import (
+    COMPARISON_METRICS,
+    COMPARISON_REPORT,
+    COMPARISON_TIMING,
+    FOLDS,
+    MODELS,
     SOURCE,
     STAGE_INPUTS,
+    TEST,
+    TRAIN,
     ReplicateKey,
     fold_path,
     replicate_path,
@@ -23,7 +36,7 @@ from motionbench.core.paths import (
 from motionbench.data.splits import SPLITS, SourceRecord
 from motionbench.tracking import store
 from motionbench.training.results import write_training
-from tests.conftest import ROOT, SOURCE_RECORD, clean_environment
+from tests.conftest import ROOT, SOURCE_RECORD, clean_environment, free_port, wait_for_answer
 from tests.training.made_up import SECTION, replicate
 
 Runs = Callable[[], dict[str, Run]]
@@ -40,6 +53,39 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets for its child processes
         store._create_database(store.store_uri())
     return folder / "mlflow.db"
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Yield the address of a server that answers with `handler`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_port}"
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an `mlflow server` with a store of its own, which stores artifacts too."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=clean_environment(), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for_answer(f"http://127.0.0.1:{port}/health", folder / "log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture
@@ -82,6 +128,25 @@ def generated(working_directory: Path) -> Path:
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, name)
     return working_directory
+
+
+def write_comparison_of(model_name: str | None, content: str) -> None:
+    """Write outputs of the stage `compare`, a few bytes each, whose champion is a model's archive, or that has none."""
+    for folder in (Path("metrics/comparison"), Path("reports/comparison"), MODELS / str(model_name)):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(COMPARISON_METRICS / "summary.json", {"accuracy": 1.0})
+    (COMPARISON_REPORT / "report.md").write_text("a report", encoding="utf-8")
+    path = replicate_path(MODELS / str(model_name), ReplicateKey(0))
+    path.write_text(content, encoding="utf-8")
+    champion = path.as_posix() if model_name else None
+    write_json(COMPARISON_TIMING, {"champion": champion, "environment": ["a machine"]})
+    STAGE_INPUTS.mkdir(exist_ok=True)
+    write_json(stage_inputs_path("compare"), {"params": {}, "md5s": clips_of_comparison()})
+
+
+def clips_of_comparison() -> dict[str, str]:
+    """Return the md5s of the folders of clips that a comparison reads."""
+    return {folder.as_posix(): path_md5(folder) for folder in (TRAIN, TEST, FOLDS)}
 
 
 FOLD_LOSSES = {

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,9 +6,10 @@ from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import ReplicateKey, stage_inputs_path
+from motionbench.data.splits import read_source
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 from motionbench.training.replicates import leave_untrained
-from tests.tracking.conftest import FOLD_LOSSES
+from tests.tracking.conftest import FOLD_LOSSES, write_comparison_of
 
 PARAMS = {"synthetic.seed": 0, "synthetic.jitter": 1.0}
 
@@ -44,7 +44,7 @@ def test_record_names_the_content_of_all_outputs() -> None:
     assert {dataset.shape for dataset in record.datasets} == {(4, 3, 2, 2, 1)}
     for name, md5 in md5s.items():
         assert record.tags[f"data.md5.{name}"] == record.tags[f"md5.data/{name}"] == md5
-    assert record.tags["md5.reports/samples/a.gif"] == path_md5(Path("reports/samples/a.gif"))
+    assert record.tags[f"file.{path_md5(Path('reports/samples/a.gif'))}"] == "reports/samples/a.gif"
     assert record.artifacts == [stage_inputs_path("generate"), Path("reports/samples")]
     assert record.params == {"synthetic.seed": "0", "synthetic.jitter": "1.0"}
 
@@ -80,6 +80,22 @@ def test_record_has_each_replicate_of_each_fold() -> None:
         assert (each.model.resize, each.model.seconds) == ("crop", 1.5)
     assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=4, fold=1)]
     assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize(("clips", "folders"), [("generated", ["train", "test"]), ("folded", ["folds"])])
+def test_champion_names_the_clips_that_the_comparison_used(
+    clips: str, folders: list[str], request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(clips)
+    write_comparison_of("convlstm", "an archive")
+    used = {f"data.md5.{folder}": path_md5(Path("data", folder)) for folder in folders}
+    for folder in folders:
+        (Path("data", folder) / "later").write_text("what is here now is not what was used", encoding="utf-8")
+    champion = build_record("compare", PARAMS).champion
+    assert champion
+    assert champion.facts == {"model": "convlstm", "source": read_source().source, **used}
+    write_comparison_of(None, "")
+    assert build_record("compare", PARAMS).champion is None
 
 
 @pytest.mark.usefixtures("generated")
@@ -123,16 +139,39 @@ def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None
 
 
 @pytest.mark.usefixtures("generated")
-def test_spooled_records_come_back_oldest_first_until_logged() -> None:
+def test_spooled_records_come_back_oldest_first() -> None:
     record = build_record("generate", PARAMS)
     for number, started in (("one", 2), ("two", 1)):
         spool(record.model_copy(update={"id": number, "started": started}))
-    first = next(pending())  # and no more, as when the store fails
-    assert (first.id, first.content) == ("two", record.content)
-    assert (first.folder / "reports/samples/a.gif").read_bytes() == b"GIF"
-    assert ids(pending()) == ["two", "one"]
-    assert ids(pending()) == []
+    for _ in range(2):  # Reading removes nothing.
+        records, damaged = pending()
+        assert [each.id for each in records] == ["two", "one"]
+        assert damaged == {}
+    assert records[0].content == record.content
+    assert (records[0].folder / "reports/samples/a.gif").read_bytes() == b"GIF"
 
 
-def ids(records: Iterator[Record]) -> list[str]:
-    return [record.id for record in records]
+@pytest.mark.usefixtures("generated")
+@pytest.mark.parametrize("damage", ["cut off", "another version", "a lacking file", "no record", "not UTF-8"])
+def test_damaged_record_is_named_and_hides_no_other(damage: str) -> None:
+    record = build_record("generate", PARAMS)
+    for number in ("bad", "good"):
+        spool(record.model_copy(update={"id": number}))
+    folder = next(Path("mlruns/pending").glob("*-bad")).resolve()
+    file = folder / "record.json"
+    content = file.read_text(encoding="utf-8")
+    if damage == "cut off":
+        file.write_text(content[:-10], encoding="utf-8")
+    elif damage == "another version":
+        file.write_text(content.replace('"stage":', '"what later versions record": 1,\n  "stage":'), encoding="utf-8")
+    elif damage == "a lacking file":
+        (folder / "reports/samples/a.gif").unlink()
+        (folder / "reports/samples").rmdir()
+    elif damage == "no record":
+        file.unlink()
+    else:
+        file.write_bytes(b"\xff" + content.encode())
+    records, damaged = pending()
+    assert [each.id for each in records] == ["good"]
+    assert [*damaged] == [folder]
+    assert damaged[folder].startswith("damaged, or of another version of this project (")

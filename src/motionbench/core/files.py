@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,17 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_stem(name: str, number: int) -> str:
+    """Return a name that people gave as that of a file, the same where it can be, else changed, and `number` after it.
+
+    File systems take 255 bytes. In the addresses of an MLflow server # ? % and others have a meaning, and a blank at
+    the beginning is lost.
+    """
+    plain = re.sub(r"[^\w .-]", "_", unicodedata.normalize("NFC", name)).strip()
+    plain = plain.encode()[:200].decode(errors="ignore")
+    return name if plain == name else f"{plain}~{number}"  # No plain name has a tilde: each stays another.
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -94,11 +107,14 @@ def read_yaml(path: Path) -> Any:
     Raises:
         UserError: if the file is missing or not readable.
     """
+    text = ""
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
+        # What is missing at the end of a file is missed on the line after it.
+        line = f", line {min(mark.line + 1, len(text.splitlines()))}" if mark else ""
         raise UserError(f"{path}{line}: not readable as YAML: {error.problem}") from error
     except (YAMLError, ValueError, KeyError, RecursionError) as error:  # raised by some of YAML's tags
         raise UserError(f"{path}: not readable as YAML: {one_line(error)}") from error

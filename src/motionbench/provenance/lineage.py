@@ -42,13 +42,18 @@ def lineage(what: str) -> Lines:
         return _of_file(*found)
     from motionbench.tracking import store  # imported late: keeps error messages fast
 
-    for run in reversed(store.find_runs({}) or []):
-        if what == run.info.run_id or what in (md5 for key, md5 in run.data.tags.items() if "md5." in key):
+    runs, searched = [], f"no run of the store {store.store_name()}"
+    try:
+        runs = store.find_runs({})
+    except UserError as error:
+        searched = str(error)
+    for run in reversed(runs):
+        tags = run.data.tags
+        if what in (run.info.run_id, *(md5 for key, md5 in tags.items() if "md5." in key)) or f"file.{what}" in tags:
             return _of_run(run)
     raise UserError(
-        f"FILE: {what}: no md5 of an output here or in any commit's dvc.lock, and no run of the store "
-        f"{store.store_name()}; if that store was deleted, its run ids are gone: give a file's path or md5 instead, or "
-        "make new runs: make mlflow-sync"
+        f"FILE: {what}: no md5 of an output here or in any commit's dvc.lock, and {searched}; if that store was "
+        "deleted, its run ids are gone: give a file's path or md5 instead, or make new runs: make mlflow-sync"
     )
 
 
@@ -109,12 +114,14 @@ def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
     yield "environment", _environment(entry, commit)
     from motionbench.tracking import store  # imported late: keeps error messages fast
 
-    runs = store.find_runs({f"md5.{out}": recorded})
-    if runs is None:
-        yield "MLflow", f"no store answers at {store.store_name()}; to fill one from the files: make mlflow-sync"
-    elif not runs:
+    try:
+        runs = store.find_runs({f"md5.{out}": recorded})
+    except UserError as error:
+        yield "MLflow", str(error)
+        return
+    if not runs:
         yield "MLflow", f"no run of it in {store.store_name()}; to make one from the files: make mlflow-sync"
-    for run in runs or []:
+    for run in runs:
         restored = ", restored from files" if "restored" in run.data.tags else ""
         yield "MLflow run", f"{_described(run)}, commit {_commit_of_run(run)}{restored}"
 
@@ -161,11 +168,22 @@ def _of_run(run: "Run") -> Lines:
     yield "parameters", ", ".join(f"{key}={value}" for key, value in run.data.params.items())
     if "environment" in tags:
         yield "environment", tags["environment"]
-    for key, md5 in tags.items():
-        if key.startswith("md5."):
-            path = Path(key.removeprefix("md5."))
-            state = "not here" if not path.exists() else "same here" if path_md5(path) == md5 else "different here"
-            yield "file", f"{path} {md5}, {state}"
+    for path, md5 in _files_of_run(run).items():
+        state = "not here" if not path.exists() else "same here" if path_md5(path) == md5 else "different here"
+        yield "file", f"{path} {md5}, {state}"
+
+
+def _files_of_run(run: "Run") -> dict[Path, str]:
+    """Return the md5s of the outputs of a run, and of the files in them."""
+    outs: dict[Path, str] = {}
+    files: dict[Path, str] = {}
+    for key, value in sorted(run.data.tags.items()):
+        kind, _, name = key.partition(".")
+        if kind == "md5":
+            outs[Path(name)] = value
+        elif kind == "file":
+            files |= {Path(path): name for path in value.split("\n")}
+    return outs | files
 
 
 def _described(run: "Run") -> str:

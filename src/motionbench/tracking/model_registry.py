@@ -1,6 +1,8 @@
 """Models in MLflow: logged, registered, promoted, loaded."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,34 +16,124 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
-from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, one_line
+from motionbench.core.dvc_files import read_lock
+from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
-from motionbench.tracking.record import REGISTERED, ModelRecord
-from motionbench.tracking.store import open_store, store_name
+from motionbench.tracking.record import REGISTERED, ModelRecord, clip_md5s
+from motionbench.tracking.serving import LOGGER, describe_classes, describe_model
+from motionbench.tracking.store import RefusedError, open_store, store_errors, store_name
 
 CHAMPION = "champion"
+MOST_VERSIONS = 20  # in a message
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
 
 
-def promote(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
-    """Log and register a model, give its version the alias `champion`, and name what of this was missing."""
-    missing = log_model(run_id, model, folder)
+def promote(model: ModelRecord, folder: Path, started: str) -> None:
+    """Put the champion of a comparison that has just run in use, unless the one in use is of a later comparison.
+
+    Args:
+        started: when the comparison started, as its version is tagged.
+    """
+    client, in_use = mlflow.MlflowClient(), version_in_use()
+    chosen = _find_version(client, model, folder / model.path)
+    if chosen is None or (in_use and in_use.version == chosen.version):
+        return
+    if in_use and in_use.tags.get("started", "") > started:
+        print(f"{_named(chosen)} is not in use: {_named(in_use)} is of a later comparison; {_how_to_use(chosen)}")
+    else:
+        client.set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+
+
+def version_in_use() -> ModelVersion | None:
+    """Return the version with the alias `champion`."""
     client = mlflow.MlflowClient()
-    version = _find_version(client, model, folder / model.path)
-    if version and client.get_registered_model(model.name).aliases.get(CHAMPION) != version.version:
-        client.set_registered_model_alias(model.name, CHAMPION, version.version)
-        missing.append(f"alias {CHAMPION} of {model.name}")
-    return missing
+    for model in client.search_registered_models(f"name = '{REGISTERED}'"):
+        if CHAMPION in model.aliases:
+            return client.get_model_version(REGISTERED, model.aliases[CHAMPION])
+    return None
+
+
+def use_version(number: str) -> str:
+    """Put a version of the champions in use, whatever is in use now, and say what it is.
+
+    Raises:
+        UserError: if there is no version of this number, naming those there are, or the store is unavailable.
+    """
+    with store_errors(), deferred_interrupts():
+        open_store()
+        versions, in_use = _versions(), version_in_use()
+        if chosen := next((each for each in versions if str(each.version) == number), None):
+            mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+            return f"in use: {_named(chosen)}"
+    if not versions:
+        raise UserError(
+            f"no version of {REGISTERED} in MLflow's store {store_name()}; a comparison registers one: make repro; to "
+            "restore those of the files here: make mlflow-sync"
+        )
+    shown = [f"{_named(each)}{' IN USE' if in_use and in_use.version == each.version else ''}" for each in versions]
+    older = f"; {len(shown) - MOST_VERSIONS} older ones" if len(shown) > MOST_VERSIONS else ""
+    raise UserError(f"VERSION: {number or 'missing'}; name one of: {'; '.join(shown[:MOST_VERSIONS])}{older}")
+
+
+def champions_not_in_use(md5s: Collection[str]) -> list[str]:
+    """Say of the champions with these archives, which are registered, which are not in use, and how to use them."""
+    in_use, versions = version_in_use(), _versions()
+    newest = [next((each for each in versions if each.tags.get("md5") == md5), None) for md5 in md5s]
+    now = f"version {in_use.version} is" if in_use else "none is"
+    return [
+        f"{_named(each)} is registered and not in use, {now}; {_how_to_use(each)}"
+        for each in newest
+        if each and not (in_use and in_use.version == each.version)
+    ]
+
+
+def old_champion(started: str, data: Mapping[str, str] | None) -> list[str]:
+    """Say what becomes of the champion in use, for the report of a comparison.
+
+    Args:
+        started: when the comparison started, as versions are tagged.
+        data: md5s of the comparison's clips, by tag, if it makes no champion.
+    """
+    in_use = version_in_use()
+    still = f"The champion in use is still {_named(in_use)}, which" if in_use else ""
+    if data is None:
+        if not in_use or in_use.tags.get("started", "") <= started:
+            return []
+        return [f"{still} is of a later comparison; to use another: make promote."]
+    if not in_use:
+        return ["No champion is in use."]
+    clips = {True: "the same clips", False: "OTHER clips", None: "clips that are not recorded"}
+    return [f"{still} was made from {clips[_is_made_from(in_use, data)]}."]
+
+
+def _is_made_from(version: ModelVersion, data: Mapping[str, str]) -> bool | None:
+    """Return whether the clips of a version are those with these md5s, by tag; None if that is not known."""
+    recorded = {key: md5 for key, md5 in version.tags.items() if key.startswith("data.md5.")}
+    return all(data.get(key) == md5 for key, md5 in recorded.items()) if recorded and data else None
+
+
+def _versions() -> list[ModelVersion]:
+    """Return the versions of the champions, the newest first."""
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED}'", order_by=["version_number DESC"])
+    return list(found)
+
+
+def _named(version: ModelVersion, class_names: Sequence[str] = ()) -> str:
+    return f"version {version.version} of {REGISTERED} ({describe_model(version.tags, class_names)})"
+
+
+def _how_to_use(version: ModelVersion) -> str:
+    return f"to use it: make promote VERSION={version.version}"
 
 
 class Champion(NamedTuple):
     """The registered model that is in use."""
 
     name: str
+    what: str  # which version it is, and what it was made from
     preprocessing: Preprocessing  # of the clips that it was trained with
     seconds: float  # their median duration
     predict: Callable[[Clips], pd.DataFrame]  # returns the probability of each class, a column each
@@ -51,17 +143,20 @@ def load_champion() -> Champion:
     """Load the champion, with what it needs to know of its training to classify a file.
 
     Raises:
-        UserError: if there is no champion, or the store is unavailable. Its function raises it for clips of another
-            shape than the champion was trained on.
+        UserError: if there is no champion, or the store fails. Its function raises it for clips of another shape than
+            the champion was trained on.
     """
     try:
-        open_store()
-        champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
-        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}@{CHAMPION}")
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+        with store_errors():
+            open_store()
+            LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
+            champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
+            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
+    except RefusedError as error:
         raise UserError(
-            f"no champion in MLflow's store {store_name()} ({one_line(error)}); a model becomes one when it passes "
-            "the gate in params.yaml: make repro; to log an earlier champion again: make mlflow-sync"
+            f"no champion in MLflow's store {store_name()} ({one_line(error.__cause__)}); a model becomes one when it "
+            "passes the gate in params.yaml: make repro; to use an earlier one: make promote; to log the models of the "
+            "files here again: make mlflow-sync"
         ) from error
 
     def predict(clips: Clips) -> pd.DataFrame:
@@ -76,15 +171,33 @@ def load_champion() -> Champion:
     resize = described.get("resize", "pad")
     preprocessing = Preprocessing(frames, height, width, "grey" if channels == 1 else "rgb", resize)
     seconds = described.get("seconds") or frames * FRAME_SECONDS
-    return Champion(f"{REGISTERED} version {champion.version}", preprocessing, seconds, predict)
+    what = _named(champion, described["class_names"])
+    if _is_made_from(champion, _recorded_clips()) is False:
+        what = f"{what}: OTHER clips than dvc.lock records here"
+    return Champion(f"{REGISTERED} version {champion.version}", what, preprocessing, seconds, predict)
 
 
-def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
+def _recorded_clips() -> dict[str, str]:
+    """Return the md5s by tag of the clips that dvc.lock records here; none if it does not."""
+    with suppress(UserError):
+        lock = read_lock()
+        if "generate" in lock:
+            return clip_md5s(lock["generate"].outs)
+    return {}
+
+
+def log_model(run_id: str, model: ModelRecord, folder: Path, origin: Mapping[str, str]) -> list[str]:
     """Log a model so that it opens anywhere, by pyfunc or Keras; register the best; name what of this was missing.
+
+    The registered version is tagged with what is known of the model. The run that starts last tags it last.
 
     This package's code is logged with it. Signature and requirements are given, so that MLflow need not run the model
     to infer them: logging takes a fraction of a second instead of half a minute.
+
+    Args:
+        origin: commit and start of the run, as `Record.commit_and_start` returns them.
     """
+    facts = {**model.facts, **origin}
     client, archive, missing = mlflow.MlflowClient(), folder / model.path, []
     run = client.get_run(run_id)
     found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
@@ -93,11 +206,20 @@ def log_model(run_id: str, model: ModelRecord, folder: Path) -> list[str]:
     if model_id is None:
         # A model whose logging was interrupted, or whose files are gone, keeps its id.
         model_id = logged[0].model_id if logged else _create_model(client, run, model)
-        _log_archive(client, run_id, model_id, model, archive)
+        _log_archive(client, run_id, model_id, model, archive, facts)
         missing.append(f"model {model.path}")
-    if model.best and not _find_version(client, model, archive):
-        mlflow.register_model(f"models:/{model_id}", model.name, tags={"md5": model.md5})
-        missing.append(f"version of {model.name}")
+    if model.best:
+        tags = {"md5": model.md5, "classes": describe_classes(model.class_names), **facts}
+        registered = _find_version(client, model, archive)
+        if registered is None:
+            mlflow.register_model(f"models:/{model_id}", model.name, tags=tags)
+            missing.append(f"version of {model.name}")
+        else:
+            is_later = origin.get("started", "") > registered.tags.get("started", "")
+            changed = {key: value for key, value in tags.items() if is_later or key not in registered.tags}
+            for key, value in changed.items():
+                client.set_model_version_tag(model.name, registered.version, key, value)
+            missing += [f"tags of {model.name} version {registered.version}"] if changed else []
     return missing
 
 
@@ -140,13 +262,17 @@ def _is_loadable(client: mlflow.MlflowClient, logged: LoggedModel, archive: Path
     return (f"data/{archive.name}", archive.stat().st_size) in {(file.path, file.file_size) for file in files}
 
 
-def _log_archive(client: mlflow.MlflowClient, run_id: str, model_id: str, model: ModelRecord, archive: Path) -> None:
+def _log_archive(
+    client: mlflow.MlflowClient, run_id: str, model_id: str, model: ModelRecord, archive: Path, facts: Mapping[str, str]
+) -> None:
     """Log an archive with two flavors, which mlflow.keras.save_model would do if the model were loaded."""
     described = Model(
         run_id=run_id, model_id=model_id, model_uuid=model_id,
         # No schema for clips: MLflow would convert numbers that `serving` refuses.
         signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in model.class_names])),
-        metadata=model.model_dump(mode="json", include={"class_names", "clip_shape", "resize", "seconds"}),
+        metadata={
+            **model.model_dump(mode="json", include={"class_names", "clip_shape", "resize", "seconds"}), **facts,
+        },
     )  # fmt: skip
     described.add_flavor(
         "keras", data=f"data/{archive.stem}", keras_backend="tensorflow", keras_version=version("keras"),

@@ -6,7 +6,8 @@ Records that the store missed are spooled: kept with their files until it is ava
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
@@ -26,7 +27,7 @@ from motionbench.training.results import replicate_key
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
 
-class DatasetRecord(BaseModel, frozen=True):
+class DatasetRecord(BaseModel, frozen=True, extra="forbid"):
     """A split, or a part of folds, that a stage wrote or read."""
 
     name: str
@@ -34,7 +35,7 @@ class DatasetRecord(BaseModel, frozen=True):
     shape: tuple[int, ...]
 
 
-class ModelRecord(BaseModel, frozen=True):
+class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     """A model's file, and the shapes and classes that its signature is made of."""
 
     name: str
@@ -45,9 +46,10 @@ class ModelRecord(BaseModel, frozen=True):
     resize: str = "pad"  # how a video of another shape becomes a clip
     seconds: float = 0.0  # the median duration of a clip
     best: bool  # whether to register it: the best replicate
+    facts: dict[str, str] = {}  # for the registered version: model, source, and md5s of the clips of a champion
 
 
-class ReplicateRecord(BaseModel, frozen=True):
+class ReplicateRecord(BaseModel, frozen=True, extra="forbid"):
     """The training of one replicate of a model: a child run of the stage's run."""
 
     model_name: str
@@ -68,7 +70,7 @@ class ReplicateRecord(BaseModel, frozen=True):
         return {name: str(value) for name, value in self.key._asdict().items() if value is not None}
 
 
-class Record(BaseModel, frozen=True):
+class Record(BaseModel, frozen=True, extra="forbid"):
     """All that MLflow's store should have of a stage's run and its child runs."""
 
     stage: str
@@ -87,6 +89,15 @@ class Record(BaseModel, frozen=True):
     def identity(self) -> dict[str, str]:
         """Return the tags by which the store finds the run again."""
         return {key: value for key, value in (("record.id", self.id), ("record.content", self.content)) if value}
+
+    def commit_and_start(self) -> dict[str, str]:
+        """Return them as tags; texts of `started` sort in the order of time, and a restored record has none."""
+        started = datetime.fromtimestamp(self.started / 1000, UTC).isoformat(timespec="milliseconds")
+        known = {"commit": "mlflow.source.git.commit", "git.dirty": "git.dirty"}
+        return {
+            **{key: self.tags[tag] for key, tag in known.items() if tag in self.tags},
+            **({"started": started} if self.started else {}),
+        }
 
 
 def as_text(params: Mapping[str, Any]) -> dict[str, str]:
@@ -115,10 +126,11 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             )
             for part in parts
         ]
+        source = read_source()
         model = {
             "clip_shape": datasets[0].shape[1:],
             "class_names": read_json(parts[0] / "class_names.json"),
-            **read_source().model_dump(include={"resize", "seconds"}),
+            **source.model_dump(include={"resize", "seconds"}),
         }
         timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]
         summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
@@ -129,7 +141,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             content=content_md5(stage, params, md5s),
             tags={
                 **{f"data.md5.{dataset.name}": dataset.md5 for dataset in datasets},
-                **{f"md5.{path}": md5 for path, md5 in {**md5s, **files}.items()},
+                **{f"md5.{out}": md5 for out, md5 in md5s.items()},
+                **_file_tags(files.keys() - md5s.keys(), files),
                 **environment,
             },
             metrics={
@@ -140,8 +153,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             },
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.ANSWERS)))],
-            replicates=[each for name in trained for each in _replicates(name, files, model)],
-            champion=_champion(outs, model),
+            replicates=[each for name in trained for each in _replicates(name, files, model, source.source)],
+            champion=_champion(outs, model, source.source),
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
@@ -175,7 +188,24 @@ def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) 
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
-def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) -> Iterator[ReplicateRecord]:
+def _file_tags(paths: Iterable[str], md5s: Mapping[str, str]) -> dict[str, str]:
+    """Return a tag for each file in an output, or for several of one content: its paths, under its md5.
+
+    Paths cannot be keys: they may hold names of classes, and MLflow restricts the characters and the length of keys.
+    """
+    tags: dict[str, str] = {}
+    for path in sorted(paths):
+        key = f"file.{md5s[path]}"
+        tags[key] = f"{tags[key]}\n{path}" if key in tags else path
+    return tags
+
+
+def clip_md5s(md5s: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the folders of clips among these md5s of files and folders, as tags."""
+    return {f"data.md5.{Path(path).name}": md5 for path, md5 in md5s.items() if Path(path) in paths.CLIPS}
+
+
+def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], source: str) -> Iterator[ReplicateRecord]:
     models, metrics, timing = paths.training_paths(name)
     history = pd.read_csv(metrics / "history.csv")
     if history.empty:
@@ -195,37 +225,55 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any]) ->
             key=key,
             metrics={**at_best, "training_seconds": seconds},
             curves=measures[[each == key for each in keys]].to_dict("records"),
-            model=ModelRecord(name=name, path=path, md5=md5s[path.as_posix()], best=index == best, **model),
-        )
+            model=ModelRecord(
+                name=name, path=path, md5=md5s[path.as_posix()], best=index == best,
+                facts={"model": name, "source": source}, **model,
+            ),
+        )  # fmt: skip
 
 
-def _champion(outs: list[str], model: Mapping[str, Any]) -> ModelRecord | None:
+def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRecord | None:
     """Return the model that `compare` chose, if these are its outputs and it chose one."""
     if str(paths.COMPARISON_TIMING) not in outs or not (chosen := read_json(paths.COMPARISON_TIMING)["champion"]):
         return None
-    return ModelRecord(name=REGISTERED, path=Path(chosen), md5=path_md5(Path(chosen)), best=True, **model)
+    path, used = Path(chosen), read_json(paths.stage_inputs_path("compare"))["md5s"]
+    clips = clip_md5s({folder: md5 for folder, md5 in used.items() if part_folders(Path(folder))})
+    facts = {"model": path.parent.name, "source": source, **clips}
+    return ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model)
 
 
 def spool(record: Record) -> None:
-    """Keep a record with its files until the store is available."""
+    """Keep a record with its files until the store takes it."""
     with atomic_outputs(_spool_folder() / f"{record.stage}-{record.id}") as (folder,):
-        models = [*(each.model for each in record.replicates), record.champion]
-        for path in (*record.artifacts, *(model.path for model in models if model)):
+        for path in _files(record):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (record.folder / path).is_dir() else shutil.copyfile
             copy(record.folder / path, folder / path)
         (folder / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
 
 
-def pending() -> Iterator[Record]:
-    """Yield the spooled records, oldest first; each is removed when the next is asked for."""
-    records = [
-        Record.model_validate_json(file.read_text(encoding="utf-8")).model_copy(update={"folder": file.parent})
-        for file in _spool_folder().glob("[!.]*/record.json")
-    ]
-    for record in sorted(records, key=lambda record: record.started):
-        yield record
-        shutil.rmtree(record.folder)
+def pending() -> tuple[list[Record], dict[Path, str]]:
+    """Return the spooled records, oldest first, and the folders that hold none that can be read, each with the reason.
+
+    Whoever has logged a record removes its folder.
+    """
+    records, damaged = [], {}
+    for folder in sorted(_spool_folder().glob("[!.]*")):
+        try:
+            content = (folder / "record.json").read_text(encoding="utf-8")
+            record = Record.model_validate_json(content).model_copy(update={"folder": folder})
+            if lacking := [path for path in _files(record) if not (folder / path).exists()]:
+                raise ValueError(f"{lacking[0]} is missing")
+            records.append(record)
+        except (OSError, ValueError) as error:  # pydantic's are ValueErrors
+            damaged[folder] = f"damaged, or of another version of this project ({one_line(error)})"
+    return sorted(records, key=lambda record: record.started), damaged
+
+
+def _files(record: Record) -> list[Path]:
+    """Return the files and folders that a record is logged with."""
+    models = [*(each.model for each in record.replicates), record.champion]
+    return [*record.artifacts, *(model.path for model in models if model)]
 
 
 def _spool_folder() -> Path:

@@ -1,10 +1,11 @@
 """The run of a stage in MLflow, with a child run per replicate. Runs are a view of the stage's files, never the source.
 
-The store may be unavailable, hang or crash: that costs a stage a few seconds, once. What the store missed is logged at
-the end of the stage or, if it is still unavailable, spooled for `make mlflow-sync`.
+The store may be unavailable, hang, crash or refuse: that costs a stage a few seconds, once. What the store missed is
+logged at the end of the stage or, if it still fails, spooled for `make mlflow-sync`.
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,20 +16,26 @@ from uuid import uuid4
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.dvc_files import is_wall_clock
-from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.errors import deferred_interrupts, one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import store
-from motionbench.tracking.model_registry import log_model, promote
-from motionbench.tracking.record import DatasetRecord, Record, ReplicateRecord, as_text, build_record, spool
+from motionbench.tracking.model_registry import log_model, old_champion, promote
+from motionbench.tracking.record import (
+    DatasetRecord,
+    Record,
+    ReplicateRecord,
+    as_text,
+    build_record,
+    clip_md5s,
+    spool,
+)
 from motionbench.training.results import replicate_key
 
 
 class StageRun:
-    """A stage's run as the stage sees it: no method waits long for the store or raises because it is unavailable."""
+    """A stage's run as the stage sees it: no method waits long for the store or raises because it fails."""
 
     def __init__(self, stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]]) -> None:
         self._params = params
@@ -62,23 +69,43 @@ class StageRun:
             store.best_effort(partial(store.log_batches, self._ids[name], metrics=points))
 
     def complete(self) -> None:
-        """Log what the stage's files have and its runs lack; spool the record if the store is unavailable."""
+        """Log what the stage's files have and its runs lack; spool the record if the store fails."""
         ours = self._record
         record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
         tags = {**record.tags, **ours.tags}
         changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         record = record.model_copy(update=changes)
-        if store.best_effort(partial(_write_record, record), at_end=True) is None:
-            spool(record)
+        if store.best_effort(partial(_write_record, record, just_run=True), at_end=True) is None:
+            try:
+                spool(record)
+            except OSError as error:
+                # The outputs are complete, and hours of work: they say all that the record does.
+                reason = f"{one_line(error)}; make mlflow-sync can make a run from the outputs instead"
+                print(f"warning: the record for MLflow cannot be kept: {reason}", file=sys.stderr, flush=True)
 
     def origin(self) -> dict[str, str]:
-        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit."""
-        uri = store.store_uri()
-        ui = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit.
+
+        The reports show them: the URL has no credentials, of which a browser asks for its reader's own.
+        """
+        name = store.store_name()
+        ui = name.partition("?")[0].rstrip("/") if name.startswith("http") else "http://127.0.0.1:5000"
         run_id = self._ids.get(self._record.stage, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
         return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}
+
+    def old_champion(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
+        """Say what becomes of the champion in use, now that the comparison has chosen one or none.
+
+        Nothing is said if the store is unavailable.
+
+        Args:
+            md5s: of the files and folders that the comparison used.
+            chosen: whether it has chosen a champion.
+        """
+        data = None if chosen else clip_md5s(md5s)
+        return store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data)) or []
 
     def end(self, status: str) -> None:
         """End the run and its child runs, unless they are complete already: an interrupt may come that late."""
@@ -100,10 +127,8 @@ def stage_run(
     interrupted.
 
     Raises:
-        UserError: if a store that is not on a server cannot be opened, or if the block left an output out.
+        UserError: if there can be no store at this address, or if the block left an output out.
     """
-    if not store.is_on_a_server():
-        store.open_store()
     run = StageRun(stage, params, replicates)
     try:
         store.best_effort(run.start)
@@ -119,19 +144,13 @@ def log_run(record: Record) -> list[str]:
     """Log what the store lacks of `record`; return what was missing, for messages.
 
     Raises:
-        UserError: if the store is unavailable.
+        StoreError: if the store fails.
     """
-    try:
-        with deferred_interrupts():
-            return _write_record(record)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(
-            f"MLflow's store {store.store_name()} does not answer: {one_line(error)}; start it and run the "
-            "command again: nothing is lost and nothing is logged twice"
-        ) from error
+    with deferred_interrupts(), store.store_errors():
+        return _write_record(record)
 
 
-def _write_record(record: Record) -> list[str]:
+def _write_record(record: Record, *, just_run: bool = False) -> list[str]:
     experiment_id = store.open_store()
     with FileLock(store.artifacts_folder() / ".log_run.lock"):
         ids, missing = _open_runs(experiment_id, record)
@@ -144,9 +163,11 @@ def _write_record(record: Record) -> list[str]:
             params = {**record.params, **each.params}
             missing += _log_missing(ids[each.name], each, params, {**_shared_tags(record), **model})
             if each.model:
-                missing += log_model(ids[each.name], each.model, record.folder)
+                missing += log_model(ids[each.name], each.model, record.folder, record.commit_and_start())
         if record.champion:
-            missing += promote(parent, record.champion, record.folder)
+            missing += log_model(parent, record.champion, record.folder, record.commit_and_start())
+            if just_run:
+                promote(record.champion, record.folder, record.commit_and_start()["started"])
         client = mlflow.MlflowClient()
         for run_id in reversed(ids.values()):
             if client.get_run(run_id).info.status != "FINISHED":
@@ -165,7 +186,7 @@ def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list
     start = partial(mlflow.MlflowClient().create_run, experiment_id, record.started or None)
     route = {} if record.id else {"restored": "from files"}
     found = _find_runs(experiment_id, record)
-    run = found[0] if found else start({**record.tags, **record.identity(), **route}, record.stage)
+    run = found[0] if found else start({**store.cut_tags(record.tags), **record.identity(), **route}, record.stage)
     below = {"mlflow.parentRunId": run.info.run_id}
     children = store.search_runs(experiment_id, below)
     ids = {record.stage: run.info.run_id, **{child.info.run_name: child.info.run_id for child in children}}
@@ -176,7 +197,7 @@ def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list
 
 
 def _shared_tags(record: Record) -> dict[str, str]:
-    return {key: value for key, value in record.tags.items() if not key.startswith("md5.")}
+    return {key: value for key, value in record.tags.items() if not key.startswith(("md5.", "file."))}
 
 
 def _log_missing(run_id: str, part: Record | ReplicateRecord, params: store.Texts, tags: store.Texts) -> list[str]:

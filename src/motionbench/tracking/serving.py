@@ -1,6 +1,8 @@
 """How MLflow loads a logged model: its copy of this package reads the Keras archive beside it, no pickle involved."""
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from motionbench.core.errors import UserError
 from motionbench.data.splits import Clips
 from motionbench.execution.runtime import importing_tensorflow
+
+LOGGER = logging.getLogger("mlflow.motionbench")  # MLflow's servers show what its loggers say
+MOST_CLASSES = 10  # in a sentence
 
 
 class RefusedClips(MlflowException):
@@ -29,7 +34,9 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
     with importing_tensorflow():
         from motionbench.models.archive import load_model
     model = load_model(Path(path))
-    class_names = (Model.load(str(Path(path).parents[1])).metadata or {})["class_names"]
+    described = Model.load(str(Path(path).parents[1])).metadata or {}
+    class_names = described["class_names"]
+    LOGGER.info(describe_model(described, class_names))
 
     def predict(clips: Any) -> pd.DataFrame:
         """Return the probability of each class, a column each, for clips, whole numbers from 0 to 255.
@@ -44,6 +51,32 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
         return pd.DataFrame(np.asarray(model(checked, training=False)), columns=class_names)
 
     return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
+
+
+def describe_model(facts: Mapping[str, str], class_names: Sequence[str] = ()) -> str:
+    """Say what is known of a model: its name, what it was trained on, and commit and time of its run.
+
+    Args:
+        facts: tags of a registered version, or the metadata of a logged model. One that an earlier version of this
+            project logged has none.
+        class_names: what it answers, if `facts` do not say it.
+    """
+    classes = facts.get("classes") or describe_classes(class_names)
+    changed = " with uncommitted changes" if facts.get("git.dirty") == "true" else ""
+    return "; ".join(
+        [
+            facts.get("model", "unknown model"),
+            f"trained on {facts.get('source', 'unknown')} clips{f': {classes}' if classes else ''}",
+            *([f"commit {facts['commit'][:8]}{changed}"] if "commit" in facts else []),
+            *([f"{facts['started'][:19].replace('T', ' ')} UTC"] if "started" in facts else []),
+        ]
+    )
+
+
+def describe_classes(names: Sequence[str]) -> str:
+    """Return the names of classes, the first of many."""
+    more = len(names) - MOST_CLASSES
+    return ", ".join([*names[:MOST_CLASSES], *([f"{more} more"] if more > 0 else [])])
 
 
 def check_clips(clips: Any, shape: tuple[int, ...]) -> Clips:

@@ -1,4 +1,4 @@
-"""MLflow's store: opened, searched, written to in batches.
+"""MLflow's store: opened, searched, written to in batches; what its answers mean.
 
 The store is `MLFLOW_TRACKING_URI`, by default sqlite:///mlflow.db at the repository's root, where a plain `mlflow ui`
 finds it.
@@ -6,10 +6,11 @@ finds it.
 
 import logging
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -18,18 +19,20 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import sqlalchemy
 from filelock import FileLock
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts, one_line, without_password
+from motionbench.core.errors import REMEDIES, UserError, deferred_interrupts, one_line
 from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository_root
 from motionbench.core.processes import describe_environment, git, is_gone, this_process
+from motionbench.core.redaction import without_secrets
 
 EXPERIMENT = "motionbench"
-UNAVAILABLE = (MlflowException, SQLAlchemyError, OSError, UserError)
-"""What a call raises when the store is unavailable; requests' exceptions are OSErrors."""
 WAIT_LIMITS = {
     # MLflow's defaults retry for minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -38,53 +41,165 @@ WAIT_LIMITS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Environment variables, times in seconds; those that are set already stay."""
+DENIED = ("authentication failed", "Access denied", "pg_hba.conf", "does not exist", "readonly database")
+"""What databases say that will not take the same request later either."""
 Texts = Mapping[str, str]
 NOTHING: Texts = MappingProxyType({})
 BATCH = 100  # parameters, metrics or tags that a server accepts at once
 Result = TypeVar("Result")
 
 
-class BestEffort:
-    """Calls to a store that may be unavailable: after the first failure, which is reported, calls are skipped."""
+class StoreError(UserError):
+    """MLflow's store did not do what it was asked. The message says why, and how to fix it."""
 
-    _available = True
+
+class OutOfReachError(StoreError):
+    """The store does not answer, or not now: the same request may succeed later."""
+
+
+class TooOldError(StoreError):
+    """The store is of another version of MLflow, usually an older one, and lacks what is asked."""
+
+
+class ClosedError(StoreError):
+    """The store refuses every run: no access, no store of MLflow at all, or the experiment was deleted."""
+
+
+class RefusedError(StoreError):
+    """The store can never do what it was asked; it may do other things."""
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise what MLflow raises in the block as a `StoreError`. A bug shows its traceback."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        # MLflow wraps whatever is raised while it writes to a database or makes a request.
+        inner = error.__cause__ or error.__context__
+        if isinstance(error, MlflowException) and isinstance(inner, TypeError | AttributeError | NameError):
+            raise
+        raise _explain(error) from error
+
+
+def _explain(error: Exception) -> StoreError:
+    """Return which answer of the store an error of MLflow, SQLAlchemy or the system is."""
+    store, status = f"MLflow's store {store_name()}", _http_status(error)
+    cause = re.search(r"\(Caused by (.+)\)$", str(error))  # last in a message of urllib3's that is longer than a line
+    reason = one_line(cause[1] if cause else str(error).partition("[SQL:")[0])  # SQLAlchemy adds its statement
+    another = "set MLFLOW_TRACKING_URI to another"
+    if found := re.search(r"database schema \(found version (\S+), but expected (\S+)\)", str(error)):
+        return TooOldError(
+            f"{store} cannot be used: another version of MLflow made it: its tables are of version {found[1]}, "
+            f"and MLflow {mlflow.__version__} needs {found[2]}; keep a copy and run: mlflow db upgrade {store_name()}; "
+            "if that fails, the other version is newer: move the store away and run: make mlflow-sync"
+        )
+    if "must be in the 'active' state" in reason and (deleted := _deleted_experiment()):
+        restore = f"mlflow experiments restore --experiment-id {deleted}"
+        return ClosedError(f"{store} refuses runs: its experiment {EXPERIMENT} was deleted; restore it: {restore}")
+    if isinstance(error, OSError) and error.filename:  # a full disk, say, or a folder of the server's machine
+        remedy = REMEDIES.get(error.errno or 0, "let the server store them: mlflow server --artifacts-destination")
+        return RefusedError(f"{store}: artifacts cannot be stored ({reason}); {remedy}")
+    from_database = isinstance(error, SQLAlchemyError) or isinstance(error.__cause__, SQLAlchemyError)
+    if from_database and any(each in str(error) for each in DENIED):
+        return ClosedError(f"{store} refuses access ({reason}); correct the permissions there, or {another}")
+    no_route = getattr(error, "error_code", "") in ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+    if no_route or "not in a valid JSON format" in str(error):
+        if (server := _server_version()) is None:
+            return ClosedError(f"{store} does not answer as a server of MLflow does ({reason}); {another}")
+        return TooOldError(
+            f"{store} is too old: its server has MLflow {server}, and logged models need a server of MLflow 3; "
+            f"upgrade it to {mlflow.__version__}, as here, or {another}"
+        )
+    if status == 401:
+        tokens = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return ClosedError(f"{store} refuses access ({reason}); set {tokens}")
+    if status == 403:
+        return RefusedError(f"{store} refuses access ({reason}); ask whoever runs it for the permission")
+    if status >= 500 or status in (408, 425, 429, 499):
+        remedy = "end the program that locks it" if "locked" in reason else "start it, or read its log"
+        return OutOfReachError(f"{store} does not answer ({reason}); {remedy}")
+    return RefusedError(f"{store} refuses this ({reason})")
+
+
+def _http_status(error: Exception) -> int:
+    """Return the HTTP status that an error has, or would have if a server had answered so."""
+    if isinstance(error, MlflowException):
+        # MLflow takes a status that it does not know, such as 413 of a proxy, for 500.
+        stated = re.search(r"failed with error code (\d{3}) ", str(error))
+        code = stated[1] if stated else error.get_http_status_code()  # type: ignore[no-untyped-call] # mlflow has none
+        return int(code)
+    if isinstance(error, SQLAlchemyError):
+        return 503 if isinstance(error, OperationalError | sqlalchemy.exc.TimeoutError) else 400
+    response = getattr(error, "response", None)  # of requests' HTTPError
+    return 503 if response is None else int(response.status_code)
+
+
+def _deleted_experiment() -> str | None:
+    with suppress(MlflowException, SQLAlchemyError, OSError):
+        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+        if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
+            return str(experiment.experiment_id)
+    return None
+
+
+def _server_version() -> str | None:
+    with suppress(MlflowException, OSError):
+        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
+        answer = http_request(credentials, "/version", "GET").text.strip()  # type: ignore[no-untyped-call] # mlflow has none
+        return answer if re.fullmatch(r"\d+\.\d+[\w.+]{0,30}", answer) else None
+    return None
+
+
+class BestEffort:
+    """Calls to a store that may fail: after the first failure calls are skipped, and each kind is reported once."""
+
+    def __init__(self) -> None:
+        self._reported: set[type[UserError]] = set()
 
     def __call__(self, call: Callable[[], Result], *, at_end: bool = False) -> Result | None:
-        """Return what `call` returns; None if the store is unavailable or, without `at_end`, was so before."""
-        if not self._available and not at_end:
+        """Return what `call` returns; None if the store fails or, without `at_end`, failed before.
+
+        Raises:
+            UserError: if there can be no store at this address. With `at_end`, when the work is done, this is reported.
+        """
+        if self._reported and not at_end:
             return None
         try:
-            with deferred_interrupts():
+            with deferred_interrupts(), store_errors():
                 return call()
-        except UNAVAILABLE as error:
-            if self._available:
+        except UserError as error:
+            if not (at_end or isinstance(error, StoreError)):
+                raise
+            if type(error) not in self._reported:
                 print(
-                    f"warning: MLflow's store {store_name()} does not answer ({one_line(error)}); work goes on; what "
-                    "it misses is logged at the end, or by: make mlflow-sync",
+                    f"warning: {error}; work goes on; what it misses is logged at the end, or by: make mlflow-sync",
                     file=sys.stderr,
                     flush=True,
                 )
-            self._available = False
+            self._reported.add(type(error))
             return None
 
 
 best_effort = BestEffort()
 
 
-def find_runs(tags: Mapping[str, str]) -> list[Run] | None:
-    """Return the runs with these tags, newest first; None if there is no store or it is unavailable."""
-    uri = store_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return None
-    try:
+def find_runs(tags: Mapping[str, str]) -> list[Run]:
+    """Return the runs with these tags, newest first.
+
+    Raises:
+        UserError: if there is no store, or it fails.
+    """
+    file = _sqlite_file(store_uri())
+    if file and not file.exists():
+        raise UserError(f"no store at {store_name()}; to fill one from the files: make mlflow-sync")
+    with store_errors():
         return search_runs(open_store(), tags)
-    except UNAVAILABLE:
-        return None
 
 
 def store_name() -> str:
-    """Return the store's address without a password."""
-    return without_password(store_uri())
+    """Return the store's address without secrets."""
+    return without_secrets(store_uri())
 
 
 def store_uri() -> str:
@@ -110,7 +225,8 @@ def open_store() -> str:
     """Connect MLflow to the store and return the experiment's id; the experiment is created if it is new.
 
     Raises:
-        UserError: if a store that is not on a server cannot be opened.
+        StoreError: if the store fails.
+        UserError: if there can be no store at this address.
     """
     uri = store_uri()
     for name, value in WAIT_LIMITS.items():
@@ -138,16 +254,14 @@ def open_store() -> str:
             # With this tag the UI shows trained models, not traces of language models.
             tags = {"mlflow.experimentKind": "custom_model_development"}
             return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if _sqlite_file(uri) else None, tags)
-    except (MlflowException, SQLAlchemyError) as error:
-        if is_on_a_server():
-            raise
-        reason, remedy = one_line(error), "set MLFLOW_TRACKING_URI to another"
-        if "database schema" in reason:
-            reason = "another version of MLflow made it"
-            remedy = (
-                f"keep a copy and run: mlflow db upgrade {store_name()}; if that fails, the other version is newer: "
-                "move the store away and run: make mlflow-sync"
-            )
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: a database's driver
+        reason = one_line(error)
+        known = "database schema" in reason or "database is locked" in reason
+        if (known or is_on_a_server()) and not isinstance(error, ImportError):
+            answer = _explain(error)
+            # Without its experiment nothing can be logged.
+            raise ClosedError(str(answer)) if isinstance(answer, RefusedError) else answer from error
+        remedy = "set MLFLOW_TRACKING_URI to another"
         raise UserError(f"MLflow's store {store_name()} cannot be opened: {reason}; {remedy}") from error
 
 
@@ -211,13 +325,23 @@ def search_runs(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
 def log_batches(run_id: str, *, params: Texts = NOTHING, metrics: Sequence[Metric] = (), tags: Texts = NOTHING) -> None:
     """Log to a run in batches that a server accepts. A point that is logged twice with the same time is one point."""
     kinds: dict[str, Any] = {
-        "params": [Param(*item) for item in params.items()],
+        "params": [Param(key, _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in params.items()],
         "metrics": metrics,
-        "tags": [RunTag(*item) for item in tags.items()],
+        "tags": [RunTag(*item) for item in cut_tags(tags).items()],
     }
     for kind, entities in kinds.items():
         for first in range(0, len(entities), BATCH):
             mlflow.MlflowClient().log_batch(run_id, **{kind: entities[first : first + BATCH]})
+
+
+def cut_tags(tags: Texts) -> dict[str, str]:
+    """Return tags that MLflow takes whole."""
+    return {key: _cut(value, MAX_TAG_VAL_LENGTH) for key, value in tags.items()}
+
+
+def _cut(text: str, length: int) -> str:
+    """Return a text that MLflow takes whole: a longer one would be refused, or cut without a sign of it."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def curve_points(epoch: Mapping[str, Any], milliseconds: int) -> list[Metric]:

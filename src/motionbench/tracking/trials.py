@@ -63,14 +63,12 @@ def _log_trials(parent: str, study: str, trials: Sequence[TrialRecord]) -> None:
 def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[str]:
     """Run the block as the run of a study, the same run each time the study continues, and yield the run's id.
 
-    The id is "" if the store is unavailable. The run ends as FINISHED, as FAILED if the block raises, or as KILLED if
+    The id is "" if the store fails. The run ends as FINISHED, as FAILED if the block raises, or as KILLED if
     it is interrupted.
 
     Raises:
-        UserError: if a store that is not on a server cannot be opened.
+        UserError: if there can be no store at this address.
     """
-    if not store.is_on_a_server():
-        store.open_store()
     run_id, status = "", "FAILED"
     try:
         with deferred_interrupts():  # until the run's id is known

@@ -20,6 +20,7 @@ from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.paths import SOURCE, TUNING_REPORTS
 from motionbench.core.processes import this_process
+from motionbench.core.redaction import without_secrets
 from motionbench.data.splits import read_source, training_folders
 from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.execution.progress import trial_progress
@@ -198,7 +199,7 @@ def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End
             return None
         case Message("failed", error):
             # Such as a network too large for the memory: the study goes on without this trial.
-            trial.set_user_attr("failure", str(error).splitlines()[0][:300])
+            trial.set_user_attr("failure", without_secrets(str(error)).splitlines()[0][:300])
             study.tell(trial, state=TrialState.FAIL)
             return "failed"
     studies.retry(study, trial.number)  # The process was killed.

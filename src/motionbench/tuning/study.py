@@ -17,10 +17,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from motionbench.core.errors import UserError, one_line, without_password
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.inputs import code_md5s, inputs_digest
 from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
+from motionbench.core.redaction import without_secrets
 from motionbench.params.schema import Domain, Params
 from motionbench.tuning.space import NOT_SEARCHED
 from motionbench.tuning.trial import seeds_of
@@ -47,12 +48,12 @@ def open_storage() -> tuple[BaseStorage, str]:
     if not url:
         return JournalStorage(JournalFileBackend(str(JOURNAL))), str(JOURNAL)
     try:
-        return _open_database(url), without_password(url)
+        return _open_database(url), without_secrets(url)
     except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
         reason = one_line(error.__cause__ or error)
-        form = " as postgresql://user:password@host/database" if isinstance(error, ArgumentError | ValueError) else ""
+        form = " as in docs/tuning.md" if isinstance(error, ArgumentError | ValueError) else ""
         raise UserError(
-            f"OPTUNA_STORAGE: {without_password(url)}: cannot be reached ({reason}); start the server, set another "
+            f"OPTUNA_STORAGE: {url}: cannot be reached ({reason}); start the server, set another "
             f"address{form}, or unset OPTUNA_STORAGE to search in {JOURNAL}"
         ) from error
 

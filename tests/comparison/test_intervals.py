@@ -87,9 +87,8 @@ def test_clips_that_are_alike_count_less() -> None:
     spread = np.arange(240)[np.newaxis].repeat(2, axis=0) % 12 > 0
     together = np.arange(240)[np.newaxis].repeat(2, axis=0) >= 20  # all errors in one group
     assert accuracy_interval(spread) == accuracy_interval(together)
-    without, evenly, unevenly = (
-        accuracy_interval(*each)[0] for each in [(spread,), (spread, names), (together, names)]
-    )  # fmt: skip
+    without = accuracy_interval(spread)[0]
+    evenly, unevenly = (accuracy_interval(right, names)[0] for right in (spread, together))
     assert unevenly < evenly - 0.03 < without - 0.06
 
 
@@ -113,16 +112,24 @@ def test_effective_clips_are_those_of_kish() -> None:
 @pytest.mark.parametrize(
     ("survived", "born", "design_effect"),
     [
-        ([13, 12, 9, 9, 8, 8, 12, 11, 9, 9, 8, 11, 4, 5, 7, 7], [13, 12, 9, 9, 8, 8, 13, 12, 10, 10, 9, 13, 5, 7, 10, 10], 1.232495),
-        ([12, 11, 10, 9, 10, 9, 9, 8, 8, 4, 7, 4, 5, 3, 3, 0], [12, 11, 10, 9, 11, 10, 10, 9, 9, 5, 9, 7, 10, 6, 10, 7], 3.952861),
+        (
+            [13, 12, 9, 9, 8, 8, 12, 11, 9, 9, 8, 11, 4, 5, 7, 7],
+            [13, 12, 9, 9, 8, 8, 13, 12, 10, 10, 9, 13, 5, 7, 10, 10],
+            1.232495,
+        ),
+        (
+            [12, 11, 10, 9, 10, 9, 9, 8, 8, 4, 7, 4, 5, 3, 3, 0],
+            [12, 11, 10, 9, 11, 10, 10, 9, 9, 5, 9, 7, 10, 6, 10, 7],
+            3.952861,
+        ),
     ],
     ids=["control", "treated"],
-)  # fmt: skip
+)
 def test_the_variance_over_groups_is_that_of_a_published_example(
     survived: list[float], born: list[float], design_effect: float
 ) -> None:
-    # Litters of rats (Weil, 1970), table 1 of Rao and Scott, "A simple method for the analysis of clustered binary data"
-    # (1992). The design effects are those that the R package PF prints for them.
+    # Litters of rats (Weil, 1970), table 1 of Rao and Scott, "A simple method for the analysis of clustered binary
+    # data" (1992). The design effects are those that the documentation of the R package PF prints for them.
     proportion = sum(survived) / sum(born)
     variance = group_variance(np.array(survived, float), np.array(born, float))
     assert variance / (proportion * (1 - proportion) / sum(born)) == pytest.approx(design_effect, abs=1e-6)

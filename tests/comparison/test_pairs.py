@@ -208,7 +208,7 @@ def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None,
             chances = chances + random.normal(0, 0.05, groups)[names]
         return random.random((seeds, 600)) < chances
 
-    findable = np.mean([compare(answers(0.75), answers(0.75), names).findable for _ in range(100)])
+    findable = float(np.mean([compare(answers(0.75), answers(0.75), names).findable or 1 for _ in range(100)]))
     pairs = [verdict(answers(0.75 + findable / 2), answers(0.75 - findable / 2), names) for _ in range(200)]
     found = np.mean([(pair.better if seeds > 1 else pair.better_network) == "ours" for pair in pairs])
     print(f"{findable:.3f} is found in {found:.2f}")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from motionbench.comparison.intervals import (
 )
 
 MOST_ALIKE = 0.3  # the correlation within groups up to which an interval is to hold on the side away from 0
+MOST_FREEDOM = 3
 POWER = 0.8
 NEGLIGIBLE = 1e-40
 
@@ -135,11 +136,10 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     networks = Found(_interval(difference, (near, units - 1), (away, units - 1)), p_exact)
     recipes, probability, (variance, freedom) = None, None, (near, units - 1.0)
     if len(ours) > 1 and len(theirs) > 1:
-        seeds, residual = zip(*(_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)), strict=True)
-        small = sum(each**2 / (len(side) - 1) for each, side in zip(seeds, (ours, theirs), strict=True))
-        (variance, freedom), outer = (
-            _add_seeds(each, each**2 / (units - 1) + small, sum(seeds), sum(residual)) for each in (near, away)
-        )
+        parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
+        seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
+        residual = sum(each for _, each in parts)
+        (variance, freedom), outer = (_add_seeds((each, units - 1), seeds, residual) for each in (near, away))
         probability = float(stdtr(freedom, difference / variance**0.5))
         p_value = 2 * min(probability, 1 - probability)
         recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
@@ -151,8 +151,8 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
 def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:
     """Return the variance of the mean accuracy over replicates, and the residual variance in it.
 
-    The residual is what replicates and groups do together: what is left in the sums, shape (replicates, groups), without
-    the mean of each replicate and of each group.
+    The residual is what replicates and groups do together: what is left in the sums, shape (replicates, groups),
+    without the mean of each replicate and of each group.
     """
     replicates, groups = sums.shape
     clips = sizes.sum()
@@ -163,16 +163,23 @@ def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tup
     return float(seeds), float(residual)
 
 
-def _add_seeds(of_clips: float, squares: float, of_seeds: float, residual: float) -> tuple[float, float]:
+def _add_seeds(
+    of_clips: tuple[float, float], seeds: Sequence[tuple[float, float]], residual: float
+) -> tuple[float, float]:
     """Return the variance over clips and seeds, and Satterthwaite's degrees of freedom.
 
-    The residual is an estimate: less it, the sum is still no less than either part.
+    The residual is an estimate: less it, the sum is still no less than either part. Where few seeds agree by chance,
+    Satterthwaite's formula gives too many degrees of freedom: no more than three times those of the seeds are used.
 
     Args:
-        squares: the sum of the parts' squares, each divided by its degrees of freedom.
+        of_clips: variance over clips, and its degrees of freedom.
+        seeds: the variance of the mean over the replicates of each model, and its degrees of freedom.
+        residual: what both contain.
     """
-    variance = max(of_clips, of_seeds, of_clips + of_seeds - residual)
-    return variance, max(1.0, variance**2 / squares)
+    of_seeds = sum(variance for variance, _ in seeds)
+    variance = max(of_clips[0], of_seeds, of_clips[0] + of_seeds - residual)
+    freedom = variance**2 / sum(part**2 / own for part, own in (of_clips, *seeds))
+    return variance, min(max(1.0, freedom), MOST_FREEDOM * sum(own for _, own in seeds))
 
 
 def _interval(difference: float, near: tuple[float, float], away: tuple[float, float]) -> tuple[float, float]:
@@ -187,7 +194,7 @@ def _interval(difference: float, near: tuple[float, float], away: tuple[float, f
 
 def student_margin(variance: float, freedom: float) -> float:
     """Return half the width of Student's 95 % interval."""
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) * variance**0.5
+    return float(stdtrit(freedom, 1 - LEVEL / 2) * variance**0.5)
 
 
 def sign_test(differences: NDArray[np.int64]) -> float:

@@ -40,7 +40,7 @@ def calibrate(
     guessing = -np.log(shares[labels])
     distances = (probabilities**2).sum(axis=2) - 2 * right + 1
     bins = reliability(probabilities, labels)
-    error = (bins["confidence"] - bins["accuracy"]).abs() @ bins["answers"] / bins["answers"].sum()
+    distance = np.abs(bins["confidence"].to_numpy() - bins["accuracy"].to_numpy())
     learned = [
         _is_above_0(guessing - loss, groups)
         or (
@@ -52,7 +52,9 @@ def calibrate(
     return Calibration(
         log_loss=float(losses.mean()),
         brier_score=float(distances.mean()),
-        calibration_error=float(error) if np.isfinite(probabilities).all() else float("nan"),
+        calibration_error=float(np.average(distance, weights=bins["answers"]))
+        if np.isfinite(probabilities).all()
+        else float("nan"),
         guessing_loss=float(guessing.mean()),
         learned=tuple(learned),
     )
@@ -80,7 +82,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
 def _is_above_0(gains: NDArray[np.float64], groups: Groups | None) -> bool:
     """Return whether the mean of gains, shape (clips,), is shown to be above 0; NaN is not."""
     numbers = np.arange(len(gains)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    sums, sizes = np.bincount(numbers, weights=gains), np.bincount(numbers).astype(float)
+    sums, sizes = np.bincount(numbers, weights=gains).astype(float), np.bincount(numbers).astype(float)
     if len(sizes) == 1:
         return False
     return bool(gains.mean() > student_margin(group_variance(sums, sizes), len(sizes) - 1))

@@ -8,15 +8,15 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtr, ndtri
 
-from benchmarks.common import DOCS, markdown_table, write_page
+from benchmarks.common import DOCS, as_task, markdown_table, write_page
 from motionbench.comparison.intervals import accuracy_interval, sum_by_group
 from motionbench.comparison.pairs import Pair, compare
+from motionbench.execution.engine import local_engine, run_tasks
 
 CLIPS = (80, 300, 1200)
 GROUPS = ((0, 0.0), *product((6, 12, 30), (0.0, 0.1, 0.3)))  # their number, 0 for none, and the correlation within them
@@ -78,8 +78,8 @@ def near_bounds(rates: pd.DataFrame) -> "pd.Series[bool]":
 
 def simulate_all(worlds: Sequence[World], data_sets: int, stream: int) -> pd.DataFrame:
     """Return a row per world: the world and its rates."""
-    jobs = (joblib.delayed(simulate)(world, data_sets, stream) for world in worlds)
-    rows = joblib.Parallel(n_jobs=joblib.cpu_count(), batch_size=4)(jobs)
+    with local_engine() as engine:
+        rows = run_tasks(engine, [as_task(simulate, world, data_sets, stream) for world in worlds], threads=1)
     return pd.DataFrame([{**world._asdict(), **row} for world, row in zip(worlds, rows, strict=True)])
 
 

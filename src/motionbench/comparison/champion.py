@@ -28,10 +28,7 @@ def choose_champion(
         minimum_accuracy: below which no interval of a champion's accuracy may reach.
         maximum_latency: of a champion, milliseconds.
     """
-    faults = {
-        name: _fault(each, minimum_accuracy, maximum_latency)
-        for name, each in contenders.items()
-    }  # fmt: skip
+    faults = {name: _fault(each, minimum_accuracy, maximum_latency) for name, each in contenders.items()}
     passing = [name for name, fault in faults.items() if fault is None]
     if not passing:
         reasons = "; ".join(f"{name}: {fault}" for name, fault in faults.items())

@@ -187,14 +187,9 @@ def _interval(difference: float, near: tuple[float, float], away: tuple[float, f
 
     A difference of 0 has no side of 0.
     """
-    close, far = student_margin(*near), student_margin(*away)
+    close, far = (float(stdtrit(freedom, 1 - LEVEL / 2) * variance**0.5) for variance, freedom in (near, away))
     low, high = close if difference > 0 else far, close if difference < 0 else far
     return max(-1.0, difference - low), min(1.0, difference + high)
-
-
-def student_margin(variance: float, freedom: float) -> float:
-    """Return half the width of Student's 95 % interval."""
-    return float(stdtrit(freedom, 1 - LEVEL / 2) * variance**0.5)
 
 
 def sign_test(differences: NDArray[np.int64]) -> float:

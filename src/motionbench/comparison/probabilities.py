@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from motionbench.comparison.intervals import Groups, accuracy_interval, group_variance
-from motionbench.comparison.pairs import student_margin
+from motionbench.comparison.intervals import Groups, accuracy_interval
 
 BINS = 10
+LIKE_GUESSING = 0.9  # the share of the loss of guessing from which a loss is about the same
 LEAST_PROBABILITY = 1e-7  # Keras' own, so that one sure and wrong answer does not make a loss infinite
 
 
@@ -20,8 +20,9 @@ class Calibration(NamedTuple):
     brier_score: float  # the squared distance to the right answer, 0 to 2 (Brier, 1950)
     calibration_error: float  # expected: the mean distance of confidence and accuracy in bins (Guo and others, 2017)
     guessing_loss: float  # the log loss of always answering with the classes' shares
-    learned: tuple[bool, ...]
-    """Whether each replicate is shown to be better than guessing, by loss or by accuracy."""
+    guesses: tuple[bool, ...]
+    """Whether each replicate has learned nothing: its loss is about that of guessing or NaN, and its accuracy is not
+    shown to be above the share of the commonest class. False for all if the clips have a single class."""
 
 
 def calibrate(
@@ -41,12 +42,10 @@ def calibrate(
     distances = (probabilities**2).sum(axis=2) - 2 * right + 1
     bins = reliability(probabilities, labels)
     distance = np.abs(bins["confidence"].to_numpy() - bins["accuracy"].to_numpy())
-    learned = [
-        _is_above_0(guessing - loss, groups)
-        or (
-            bool(np.isfinite(loss).all())
-            and accuracy_interval((answers.argmax(axis=1) == labels)[np.newaxis], groups)[0] > shares.max()
-        )
+    guesses = [
+        shares.max() < 1
+        and not loss.mean() < LIKE_GUESSING * guessing.mean()
+        and not accuracy_interval((answers.argmax(axis=1) == labels)[np.newaxis], groups)[0] > shares.max()
         for loss, answers in zip(losses, probabilities, strict=True)
     ]
     return Calibration(
@@ -56,7 +55,7 @@ def calibrate(
         if np.isfinite(probabilities).all()
         else float("nan"),
         guessing_loss=float(guessing.mean()),
-        learned=tuple(learned),
+        guesses=tuple(bool(each) for each in guesses),
     )
 
 
@@ -77,12 +76,3 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
     table = pd.DataFrame({"bin": numbers, "confidence": confidence[known], "accuracy": right[known]})
     by_bin = table.groupby("bin")
     return by_bin.mean().assign(answers=by_bin.size()).reset_index(drop=True)
-
-
-def _is_above_0(gains: NDArray[np.float64], groups: Groups | None) -> bool:
-    """Return whether the mean of gains, shape (clips,), is shown to be above 0; NaN is not."""
-    numbers = np.arange(len(gains)) if groups is None else pd.factorize(np.asarray(groups))[0]
-    sums, sizes = np.bincount(numbers, weights=gains).astype(float), np.bincount(numbers).astype(float)
-    if len(sizes) == 1:
-        return False
-    return bool(gains.mean() > student_margin(group_variance(sums, sizes), len(sizes) - 1))

@@ -4,9 +4,10 @@ import os
 
 from motionbench.core import paths
 from motionbench.core.errors import run_command
-from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
 from motionbench.data.splits import join, read_source, read_test
+from motionbench.models.registry import contenders_among
 from motionbench.params.loading import load_params, stage_params
 from pipeline import STARTED
 
@@ -18,13 +19,11 @@ def main() -> None:
     source = read_source()
     split = join([read_test(fold) for fold in source.fold_numbers()])
     # Imported late: keeps error messages fast.
-    from motionbench.evaluation.audit import audit, summarise_audit
-    from motionbench.evaluation.comparison import write_comparison
+    from motionbench.comparison.findings import find
+    from motionbench.comparison.notes import read_applied_search
+    from motionbench.comparison.tables import write_comparison
     from motionbench.evaluation.costs import read_costs
-    from motionbench.evaluation.held_out import held_out_clips
     from motionbench.evaluation.predictions import read_predictions
-    from motionbench.evaluation.results import score_models
-    from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
     from motionbench.reporting.pictures import draw_pictures
     from motionbench.reporting.report import print_summary, write_reports
     from motionbench.tracking.runs import stage_run
@@ -32,33 +31,21 @@ def main() -> None:
 
     predictions = read_predictions(inputs.md5s)
     trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
-    clips = held_out_clips(predictions)
+    searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     with stage_run("compare", inputs.params) as run:
-        models = score_models(predictions, trained, costs, clips)
-        champion, why = choose_champion(models, clips, params.gate)
-        if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
+        findings = find(predictions, trained, costs, searches, source, params.gate)
+        if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
             how = "apply it, then dvc repro --single-item --force compare"
-            champion, why = None, f"{why} An experiment makes none: {how}."
-        archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best) if champion else None
-        findings = audit(models, clips, source)
-        sentences = [
-            verdict(models, clips), check_controls(models, clips, source.source),
-            *([summarise_audit(findings)] if findings else []),
-            *search_notes(models, source.folds), why, *run.old_champion(inputs.md5s, chosen=champion is not None),
-            *clip_notes(source, clips),
-        ]  # fmt: skip
+            findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")
+        old_champion = run.old_champion(inputs.md5s, chosen=findings.champion is not None)
+        notes = [*findings.notes, findings.reason, *old_champion]
         outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
         with atomic_outputs(*outputs) as (metrics, timing, report):
-            write_comparison(metrics, timing, models, clips, archive)
-            if findings:
-                write_json(metrics / "audit.json", [finding._asdict() for finding in findings])
-            histories = {name: training.history for name, training in trained.items()}
-            seed = predictions.perturbation_seed
-            pictures = draw_pictures(report, models, histories, split, clips.perturbed, seed, source)
-            write_reports(report, models, clips, sentences, findings, pictures, run.origin())
+            write_comparison(metrics, timing, findings)
+            write_reports(report, findings, notes, draw_pictures(report, findings, split), run.origin())
         inputs.write()
     inputs.check()
-    print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
+    print_summary(findings, notes, paths.COMPARISON_REPORT / "report.html")
 
 
 if __name__ == "__main__":

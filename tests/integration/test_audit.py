@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from motionbench.comparison.audit import audit
+from motionbench.comparison.sentences import compare_with_controls
 from motionbench.core.files import write_json
 from motionbench.core.paths import DATA, SOURCE, ReplicateKey
 from motionbench.data.examples import write_example_clips
 from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import SourceRecord, held_out_folder, read_clip_table, read_test, read_training
-from motionbench.evaluation.audit import audit
-from motionbench.evaluation.held_out import held_out_clips
-from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions
-from motionbench.evaluation.results import score_models
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import CONTROLS
 from motionbench.params.schema import Params
-from tests.evaluation.made_up import training
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -73,18 +71,12 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
     with local_engine() as engine:
         answers = run_tasks(engine, [partial(classify, name) for name in MODELS], 1)
-    cost: Any = None  # which the audit does not ask for
     test, table = read_test(None), read_clip_table([held_out_folder(None)])
     assert table is not None
-    probabilities = {name: each[np.newaxis] for name, each in zip(MODELS, answers, strict=True)}
-    predictions = Predictions(
-        class_names=test.class_names, frames=12, seeds=(0,), perturbation_seed=0, folds=None,
-        files=table["clip"].to_numpy(object), groups=table["group"].to_numpy(object),
-        unchanged=Condition(UNCHANGED, 0.0, np.arange(len(test.labels)), test.labels, probabilities),
-        perturbed=[], md5s={},
-    )  # fmt: skip
-    clips = held_out_clips(predictions)
-    models = score_models(predictions, dict.fromkeys(MODELS, training([0.1])), dict.fromkeys(MODELS, cost), clips)
-    findings = {finding.check: finding.fires for finding in audit(models, clips, source)}
-    controls = {"single_frame": leak, "bag_of_frames": leak}
-    assert findings == {**controls, "metadata": False, "padding": False, "duplicates": False}
+    groups = table["group"].to_numpy()
+    right = {name: (each.argmax(axis=1) == test.labels)[np.newaxis] for name, each in zip(MODELS, answers, strict=True)}
+    controls = compare_with_controls(right, MODELS[1:2], CONTROLS, groups, margin=0.02)
+    findings = {finding.check: finding.fires for finding in audit(controls, right, source)}
+    assert findings == {
+        "single_frame": leak, "bag_of_frames": leak, "metadata": False, "padding": False, "duplicates": False,
+    }  # fmt: skip

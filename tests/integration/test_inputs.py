@@ -21,6 +21,7 @@ EDITS = {
     "generate": ("synthetic.jitter", NEW_CLIP),
     "train_cnn_lstm": ("cnn_lstm.learning_rate", "data/folds/source.json"),
     "train_controls": ("bag_of_frames.learning_rate", "data/folds/source.json"),
+    "evaluate": ("training.threads", "data/folds/source.json"),
     "compare": ("gate.minimum_accuracy", "metrics/tuning/applied.json"),
 }
 CODE = "src/motionbench/core/paths.py"

@@ -57,6 +57,7 @@ class GateParams(Section):
 
     minimum_accuracy: Share
     maximum_latency: PositiveFloat
+    margin: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Domain(Section):

@@ -22,7 +22,7 @@ from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_jso
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import part_folders, read_source
-from motionbench.training.results import replicate_key
+from motionbench.training.results import best_replicate, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
@@ -211,7 +211,7 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
     if history.empty:
         return  # The model was switched off.
     kept = pd.read_csv(metrics / "replicates.csv")
-    best = kept["validation_loss"].idxmin()
+    best = best_replicate(kept)
     keys = [replicate_key(epoch) for epoch in history.to_dict("records")]
     measures = history.drop(columns=["seed", "fold"], errors="ignore")
     for index, (row, seconds) in enumerate(

@@ -145,6 +145,15 @@ def test_one_bad_seed_makes_no_worse_recipe() -> None:
     assert pair.better_network == "ours"
 
 
+def test_few_seeds_that_agree_by_chance_do_not_narrow_the_interval() -> None:
+    found = compare(first_wrong(0, 0), first_wrong(20, 20))
+    assert found.recipes is not None
+    variance = 0.25 * 0.75 / 79 + 80**-2
+    # Two seeds each have two degrees of freedom, of which no more than three times as many are used.
+    assert found.recipes.interval[0] == pytest.approx(0.25 - t.ppf(0.975, 6) * variance**0.5)
+    assert found.networks.interval[0] == pytest.approx(0.25 - t.ppf(0.975, 79) * variance**0.5)
+
+
 def test_identical_recipes_whose_seeds_differ_are_not_called_different() -> None:
     # Seen: "better" in 24 of 100 with 2 seeds, 300 clips and seeds that deviate by 6 points.
     random = np.random.default_rng(0)

@@ -21,11 +21,15 @@ def test_the_most_accurate_is_champion_if_a_faster_one_is_not_shown_to_be_as_goo
     )
 
 
-@pytest.mark.parametrize("found", [pair(-0.019, 0.004), pair(-0.004, 0.019, "slow", "fast")])
+@pytest.mark.parametrize("found", [pair(-0.019, 0.004), pair(-0.1, 0.019, "slow", "fast")])
 def test_a_faster_one_is_champion_if_it_is_shown_to_be_no_worse(found: Pair) -> None:
     name, reason = choose_champion({"fast": FAST, "slow": SLOW}, [found], 0.9, 100)
     assert name == "fast"
     assert "faster than slow and shown to be no more than 0.02 less accurate" in reason
+
+
+def test_a_faster_one_is_not_if_it_may_be_worse() -> None:
+    assert choose_champion({"fast": FAST, "slow": SLOW}, [pair(-0.004, 0.021, "slow", "fast")], 0.9, 100)[0] == "slow"
 
 
 def test_a_slower_one_is_not() -> None:

@@ -82,6 +82,13 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert wider_high > high + 0.03
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_seeds_that_agree_are_still_a_sample(seeds: int) -> None:
+    low, high = accuracy_interval((np.arange(100_000) < 80_000)[np.newaxis].repeat(seeds, axis=0))
+    # 1.96 of the deviation that is assumed, 3 points; that of the clips is a tenth of a point.
+    assert (low, high) == pytest.approx((0.8 - 0.0588 / seeds**0.5, 0.8 + 0.0588 / seeds**0.5), abs=0.008)
+
+
 def test_clips_that_are_alike_count_less() -> None:
     names = np.arange(240) // 20
     spread = np.arange(240)[np.newaxis].repeat(2, axis=0) % 12 > 0

@@ -145,6 +145,15 @@ def test_one_bad_seed_makes_no_worse_recipe() -> None:
     assert pair.better_network == "ours"
 
 
+def test_few_seeds_that_agree_by_chance_do_not_narrow_the_interval() -> None:
+    found = compare(first_wrong(0, 0), first_wrong(20, 20))
+    assert found.recipes is not None
+    variance = 0.25 * 0.75 / 79 + 80**-2
+    # Two seeds each have two degrees of freedom, of which no more than three times as many are used.
+    assert found.recipes.interval[0] == pytest.approx(0.25 - t.ppf(0.975, 6) * variance**0.5)
+    assert found.networks.interval[0] == pytest.approx(0.25 - t.ppf(0.975, 79) * variance**0.5)
+
+
 def test_identical_recipes_whose_seeds_differ_are_not_called_different() -> None:
     # Seen: "better" in 24 of 100 with 2 seeds, 300 clips and seeds that deviate by 6 points.
     random = np.random.default_rng(0)
@@ -242,14 +251,15 @@ def test_of_a_single_group_or_clip_nothing_is_known_about_others() -> None:
     assert verdict(first_wrong(0, clips=1), first_wrong(1, clips=1)).better_network is None
 
 
-def test_clips_that_favour_one_model_and_an_average_that_favours_the_other_show_nothing() -> None:
-    # 30 clips a little ahead, 5 far behind.
+@pytest.mark.parametrize("far_behind", [4, 5])
+def test_clips_that_favour_one_model_and_an_average_that_does_not_show_nothing(far_behind: int) -> None:
+    # 36 clips are a little ahead, and 4 so far behind that the averages are equal.
     ours, theirs = np.ones((9, 200), dtype=bool), np.ones((9, 200), dtype=bool)
-    theirs[0, :30] = False
-    ours[:, 30:35] = False
-    found = compare(ours, theirs)
-    assert found.difference < 0
-    assert found.networks.p_value == 1
+    theirs[0, :36] = False
+    ours[:, 36 : 36 + far_behind] = False
+    pair = verdict(ours, theirs)
+    assert pair.found.difference <= 0
+    assert (pair.found.networks.p_value, pair.better, pair.better_network) == (1, None, None)
 
 
 def test_p_values_are_adjusted_for_the_number_of_pairs() -> None:

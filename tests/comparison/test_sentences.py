@@ -49,9 +49,14 @@ def test_networks_that_differ_are_not_called_recipes_that_do() -> None:
 
 def test_where_no_test_can_show_anything_no_p_value_of_it_is_given() -> None:
     sentence = describe_pair(pair(wrong(0, 0), wrong(80, 80), groups=5))
-    assert "too few groups for a test" in sentence
+    assert "too few clips or groups for a test" in sentence
     assert "exact p" not in sentence
     assert sentence.endswith("With so few clips or groups no difference can be shown.")
+
+
+def test_seeds_that_differ_much_are_named_as_what_hides_differences() -> None:
+    sentence = describe_pair(pair(wrong(0, 40), wrong(0, 0)))
+    assert sentence.endswith("With so few seeds, which differ so much, hardly any difference can be shown.")
 
 
 def right_of(control: NDArray[np.bool_], best: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:

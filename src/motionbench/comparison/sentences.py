@@ -30,7 +30,9 @@ def describe_pair(pair: Pair) -> str:
 def _describe_found(found: Comparison) -> str:
     networks = f"these networks: {_describe_interval(found.networks)}, "
     # A p-value that cannot be small says nothing.
-    networks += "too few groups for a test" if found.findable is None else f"exact p = {found.networks.p_value:.2g}"
+    networks += (
+        "too few clips or groups for a test" if found.findable is None else f"exact p = {found.networks.p_value:.2g}"
+    )
     if found.recipes is None:
         return f"{networks}; trained again: not known from one seed"
     again = f"{_describe_interval(found.recipes)}, p = {found.recipes.p_value:.2g}"
@@ -44,6 +46,8 @@ def _describe_interval(found: Found) -> str:
 def _describe_design(found: Comparison) -> str:
     if found.findable is None:
         return " With so few clips or groups no difference can be shown."
+    if found.findable > 1:
+        return " With so few seeds, which differ so much, hardly any difference can be shown."
     return f" With these clips and seeds a true difference of {found.findable:.3f} is found in 80 of 100 repetitions."
 
 

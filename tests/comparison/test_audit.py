@@ -131,7 +131,7 @@ def test_the_audit_and_what_is_said_of_the_controls_follow_one_rule() -> None:
     # Clips in 5 groups: once the audit said "better", counting clips, and the report "not shown to be better".
     few = np.arange(80) // 16
     found = compared(models(result(80, 80), result(80, 80), controls=(0, 0)), groups=few)
-    assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in found.notes[0]
+    assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in found.verdict[-1]
     frame, bag = controls(result(80, 80), result(80, 80), controls=(0, 0), groups=few)
     assert frame.fires
     assert bag.fires

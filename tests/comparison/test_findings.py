@@ -44,18 +44,19 @@ def test_contenders_are_compared_with_each_other_and_the_best_with_the_controls(
     register(monkeypatch, FIVE)
     found = compared(models(BAD, PERFECT, GOOD, BAD, BAD, controls=(20, 79)))
     assert [pair[:2] for pair in found.pairs] == list(combinations(FIVE, 2))
-    assert len(found.verdict) == 10
+    assert len(found.verdict) == 11
     assert found.verdict[0].startswith("convlstm is better than cnn_lstm: ")
     assert found.verdict[4].startswith("Between convlstm and cnn3d no difference is shown, and not that they are equal")
     assert [pair[:2] for pair in found.controls] == [("convlstm", control) for control in CONTROLS]
-    assert found.notes[0].startswith("convlstm is not shown to be better than bag_of_frames, which cannot see motion")
+    assert found.verdict[-1].startswith(
+        "convlstm is not shown to be better than bag_of_frames, which cannot see motion"
+    )
 
 
 def test_the_margin_decides_what_is_practically_equal() -> None:
     def verdict(margin: float) -> str:
         gate = GATE.model_copy(update={"margin": margin})
-        [sentence] = compared(models(PERFECT, GOOD), gate=gate).verdict
-        return sentence
+        return compared(models(PERFECT, GOOD), gate=gate).verdict[0]
 
     assert verdict(0.2).startswith("cnn_lstm and convlstm are practically equal: ")
     assert verdict(0.02).startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal")
@@ -63,8 +64,8 @@ def test_the_margin_decides_what_is_practically_equal() -> None:
 
 def test_of_drawn_clips_that_do_not_ask_for_motion_another_variant_is_named() -> None:
     hint = " synthetic.variant: motion draws clips that ask for it."
-    assert compared(models(PERFECT, PERFECT)).notes[0].endswith(hint)
-    assert hint not in compared(models(PERFECT, PERFECT, controls=(20, 20))).notes[0]
+    assert compared(models(PERFECT, PERFECT)).verdict[-1].endswith(hint)
+    assert hint not in compared(models(PERFECT, PERFECT, controls=(20, 20))).verdict[-1]
 
 
 def test_a_replicate_that_has_learned_nothing_is_named() -> None:

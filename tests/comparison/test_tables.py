@@ -82,7 +82,7 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     low, high = found.models["cnn_lstm"].interval
     assert list(summary["cnn_lstm"].items())[:3] == [("accuracy", 159 / 160), ("low", low), ("high", high)]
     assert [each["correct"] for each in read_json(tmp_path / "scores.json")["cnn3d"]] == [20, 22]
-    assert (tmp_path / "verdict.txt").read_text(encoding="utf-8").splitlines() == [*found.verdict, *found.notes]
+    assert (tmp_path / "verdict.txt").read_text(encoding="utf-8").splitlines() == found.verdict
     perturbed = pd.read_csv(tmp_path / "perturbations.csv")
     assert perturbed["model"].unique().tolist() == list(made)
     measured = json.loads(timing.read_text(encoding="utf-8"))

@@ -77,7 +77,7 @@ def test_the_title_asks_which_contender_and_the_verdict_follows(
     page, text = write(tmp_path, found)
     assert "<h1>cnn_lstm, convlstm or cnn3d?</h1>" in page
     assert text.startswith("# cnn_lstm, convlstm or cnn3d?\n")
-    assert page.count('<p class="verdict">') == 3
+    assert page.count('<p class="verdict">') == 4
     for sentence in found.verdict:
         assert f'<p class="verdict">{sentence}</p>' in page
         assert f"**{sentence}**" in text

@@ -61,8 +61,8 @@ class Findings(NamedTuple):
     audit: list[Finding]
     champion: Path | None  # the model file
     reason: str  # why it is the champion, or why there is none
-    verdict: list[str]  # a sentence per pair
-    notes: list[str]  # sentences
+    verdict: list[str]  # a sentence per pair, and one on the controls
+    notes: list[str]  # what else to say, which may name files of the user's
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -98,9 +98,11 @@ def find(
     hint = source.source == "synthetic" and not all(left_behind(pair) for pair in controls)
     return Findings(
         predictions, models, pairs, controls, _compare_perturbed(predictions, contenders), findings, champion, reason,
-        verdict=[describe_pair(pair) for pair in pairs],
-        notes=[
+        verdict=[
+            *(describe_pair(pair) for pair in pairs),
             describe_controls(controls) + (" synthetic.variant: motion draws clips that ask for it." if hint else ""),
+        ],
+        notes=[
             *(_describe_guessing(name, model) for name, model in models.items() if model.guessing),
             *([summarise_audit(findings)] if findings else []),
             *search_notes(searches, source.folds),

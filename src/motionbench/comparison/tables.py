@@ -141,7 +141,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
         for name, model in findings.models.items()
     }
     write_json(folder / "scores.json", scores)
-    (folder / "verdict.txt").write_text("\n".join([*findings.verdict, *findings.notes, ""]), encoding="utf-8")
+    (folder / "verdict.txt").write_text("\n".join([*findings.verdict, ""]), encoding="utf-8")
     accuracies_when_perturbed(findings).to_csv(folder / "perturbations.csv", index=False)
     if predictions.files is not None:
         missed_clips(findings).to_csv(folder / "missed.csv", index=False)

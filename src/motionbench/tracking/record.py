@@ -144,6 +144,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 **{f"md5.{out}": md5 for out, md5 in md5s.items()},
                 **_file_tags(files.keys() - md5s.keys(), files),
                 **environment,
+                **_description(outs),
             },
             metrics={
                 f"{file.stem if file in timings else file.parent.name}.{key}" if len(trained) > 1 else key: value
@@ -230,6 +231,17 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
                 facts={"model": name, "source": source}, **model,
             ),
         )  # fmt: skip
+
+
+def _description(outs: list[str]) -> dict[str, str]:
+    """Return the tag that MLflow shows as the description of a run: the verdict, if these are the outputs of `compare`.
+
+    It is Markdown, which can load pictures from elsewhere, so that it must not hold names of the user's.
+    """
+    if str(paths.COMPARISON_METRICS) not in outs:
+        return {}
+    verdict = (paths.COMPARISON_METRICS / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    return {"mlflow.note.content": "\n\n".join([*verdict, read_json(paths.COMPARISON_TIMING)["reason"]])[:5000]}
 
 
 def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRecord | None:

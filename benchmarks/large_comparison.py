@@ -110,7 +110,8 @@ def draw(labels: NDArray[np.int64], skill: float, random: np.random.Generator) -
     right = random.random(shape[:2]) < skill
     named = np.where(right, labels, random.integers(len(NAMES), size=shape[:2]))
     noise[np.arange(shape[0])[:, np.newaxis], np.arange(shape[1]), named] += 1
-    return (noise / noise.sum(axis=2, keepdims=True)).astype(np.float32)
+    probabilities: NDArray[np.float32] = (noise / noise.sum(axis=2, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def main() -> None:
     absent = found.elsewhere(here)
     expected = f"as expected: recorded with, but not here: {', '.join(absent)}" if absent else "NOT as expected"
     print(
-        f"bits: {', '.join(different)} differ, {expected}. Clips are the same on every machine; trained weights, and what "
-        "follows from them, are the same with the same processor, SIMD instructions, packages and training.threads."
+        f"bits: {', '.join(different)} differ, {expected}. Clips are the same on every machine; trained weights, and "
+        "what follows, are the same with the same processor, SIMD instructions, packages and training.threads."
     )
     same = "the same: verdicts and champion, and each accuracy lies within the interval that was recorded"
     print(f"conclusions: {'; '.join(found.other_conclusions) or same}.")

@@ -119,12 +119,6 @@ def test_right_answers_are_those_that_name_the_label_under_a_condition(predictio
     assert few.right("cnn_lstm").tolist() == [[True, False], [False, True]]
 
 
-def test_what_is_independent_is_counted(predictions: Predictions) -> None:
-    assert predictions.units() == "3 groups"
-    assert predictions._replace(groups=None).units() == "5 clips"
-    assert predictions._replace(groups=np.array([""] * 5, object)).units() == "1 group"
-
-
 def rewritten(change: Callable[[pa.Table], pa.Table]) -> None:
     pq.write_table(change(pq.read_table(ANSWERS)), ANSWERS)
 

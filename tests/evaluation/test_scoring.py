@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from motionbench.core.errors import UserError
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams
@@ -26,19 +25,15 @@ def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_e
     model = build_model("single_frame", section, clips.shape[1:], 4)
     # All weights zero but one bias: the first replicate takes everything for class 1, the second for class 2.
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
-    paths = [folder / "first.keras", folder / "second.keras", folder / "broken.keras"]
-    for path, bias in zip(paths, ([0, 1, 0, 0], [0, 0, 1, 0], [0, 0, np.nan, 0]), strict=True):
+    paths = [folder / "first.keras", folder / "second.keras"]
+    for path, bias in zip(paths, ([0, 1, 0, 0], [0, 0, 1, 0]), strict=True):
         model.layers[-1].bias.assign(bias)
         save_model(model, path)
-    first, second = (answer(path, clips, 1) for path in paths[:2])
+    first, second = (answer(path, clips, 1) for path in paths)
     cost = measure_cost(paths[0], clips, 1)
     paths[0].write_bytes(paths[1].read_bytes())
     rewritten = answer(paths[0], clips, 1)
-    try:
-        refused = str(answer(paths[2], clips, 1))
-    except UserError as error:
-        refused = str(error)
-    return first, second, rewritten, cost, refused
+    return first, second, rewritten, cost
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +46,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_answers_are_those_worked_out_by_hand(evaluated: Any) -> None:
-    first, second, rewritten, _, _ = evaluated
+    first, second, rewritten, _ = evaluated
     e = np.e / (np.e + 3)
     assert first.dtype == np.float32
     assert first == pytest.approx(np.tile([(1 - e) / 3, e, (1 - e) / 3, (1 - e) / 3], (9, 1)), abs=1e-6)
@@ -64,7 +59,3 @@ def test_the_cost_is_a_median_between_its_quartiles(evaluated: Any) -> None:
     for median, (low, high) in (cost[1:3], cost[3:]):
         assert 0 < low <= median <= high
     assert cost.flops == 17_600
-
-
-def test_answers_that_are_not_numbers_are_refused_in_one_line(evaluated: Any) -> None:
-    assert evaluated[4].endswith("broken.keras: its answers to 9 of 9 clips are not numbers; train it again")

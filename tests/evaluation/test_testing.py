@@ -10,7 +10,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, replicate_path
 from motionbench.data.splits import ClipRecord, read_test
 from motionbench.data.synthetic.frames import write_split
-from motionbench.evaluation.testing import measure_costs, predict_held_out, trained_models
+from motionbench.evaluation.testing import check_answers, measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES
@@ -98,7 +98,18 @@ def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_wi
     assert set(predictions.md5s) == {*MD5S, *(replicate_path(MODELS / "single_frame", key).as_posix() for key in KEYS)}
 
 
-@pytest.mark.usefixtures("working_directory")
+def test_answers_that_are_not_numbers_are_refused_in_one_line() -> None:
+    answers = np.full((3, 4), 0.25, np.float32)
+    check_answers("cnn_lstm", ReplicateKey(1), answers)
+    answers[2, 0] = np.nan
+    with pytest.raises(
+        UserError,
+        match=r"^models/cnn_lstm/seed-1\.keras: its answers to 1 of 3 clips are not numbers; train it again: dvc repro "
+        "--force train_cnn_lstm$",
+    ):
+        check_answers("cnn_lstm", ReplicateKey(1), answers)
+
+
 def test_models_that_are_missing_are_named_with_what_trains_them(working_directory: Any) -> None:
     (working_directory / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     (working_directory / "params.yaml").write_text("{}\n", encoding="utf-8")

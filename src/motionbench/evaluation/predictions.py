@@ -74,13 +74,6 @@ class Predictions(NamedTuple):
         """Return the names of the models."""
         return list(self.unchanged.probabilities)
 
-    def units(self) -> str:
-        """Return what is independent of each other, as in "80 clips" or "9 groups"."""
-        number, unit = (
-            (len(self.labels), "clip") if self.groups is None else (len(np.unique(self.groups.astype(str))), "group")
-        )
-        return f"{number} {unit}{'' if number == 1 else 's'}"
-
 
 def made_from(clips: Mapping[str, str]) -> dict[str, str]:
     """Return the md5s of the held-out clips among those of `clips`, and of the models that are there now, by path."""

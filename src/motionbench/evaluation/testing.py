@@ -59,6 +59,8 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
             call = partial(_answer, path, key.fold, clips_of_part, first, how, threads)
             tasks[name, key, condition[:2]] = FileTask(call, inputs=[path, held_out_folder(key.fold)])
     answers = dict(zip(tasks, run_tasks(engine, list(tasks.values()), threads), strict=True))
+    for (name, key, _), each in answers.items():
+        check_answers(name, key, each)
 
     def joined(name: str, condition: Condition) -> NDArray[np.float32]:
         of_seeds = [[(name, ReplicateKey(seed, fold), condition[:2]) for fold in folds] for seed in seeds]
@@ -72,6 +74,19 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
         folds=part if source.folds else None, files=None if table is None else table["clip"].to_numpy(object),
         groups=groups, unchanged=unchanged, perturbed=perturbed, md5s=md5s,
     )  # fmt: skip
+
+
+def check_answers(name: str, key: ReplicateKey, probabilities: NDArray[np.float32]) -> None:
+    """Check that the answers of a replicate are numbers.
+
+    Raises:
+        UserError: if one is not.
+    """
+    if nonsense := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+        raise UserError(
+            f"{replicate_path(MODELS / name, key)}: its answers to {nonsense} of {len(probabilities)} clips are not "
+            f"numbers; train it again: dvc repro --force {training_stage(name)}"
+        )
 
 
 def trained_models() -> list[str]:

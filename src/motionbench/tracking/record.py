@@ -238,9 +238,10 @@ def _description(outs: list[str]) -> dict[str, str]:
 
     It is Markdown, which can load pictures from elsewhere, so that it must not hold names of the user's.
     """
-    if str(paths.COMPARISON_METRICS) not in outs:
+    file = paths.COMPARISON_METRICS / "verdict.txt"
+    if str(file.parent) not in outs or not file.exists():  # Outputs of an earlier version have none.
         return {}
-    verdict = (paths.COMPARISON_METRICS / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    verdict = file.read_text(encoding="utf-8").splitlines()
     return {"mlflow.note.content": "\n\n".join([*verdict, read_json(paths.COMPARISON_TIMING)["reason"]])[:5000]}
 
 

@@ -22,14 +22,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import DOCS, ROOT, machine, markdown_table, reproduce, temporary_clone, write_page
+from motionbench.comparison.pairs import compare
 from motionbench.core.files import read_yaml
-from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_REPORT, PARAMS
+from motionbench.core.paths import ANSWERS, COMPARISON_REPORT, PARAMS
 from motionbench.data.splits import AnySplit, Clips, Split, read_source, read_test, read_training
-from motionbench.evaluation.statistics import compare
+from motionbench.evaluation.predictions import UNCHANGED
 from motionbench.params.editing import update_yaml
 
 CLIPS = Path(os.environ.get("MOTIONBENCH_CLIPS", ROOT.parent / "shared/clips")) / "colored_shape"
-SECTIONS = ("On the test split", "Leak audit", "Groups, mean over the replicates")
+SECTIONS = ("On the test split", "Leak audit", "Groups, mean over the seeds")
 View = Callable[[Clips], NDArray[Any]]
 FIRST, MIDDLE, MEAN = "first frame", "middle frame", "mean of all frames"
 VIEWS: dict[str, View] = {
@@ -78,12 +79,12 @@ def _right_answers(name: str, view: str, train: AnySplit, test: Split) -> NDArra
 
 def compare_single_frame(floor: NDArray[np.bool_]) -> str:
     """Compare single_frame with a floor on the frame that it sees."""
-    answers = pd.read_csv(COMPARISON_METRICS / "predictions.csv")
-    single = answers["label"].to_numpy() == answers.filter(regex="^single_frame ").to_numpy().T
-    found = compare(single, floor[np.newaxis], groups=answers["group"].to_numpy())
-    low, high = found.interval
+    answers = pd.read_parquet(ANSWERS, filters=[("model", "==", "single_frame"), ("condition", "==", UNCHANGED)])
+    single = (answers["label"] == answers["predicted"]).to_numpy().reshape(-1, len(floor))
+    found = compare(single, floor[np.newaxis], answers["group"].to_numpy()[: len(floor)]).networks
+    difference, (low, high) = single.mean() - floor.mean(), found.interval
     return (
-        f"single_frame less {REGRESSION} on the {FIRST}, which is what single_frame sees: {found.difference:+.3f} "
+        f"single_frame less {REGRESSION} on the {FIRST}, which is what single_frame sees: {difference:+.3f} "
         f"(95 % interval {low:+.3f} to {high:+.3f}, exact paired test over groups p = {found.p_value:.2g})."
     )
 

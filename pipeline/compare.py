@@ -1,14 +1,13 @@
-"""Stage `compare`: all models on the test split, which no earlier stage has used."""
+"""Stage `compare`: what the answers to the held-out clips show, as figures, a report and a champion."""
 
 import os
 
 from motionbench.core import paths
 from motionbench.core.errors import run_command
-from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
-from motionbench.data.splits import held_out_folder, read_clip_table, read_source, read_test
-from motionbench.execution.cluster import open_engine
-from motionbench.models.registry import MODEL_NAMES
+from motionbench.data.splits import join, read_source, read_test
+from motionbench.models.registry import contenders_among
 from motionbench.params.loading import load_params, stage_params
 from pipeline import STARTED
 
@@ -18,47 +17,34 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs("compare", stage_params(params, "compare"), STARTED)
     source = read_source()
-    tests = [read_test(fold) for fold in source.fold_numbers()]
-    with open_engine() as engine:
-        engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
-        # Imported late: keeps error messages fast.
-        from motionbench.evaluation.audit import audit, summarise_audit
-        from motionbench.evaluation.comparison import write_comparison
-        from motionbench.evaluation.held_out import held_out_clips
-        from motionbench.evaluation.testing import evaluate_models
-        from motionbench.evaluation.verdict import check_controls, choose_champion, clip_notes, search_notes, verdict
-        from motionbench.reporting.pictures import draw_pictures
-        from motionbench.reporting.report import print_summary, write_reports
-        from motionbench.tracking.runs import stage_run
-        from motionbench.training.results import read_training
+    split = join([read_test(fold) for fold in source.fold_numbers()])
+    # Imported late: keeps error messages fast.
+    from motionbench.comparison.findings import find
+    from motionbench.comparison.notes import read_applied_search
+    from motionbench.comparison.tables import write_comparison
+    from motionbench.evaluation.costs import read_costs
+    from motionbench.evaluation.predictions import read_predictions
+    from motionbench.reporting.pictures import draw_pictures
+    from motionbench.reporting.report import print_summary, write_reports
+    from motionbench.tracking.runs import stage_run
+    from motionbench.training.results import read_trainings
 
-        table = read_clip_table([held_out_folder(fold) for fold in source.fold_numbers()])
-        clips = held_out_clips(tests, table, params.perturbations.clips_per_part(len(tests)))
-        trained = {name: training for name in MODEL_NAMES if (training := read_training(name))}
-        with stage_run("compare", inputs.params, check=inputs.check) as run:
-            models = evaluate_models(engine, trained, params, tests, clips)
-            champion, why = choose_champion(models, clips, params.gate)
-            if champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
-                how = "apply it, then dvc repro --single-item --force compare"
-                champion, why = None, f"{why} An experiment makes none: {how}."
-            archive = paths.replicate_path(paths.MODELS / champion, trained[champion].best) if champion else None
-            findings = audit(models, clips, source)
-            sentences = [
-                verdict(models, clips), check_controls(models, clips, source.source),
-                *([summarise_audit(findings)] if findings else []),
-                *search_notes(models, source.folds), why, *run.old_champion(inputs.md5s, chosen=champion is not None),
-                *clip_notes(source, clips),
-            ]  # fmt: skip
-            outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
-            with atomic_outputs(*outputs) as (metrics, timing, report):
-                write_comparison(metrics, timing, models, clips, archive)
-                if findings:
-                    write_json(metrics / "audit.json", [finding._asdict() for finding in findings])
-                histories = {name: training.history for name, training in trained.items()}
-                pictures = draw_pictures(report, models, histories, tests, params.perturbations, source)
-                write_reports(report, models, clips, sentences, findings, pictures, run.origin())
-            inputs.write()
-    print_summary(models, sentences, paths.COMPARISON_REPORT / "report.html")
+    predictions = read_predictions(inputs.md5s)
+    trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
+    searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
+    with stage_run("compare", inputs.params, check=inputs.check) as run:
+        findings = find(predictions, trained, costs, searches, source, params.gate)
+        if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
+            how = "apply it, then dvc repro --single-item --force compare"
+            findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")
+        old_champion = run.old_champion(inputs.md5s, chosen=findings.champion is not None)
+        notes = [*findings.notes, findings.reason, *old_champion]
+        outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
+        with atomic_outputs(*outputs) as (metrics, timing, report):
+            write_comparison(metrics, timing, findings)
+            write_reports(report, findings, notes, draw_pictures(report, findings, split), run.origin())
+        inputs.write()
+    print_summary(findings, notes, paths.COMPARISON_REPORT / "report.html")
     inputs.check()
 
 

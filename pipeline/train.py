@@ -7,10 +7,10 @@ from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError, run_command
 from motionbench.core.inputs import read_inputs
 from motionbench.data.augmentation import classes_to_flip
-from motionbench.data.splits import read_source, read_training
+from motionbench.data.splits import read_source, read_training, replicate_keys
 from motionbench.execution.cluster import open_engine
 from motionbench.params.loading import load_params, stage_params
-from motionbench.training.replicates import leave_untrained, replicate_keys, train_model
+from motionbench.training.replicates import leave_untrained, train_model
 from pipeline import STARTED
 
 

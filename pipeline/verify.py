@@ -12,7 +12,11 @@ from motionbench.provenance.verification import verify
 
 
 def main() -> None:
-    """Run all stages in a temporary clone, print each output's md5 beside dvc.lock's, exit with 1 if one differs."""
+    """Run all stages in a temporary clone, and print each output's md5 beside dvc.lock's.
+
+    The exit code is 0 if all are equal; 3 if some differ, as is expected on another machine, and the conclusions are
+    the same; else 1.
+    """
     if git("status", "--porcelain").strip():
         print("warning: changes that are not committed are not verified: HEAD is", file=sys.stderr)
     found = verify()
@@ -28,17 +32,19 @@ def main() -> None:
         print(f"{out}: recorded on {', '.join(environment)}")
     if found.other_inputs:
         print(f"warning: dvc.lock was made with other versions of: {', '.join(found.other_inputs)}", file=sys.stderr)
-    equal, different = ([each.out for each in found.checks if each.result == kind] for kind in ("equal", "DIFFERENT"))
+    different, equal = found.different(), [each.out for each in found.checks if each.result == "equal"]
     print(f"{len(equal)} of {len(equal) + len(different)} outputs are equal.")
-    if different:
-        absent = {each for environment in found.recorded_on.values() for each in environment if each not in here}
-        if absent:
-            print(f"recorded with, but not here: {', '.join(sorted(absent))}")
-        print(
-            f"different: {', '.join(different)}. Clips are the same on every machine; trained weights, and what "
-            "follows from them, are the same with the same processor, SIMD instructions, packages and training.threads."
-        )
-        sys.exit(1)
+    if not different:
+        return
+    absent = found.elsewhere(here)
+    expected = f"as expected: recorded with, but not here: {', '.join(absent)}" if absent else "NOT as expected"
+    print(
+        f"bits: {', '.join(different)} differ, {expected}. Clips are the same on every machine; trained weights, and "
+        "what follows, are the same with the same processor, SIMD instructions, packages and training.threads."
+    )
+    same = "the same: verdicts and champion, and each accuracy lies within the interval that was recorded"
+    print(f"conclusions: {'; '.join(found.other_conclusions) or same}.")
+    sys.exit(3 if absent and not found.other_conclusions else 1)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from motionbench.core.errors import UserError
-from motionbench.data.perturbations import PERTURBATIONS, chosen_clips, chosen_numbers, perturb, unchanged_level
-from motionbench.data.splits import Split
+from motionbench.data.perturbations import (
+    PERTURBATIONS,
+    chosen_numbers,
+    perturb,
+    perturbed_labels,
+    unchanged_level,
+)
+from motionbench.data.splits import Clips, SourceRecord, Split
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.params.loading import load_params
@@ -17,6 +23,7 @@ from tests.conftest import ROOT, SOURCE_RECORD, drawing
 Load = Callable[[dict[str, Any]], Params]
 
 PARAMS = load_params(ROOT / "params.yaml")
+RANDOM = ("pixel_noise", "dropped_frames", "occluding_band", "distractors", "shuffled")
 CHANGING = [name for name, perturbation in PERTURBATIONS.items() if perturbation.change]
 
 
@@ -28,48 +35,63 @@ def split() -> Split:
     return Split(clips, np.repeat(np.arange(4), 3), tuple(PATTERNS))
 
 
+def perturbed(split: Split, name: str, level: float, seed: int = 0) -> Clips:
+    return perturb(split.clips, np.arange(len(split.labels)), name, level, seed)
+
+
 @pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings(SOURCE_RECORD))
 def test_each_perturbation_changes_a_copy_of_the_clips(name: str, level: float, split: Split) -> None:
     before = split.clips.copy()
-    changed = perturb(split, name, level, 0, SOURCE_RECORD)
+    changed = perturbed(split, name, level)
     assert (split.clips == before).all()
-    assert changed.clips.shape == split.clips.shape
-    assert changed.clips.dtype == np.uint8
-    assert (changed.clips != split.clips).any()
-    assert (perturb(split, name, level, 0, SOURCE_RECORD).clips == changed.clips).all()
+    assert changed.shape == split.clips.shape
+    assert changed.dtype == np.uint8
+    assert (changed != split.clips).any()
+    assert (perturbed(split, name, level) == changed).all()
 
 
 @pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in CHANGING])
 def test_the_unchanged_level_leaves_the_clips_as_they_are(name: str, split: Split) -> None:
-    same = perturb(split, name, unchanged_level(name, split.clips.shape[1]), 0, SOURCE_RECORD)
-    assert (same.clips == split.clips).all()
-    assert (same.labels == split.labels).all()
+    same = perturbed(split, name, unchanged_level(name, split.clips.shape[1]))
+    assert (same == split.clips).all()
 
 
-@pytest.mark.parametrize("name", ["pixel_noise", "dropped_frames", "occluding_band", "distractors", "shuffled"])
+@pytest.mark.parametrize("name", RANDOM)
 def test_what_is_drawn_at_random_depends_on_the_seed(name: str, split: Split) -> None:
     level = getattr(PARAMS.perturbations, name)[-1]
-    assert (
-        perturb(split, name, level, 1, SOURCE_RECORD).clips != perturb(split, name, level, 0, SOURCE_RECORD).clips
-    ).any()
+    assert (perturbed(split, name, level, 1) != perturbed(split, name, level, 0)).any()
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_what_is_drawn_for_a_clip_depends_on_its_number_alone(name: str, split: Split) -> None:
+    level = getattr(PARAMS.perturbations, name)[-1]
+    alone = perturb(split.clips[5:6], np.array([5]), name, level, 0)
+    assert (alone[0] == perturbed(split, name, level)[5]).all()
+    same = np.concatenate([split.clips[5:6]] * 2)
+    one, other = perturb(same, np.array([5, 6]), name, level, 0)
+    assert (one != other).any()
+
+
+def names_of(split: Split, name: str, source: SourceRecord) -> list[str]:
+    """The classes of the first clip of each class, when perturbed."""
+    labels = perturbed_labels(split.labels, split.class_names, name, source)
+    return [split.class_names[label] for label in labels[::3]]
 
 
 def test_clips_of_the_user_have_the_labels_of_the_users_maps(split: Split) -> None:
     swapped = {"ascending": "sine", "sine": "ascending"}
     source = SOURCE_RECORD.model_copy(update={"source": "folder", "label_maps": {"reversed": swapped, "flipped": {}}})
-    names = [split.class_names[label] for label in perturb(split, "backwards", 1, 0, source).labels[::3]]
-    assert names == ["constant", "sine", "descending", "ascending"]
-    assert (perturb(split, "upside_down", 1, 0, source).labels == split.labels).all()
+    assert names_of(split, "backwards", source) == ["constant", "sine", "descending", "ascending"]
+    assert names_of(split, "upside_down", source) == list(split.class_names)
 
 
 @pytest.mark.parametrize("name", ["backwards", "upside_down"])
 def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
-    changed = perturb(split, name, 1, 0, SOURCE_RECORD)
-    names = [split.class_names[label] for label in changed.labels[::3]]
-    assert names == ["constant", "descending", "ascending", "sine"]
+    assert names_of(split, name, SOURCE_RECORD) == ["constant", "descending", "ascending", "sine"]
+    labels = perturbed_labels(split.labels, split.class_names, name, SOURCE_RECORD)
     # The centre of mass says which way the point really goes on the screen: row 0 is at the top.
     rows = np.arange(split.clips.shape[2])[:, np.newaxis, np.newaxis]
-    for clip, label in zip(changed.clips, changed.labels, strict=True):
+    for clip, label in zip(perturbed(split, name, 1), labels, strict=True):
         heights = (clip * rows).sum(axis=(1, 2, 3)) / clip.sum(axis=(1, 2, 3))
         expected = {"ascending": -1, "descending": 1}.get(split.class_names[label])
         if expected:
@@ -77,21 +99,21 @@ def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
 
 
 def test_other_perturbations_leave_the_labels_as_they_are(split: Split) -> None:
-    for name, level in PARAMS.perturbations.settings(SOURCE_RECORD):
+    for name in PERTURBATIONS:
         if name not in CHANGING:
-            assert (perturb(split, name, level, 0, SOURCE_RECORD).labels == split.labels).all(), name
+            assert names_of(split, name, SOURCE_RECORD) == list(split.class_names), name
 
 
 def test_classes_without_a_mirror_image_keep_their_labels(split: Split) -> None:
     others = split._replace(class_names=("left", "right", "up", "down"))
-    assert (perturb(others, "backwards", 1, 0, SOURCE_RECORD).labels == split.labels).all()
+    assert names_of(others, "backwards", SOURCE_RECORD) == ["left", "right", "up", "down"]
 
 
 def test_levels_mean_what_they_say(split: Split) -> None:
     frames = split.clips.shape[1]
 
     def changed(name: str, level: float, clips: Any = split.clips) -> Any:
-        return perturb(split._replace(clips=clips), name, level, 0, SOURCE_RECORD).clips
+        return perturbed(split._replace(clips=clips), name, level)
 
     black = (changed("dropped_frames", 0.25) == 0).all(axis=(2, 3, 4)).sum(axis=1)
     assert (black == frames // 4).all()
@@ -99,6 +121,10 @@ def test_levels_mean_what_they_say(split: Split) -> None:
     assert (dark == round(0.3 * split.clips.shape[3])).all()
     noise = changed("pixel_noise", 0.1, np.full_like(split.clips, 128))
     assert noise.std() / 255 == pytest.approx(0.1, rel=0.02)
+    # Rounded, not cut off: the mean stays, also of noise below one step of brightness.
+    assert noise.mean() == pytest.approx(128, abs=0.05)
+    faint = changed("pixel_noise", 0.004, np.full_like(split.clips, 128))
+    assert (faint.mean(), faint.std()) == (pytest.approx(128, abs=0.01), pytest.approx(1.06, rel=0.02))
     down = changed("shifted", 5)
     assert (down[:, :, 5:] == split.clips[:, :, :-5]).all()
     assert (down[:, :, :5] == 0).all()
@@ -114,13 +140,31 @@ def test_levels_mean_what_they_say(split: Split) -> None:
     assert (crowded.sum(axis=(2, 3, 4)) == 36 * 255).all()
 
 
-def test_chosen_clips_are_the_first_of_each_class(split: Split) -> None:
-    numbers, chosen = chosen_numbers([split], 2), chosen_clips(split, 2)
-    assert numbers.tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
-    assert (chosen.clips == split.clips[numbers]).all()
-    assert chosen.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert chosen_numbers([split], 100).tolist() == list(range(12))
-    assert chosen_numbers([split, split], 2).tolist() == [*numbers, *(12 + numbers)]
+def test_so_many_clips_of_each_class_are_perturbed() -> None:
+    labels = np.repeat([0, 1, 3], [12, 5, 30])
+    chosen = chosen_numbers(labels, None, 10, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [10, 5, 0, 10]
+    assert (np.diff(chosen) > 0).all()
+    assert (chosen == chosen_numbers(labels, None, 10, seed=0)).all()
+    assert (chosen != chosen_numbers(labels, None, 10, seed=1)).any()
+    # Not the first ones of a class.
+    assert (chosen[:10] != np.arange(10)).any()
+
+
+@pytest.mark.parametrize("clips_per_class", [1, 2, 4, 10])
+def test_perturbed_clips_are_spread_over_groups(clips_per_class: int) -> None:
+    # Sorted by class and group, as the clips of a folder are: 3 classes, 12 groups of 2 clips of each class.
+    labels, groups = np.repeat([0, 1, 2], 24), np.tile(np.repeat([f"person {n}" for n in range(12)], 2), 3)
+    chosen = chosen_numbers(labels, groups, clips_per_class, seed=0)
+    assert len(set(groups[chosen])) == min(12, 3 * clips_per_class)
+    for label in range(3):
+        assert len(set(groups[chosen][labels[chosen] == label])) == clips_per_class
+
+
+def test_few_groups_give_several_clips_each() -> None:
+    labels, groups = np.repeat([0, 1], 40), np.tile(np.repeat(["a", "b"], [35, 5]), 2)
+    chosen = chosen_numbers(labels, groups, 20, seed=0)
+    assert [int((groups[chosen][labels[chosen] == label] == "b").sum()) for label in (0, 1)] == [5, 5]
 
 
 def test_params_yaml_has_a_key_for_each_perturbation() -> None:

@@ -1,61 +1,61 @@
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
-from motionbench.data.splits import read_split
-from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.params.schema import Params
-from tests.conftest import SOURCE_RECORD, TINY, drawing
+from motionbench.models.registry import ModelParams
+from motionbench.params.loading import load_params
+from tests.conftest import ROOT
 
-Load = Callable[[dict[str, Any]], Params]
+CLIPS = np.random.default_rng(0).integers(0, 256, (9, 4, 16, 20, 1), dtype=np.uint8)
 
 
-def evaluate(folder: Path, params: Params, _on_event: EventCallback) -> Any:
+def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_event: EventCallback) -> Any:
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer, measure_cost
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.registry import build_model
     fix_threads(1)
-    split = read_split(folder)
-    model = build_model("cnn_lstm", params.model("cnn_lstm"), split.clips.shape[1:], len(split.class_names))
+    model = build_model("single_frame", section, clips.shape[1:], 4)
     # All weights zero but one bias: the first replicate takes everything for class 1, the second for class 2.
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
     paths = [folder / "first.keras", folder / "second.keras"]
     for path, bias in zip(paths, ([0, 1, 0, 0], [0, 0, 1, 0]), strict=True):
         model.layers[-1].bias.assign(bias)
         save_model(model, path)
-    clips_per_class = params.perturbations.clips_per_class
-    conditions = [None, *params.perturbations.settings(SOURCE_RECORD)]
-    first, second = (
-        {each: answer(path, split, 1, each, clips_per_class, 0, SOURCE_RECORD) for each in conditions} for path in paths
-    )
-    cost = measure_cost(paths[0], split, 1)
+    first, second = (answer(path, clips, 1) for path in paths)
+    cost = measure_cost(paths[0], clips, 1)
     paths[0].write_bytes(paths[1].read_bytes())
-    rewritten = answer(paths[0], split, 1, None, clips_per_class, 0, SOURCE_RECORD)
+    rewritten = answer(paths[0], clips, 1)
     return first, second, rewritten, cost
 
 
-def test_answers_are_those_worked_out_by_hand(params_with: Load, tmp_path: Path) -> None:
-    params = params_with(TINY)
-    write_split(tmp_path, "test", drawing(params))
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    section = load_params(ROOT / "params.yaml").model("single_frame")
+    small = section.model_copy(update={"filters": (2, 2), "kernel_sizes": (3, 3)})
+    folder = tmp_path_factory.mktemp("models")
     with local_engine() as engine:
-        [(first, answers, rewritten, cost)] = run_tasks(engine, [partial(evaluate, tmp_path, params)], 1)
-    assert first[None]["predicted"] == [1] * 16
-    assert answers[None]["predicted"] == rewritten["predicted"] == [2] * 16
-    assert answers[None]["right"] == [False] * 8 + [True] * 4 + [False] * 4
-    right = {condition: each["right"] for condition, each in answers.items() if condition}
-    assert len(right) == 17
-    # Of each class, the first two clips: perturbations.clips_per_class.
-    assert right["pixel_noise", 0.1] == [False] * 4 + [True] * 2 + [False] * 2
-    # Where up and down are swapped, what was ascending is class 2, descending.
-    assert right["upside_down", 1] == [False] * 2 + [True] * 2 + [False] * 4
-    for quartiles in (cost["latency_milliseconds"], cost["clips_per_second"]):
-        assert len(quartiles) == 3
-        assert 0 < quartiles[0] <= quartiles[1] <= quartiles[2]
-    assert cost["flops"] == 76_360
+        return run_tasks(engine, [partial(evaluate, folder, small, CLIPS)], 1)[0]
+
+
+def test_answers_are_those_worked_out_by_hand(evaluated: Any) -> None:
+    first, second, rewritten, _ = evaluated
+    e = np.e / (np.e + 3)
+    assert first.dtype == np.float32
+    assert first == pytest.approx(np.tile([(1 - e) / 3, e, (1 - e) / 3, (1 - e) / 3], (9, 1)), abs=1e-6)
+    assert second.argmax(axis=1).tolist() == [2] * 9
+    assert (rewritten == second).all()
+
+
+def test_the_cost_is_a_median_between_its_quartiles(evaluated: Any) -> None:
+    cost = evaluated[3]
+    for median, (low, high) in (cost[1:3], cost[3:]):
+        assert 0 < low <= median <= high
+    assert cost.flops == 17_600

@@ -5,65 +5,34 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import MODELS, SOURCE, TEST, ReplicateKey, replicate_path
-from motionbench.data.splits import Split, join, read_test
+from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, replicate_path
+from motionbench.data.splits import ClipRecord, read_test
 from motionbench.data.synthetic.frames import write_split
-from motionbench.evaluation.held_out import held_out_clips
-from motionbench.evaluation.results import Answers
-from motionbench.evaluation.testing import evaluate_models, score
+from motionbench.evaluation.testing import check_answers, measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.schema import Params
 from tests.conftest import SOURCE_RECORD, TINY, drawing
-from tests.evaluation.made_up import training
 
-NAMES = ("still", "up", "down")
-
-
-def part(*labels: int) -> Split:
-    return Split(np.zeros((len(labels), 2, 4, 4, 1), np.uint8), np.array(labels), NAMES)
+Load = Callable[[dict[str, Any]], Params]
+KEYS = [ReplicateKey(seed, fold) for fold in range(3) for seed in (0, 1)]
+MD5S = {"data/test": "1", "data/folds": "2"}
 
 
-NOISE = [("pixel_noise", 0.1)]
-
-
-def answers(*predicted: int, right: list[bool]) -> list[Answers]:
-    """Answers to clips as they are, and to noisy ones."""
-    return [
-        Answers(predicted=list(predicted), right=[False] * len(predicted)),
-        Answers(predicted=[0] * len(right), right=right),
-    ]
-
-
-def test_scores_are_those_worked_out_by_hand() -> None:
-    scores = score([answers(0, 0, 1, 1, right=[True])], NOISE, part(0, 1, 1, 0))
-    assert (scores["correct"], scores["clips"], scores["accuracy"]) == (2, 4, 0.5)
-    assert scores["confusion"] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert scores["classes"]["up"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
-    assert scores["classes"]["down"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-
-
-def test_answers_to_the_parts_of_folds_are_joined() -> None:
-    test = join([part(0, 1), part(2), part(1, 1)])
-    parts = [answers(0, 1, right=[True, False]), answers(0, right=[False]), answers(1, 2, right=[True])]
-    scores = score(parts, NOISE, test)
-    assert scores["predicted"] == [0, 1, 0, 1, 2]
-    assert (scores["correct"], scores["clips"]) == (3, 5)
-    assert scores["classes"]["up"]["recall"] == pytest.approx(2 / 3)
-    [noisy] = scores["perturbed"]
-    assert (noisy["perturbation"], noisy["level"]) == NOISE[0]
-    assert noisy["right"] == [True, False, False, True]
-
-
-def save_untrained(params: Params, shape: tuple[int, int, int, int], _on_event: EventCallback) -> None:
+def save_constant(params: Params, shape: tuple[int, int, int, int], _on_event: EventCallback) -> None:
+    """Save replicates each of which always answers the same: seed + fold."""
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.registry import build_model
     fix_threads(1)
-    for key in map(ReplicateKey, params.training.seeds):
+    for key in KEYS:
         model = build_model("single_frame", params.model("single_frame"), shape, 4)
+        model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
+        model.layers[-1].bias.assign(np.eye(4)[key.seed + (key.fold or 0)])
         save_model(model, replicate_path(MODELS / "single_frame", key))
 
 
@@ -86,23 +55,68 @@ class Elsewhere:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("working_directory")
-def test_answers_may_be_given_elsewhere_and_what_is_timed_runs_here(
-    params_with: Callable[[dict[str, Any]], Params],
-) -> None:
-    params = params_with(TINY)
-    for folder in (TEST, SOURCE.parent, MODELS / "single_frame"):
-        folder.mkdir(parents=True)
-    write_split(TEST, "test", drawing(params))
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
-    tests = [read_test(None)]
+def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_with: Load) -> None:
+    params = params_with({**TINY, "perturbations.clips_per_class": 1, "perturbations.speed": [2.0]})
+    for part in range(3):
+        fold_path(part).mkdir(parents=True)
+        write_split(fold_path(part), "test", drawing(params))
+        rows = [f"{number}.mp4,g{number % 5},4,1,4,20,16,False,False" for number in range(16)]
+        text = "\n".join([",".join(ClipRecord.model_fields), *rows])
+        (fold_path(part) / "clips.csv").write_text(text, encoding="utf-8")
+    for name in MODEL_NAMES:
+        (MODELS / name).mkdir(parents=True)
+    write_json(SOURCE, {**SOURCE_RECORD.model_dump(), "folds": 3})
     with local_engine() as engine:
-        _, *shape = tests[0].clips.shape
-        run_tasks(engine, [partial(save_untrained, params, tuple(shape))], 1)
+        _, *shape = read_test(0).clips.shape
+        run_tasks(engine, [partial(save_constant, params, tuple(shape))], 1)
         elsewhere: Any = Elsewhere(engine)
-        trained = {"single_frame": training([0.1], [0.1])}
-        models = evaluate_models(elsewhere, trained, params, tests, held_out_clips(tests, None, 2))
+        predictions = predict_held_out(elsewhere, params, MD5S)
+        costs = measure_costs(elsewhere, params, predictions.models)
+    # What is timed runs here, and answers may be given elsewhere.
     assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
-    paths = [replicate_path(MODELS / "single_frame", ReplicateKey(seed)) for seed in (0, 1)]
-    conditions = 1 + len(params.perturbations.settings(SOURCE_RECORD))
-    assert [task.inputs for task in elsewhere.tasks] == [[path, TEST] for path in paths for _ in range(conditions)]
-    assert models["single_frame"]["cost"]["latency_milliseconds"][0] > 0
+    path = replicate_path(MODELS / "single_frame", KEYS[2])
+    assert [path, fold_path(1)] in [task.inputs for task in elsewhere.tasks]
+    assert costs["single_frame"].latency_milliseconds > 0
+
+    assert (predictions.models, predictions.seeds, predictions.frames) == (["single_frame"], (0, 1), 4)
+    assert predictions.labels.tolist() == np.repeat([0, 1, 2, 3], 4).tolist() * 3
+    assert predictions.folds is not None
+    assert predictions.folds.tolist() == np.repeat([0, 1, 2], 16).tolist()
+    assert predictions.groups is not None
+    assert predictions.groups[:6].tolist() == ["g0", "g1", "g2", "g3", "g4", "g0"]
+    said = np.repeat([[0, 1, 2], [1, 2, 3]], 16, axis=1)
+    assert (predictions.unchanged.predicted("single_frame") == said).all()
+    assert [each.name for each in predictions.perturbed] == [
+        name for name, _ in params.perturbations.settings(SOURCE_RECORD)
+    ]
+    for condition in predictions.perturbed:
+        assert len(condition.clips) == 4
+        assert (condition.predicted("single_frame") == said[:, condition.clips]).all()
+    # Where up and down are swapped, what was ascending is class 2, descending.
+    swapped = {condition.name: condition.labels for condition in predictions.perturbed}["upside_down"]
+    assert swapped.tolist() == np.array([0, 2, 1, 3])[predictions.labels[predictions.perturbed[0].clips]].tolist()
+    assert set(predictions.md5s) == {*MD5S, *(replicate_path(MODELS / "single_frame", key).as_posix() for key in KEYS)}
+
+
+def test_answers_that_are_not_numbers_are_refused_in_one_line() -> None:
+    answers = np.full((3, 4), 0.25, np.float32)
+    check_answers("cnn_lstm", ReplicateKey(1), answers)
+    answers[2, 0] = np.nan
+    with pytest.raises(
+        UserError,
+        match=r"^models/cnn_lstm/seed-1\.keras: its answers to 1 of 3 clips are not numbers; train it again: dvc repro "
+        "--force train_cnn_lstm$",
+    ):
+        check_answers("cnn_lstm", ReplicateKey(1), answers)
+
+
+def test_models_that_are_missing_are_named_with_what_trains_them(working_directory: Any) -> None:
+    (working_directory / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (working_directory / "params.yaml").write_text("{}\n", encoding="utf-8")
+    for name in MODEL_NAMES:
+        with pytest.raises(UserError, match=f"^models/{name}: missing; train it: dvc repro train_{name}$"):
+            trained_models()
+        (MODELS / name).mkdir(parents=True)
+    (MODELS / "cnn_lstm/seed-0.keras").touch()
+    (MODELS / "convlstm/not_trained.txt").touch()
+    assert trained_models() == ["cnn_lstm"]

@@ -5,21 +5,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from motionbench.comparison.audit import audit
+from motionbench.comparison.sentences import compare_with_controls
 from motionbench.core.files import write_json
 from motionbench.core.paths import DATA, SOURCE, ReplicateKey
 from motionbench.data.examples import write_example_clips
 from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import SourceRecord, held_out_folder, read_clip_table, read_test, read_training
-from motionbench.evaluation.audit import audit
-from motionbench.evaluation.held_out import held_out_clips
-from motionbench.evaluation.results import Answers, join_results
-from motionbench.evaluation.testing import score
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import CONTROLS
 from motionbench.params.schema import Params
-from tests.evaluation.made_up import training
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -50,10 +50,10 @@ def train(name: str, params: Params, source: SourceRecord, on_event: EventCallba
     train_replicate(name, ReplicateKey(seed), params, source, *read_training(None), path, checkpoint, "", on_event)
 
 
-def classify(name: str, source: SourceRecord, _on_event: EventCallback) -> Answers:
+def classify(name: str, _on_event: EventCallback) -> NDArray[np.float32]:
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer
-    return answer(Path(f"{name}.keras"), read_test(None), 1, None, 1, 0, source)
+    return answer(Path(f"{name}.keras"), read_test(None).clips, 1)
 
 
 @pytest.mark.parametrize("leak", [False, True])
@@ -70,14 +70,13 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
         run_tasks(engine, [partial(train, name, params, source) for name in MODELS], 1)
     # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
     with local_engine() as engine:
-        answers = run_tasks(engine, [partial(classify, name, source) for name in MODELS], 1)
-    cost: Any = {}  # which the audit does not ask for
-    test = read_test(None)
-    clips = held_out_clips([test], read_clip_table([held_out_folder(None)]), clips_per_class=1)
-    models = {
-        name: join_results(training([0.1]), [score([[each]], [], test)], cost, clips)
-        for name, each in zip(MODELS, answers, strict=True)
-    }
-    findings = {finding.check: finding.fires for finding in audit(models, clips, source)}
-    controls = {"single_frame": leak, "bag_of_frames": leak}
-    assert findings == {**controls, "metadata": False, "padding": False, "duplicates": False}
+        answers = run_tasks(engine, [partial(classify, name) for name in MODELS], 1)
+    test, table = read_test(None), read_clip_table([held_out_folder(None)])
+    assert table is not None
+    groups = table["group"].to_numpy()
+    right = {name: (each.argmax(axis=1) == test.labels)[np.newaxis] for name, each in zip(MODELS, answers, strict=True)}
+    controls = compare_with_controls(right, MODELS[1:2], CONTROLS, groups, margin=0.02)
+    findings = {finding.check: finding.fires for finding in audit(controls, right, source)}
+    assert findings == {
+        "single_frame": leak, "bag_of_frames": leak, "metadata": False, "padding": False, "duplicates": False,
+    }  # fmt: skip

@@ -28,7 +28,10 @@ REMEDIES = {
     "dvc.lock": ["git", "checkout", "dvc.lock"],
     "Unable to read RWLock-file": ["rm", ".dvc/tmp/rwlock"],
 }
-WALL_CLOCK = ("metrics/training_timing/", "metrics/comparison_timing.json", "reports/comparison/")
+WALL_CLOCK = (
+    "metrics/training_timing/", "metrics/evaluation_timing.json", "metrics/comparison_timing.json",
+    "reports/comparison/",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

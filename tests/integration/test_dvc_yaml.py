@@ -24,7 +24,7 @@ VIEW_ONLY = ("motionbench.tracking", "motionbench.tuning", "motionbench.provenan
 
 def test_stages_are_listed_in_their_order() -> None:
     trainings = ["train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls"]
-    assert list(STAGES) == ["generate", *trainings, "compare"]
+    assert list(STAGES) == ["generate", *trainings, "evaluate", "compare"]
 
 
 def module_file(name: str) -> Path | None:

@@ -24,7 +24,7 @@ from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
-STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "compare"]
+STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "evaluate", "compare"]
 CLASSES = ["constant", "ascending", "descending", "sine"]
 
 
@@ -54,11 +54,12 @@ def test_outputs_exist_and_git_ignores_the_large_ones(reproduced: Path) -> None:
     for path in (
         "data/test/clips.npy", "data/folds/source.json", "reports/samples/contact_sheet.png",
         "reports/samples/sine.gif", "models/cnn_lstm/seed-1.keras", "metrics/training/convlstm/history.csv",
-        "metrics/comparison_timing.json", "reports/comparison/report.html", "reports/comparison/report.md",
+        "data/predictions.parquet", "metrics/comparison_timing.json", "reports/comparison/report.html",
+        "reports/comparison/report.md",
     ):  # fmt: skip
         assert (reproduced / path).stat().st_size > 0
     untracked = run(reproduced, "git", "status", "--porcelain", "--untracked-files=all").stdout
-    assert not re.search(r"keras|npy|png|mlflow|mlruns|partial", untracked), untracked
+    assert not re.search(r"keras|npy|parquet|png|mlflow|mlruns|partial", untracked), untracked
 
 
 def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) -> None:
@@ -95,7 +96,7 @@ def test_runs_have_the_declared_parameters_flat(reproduced: Path) -> None:
         declared = {key.replace("${data.source}", "synthetic") for key in stages[stage]["params"]}
         assert {key.partition(".")[0] for key in parent.data.params} == declared
     assert stage_runs(reproduced)["generate"].data.params["data.height"] == "16"
-    assert stage_runs(reproduced)["compare"].data.params["training.seeds"] == "(0, 1)"
+    assert stage_runs(reproduced)["evaluate"].data.params["training.seeds"] == "(0, 1)"
 
 
 def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
@@ -105,8 +106,8 @@ def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
     assert [item.dataset.name for item in inputs["generate"]] == ["train", "validation", "test"]
     assert [item.dataset.name for item in inputs["train_convlstm"]] == ["train", "validation"]
     assert [item.dataset.name for item in inputs["compare"]] == ["train", "test"]
-    test_data = inputs["compare"][1]
-    assert test_data.dataset.digest == parents["compare"].data.tags["data.md5.test"]
+    [test_data] = inputs["evaluate"]
+    assert test_data.dataset.digest == parents["evaluate"].data.tags["data.md5.test"]
     assert test_data.dataset.digest == path_md5(reproduced / "data/test")
     assert f"md5: {test_data.dataset.digest}" in lock
 
@@ -136,11 +137,21 @@ def test_no_artifact_contains_a_pickle(reproduced: Path) -> None:
     assert not [path for path in files if "pickle" in path.name or path.suffix == ".pkl"]
 
 
+def test_the_table_of_predictions_is_an_artifact(reproduced: Path) -> None:
+    files = store(reproduced).list_artifacts(stage_runs(reproduced)["evaluate"].info.run_id, "data")
+    assert [(file.path, file.file_size) for file in files] == [
+        ("data/predictions.parquet", (reproduced / "data/predictions.parquet").stat().st_size)
+    ]
+
+
 def test_change_makes_the_stages_stale_that_depend_on_it(copy_of_reproduced: Path) -> None:
     def changed() -> list[str]:
         return list(json.loads(run(copy_of_reproduced, "dvc", "status", "--json").stdout))
 
     assert changed() == []
+    edit_params(copy_of_reproduced / "params.yaml", {"gate.maximum_latency": 50.0})
+    assert changed() == ["compare"]
+    assert run(copy_of_reproduced, "git", "checkout", "params.yaml").returncode == 0
     edit_params(copy_of_reproduced / "params.yaml", {"convlstm.filters": [3, 2]})
     assert changed() == ["train_convlstm"]
     edit_params(copy_of_reproduced / "params.yaml", {"folder.seed": 1})
@@ -249,7 +260,11 @@ def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) 
     for path in (clone / "models/convlstm").iterdir():
         shuffle_weights(path)
     done = run(clone, "python", "-m", "pipeline.compare")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2
+    assert "was made with another models/convlstm/seed-0.keras than is there now" in done.stderr
+    for stage in ("evaluate", "compare"):
+        done = run(clone, "python", "-m", f"pipeline.{stage}")
+        assert done.returncode == 0, done.stderr
     assert "cnn_lstm is better than convlstm" in done.stdout
     difference = read_json(clone / "metrics/comparison/summary.json")["difference"]["cnn_lstm_vs_convlstm"]
     assert difference["better"] == "cnn_lstm"

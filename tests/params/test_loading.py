@@ -40,6 +40,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"folder.resize": "zoom"}, "folder.resize: 'zoom' is not allowed: input should be 'pad', 'crop' or 'stretch'"),
     ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
+    ({"gate.margin": 0.0}, "gate.margin: 0.0 is not allowed: input should be greater than 0"),
+    ({"gate.margin": 1.0}, "gate.margin: 1.0 is not allowed: input should be less than 1"),
     ({"training.patience": 0}, "training.patience: 0 is not allowed"),
     ({"training.target_loss": -1.0}, "training.target_loss: -1.0 is not allowed"),
     ({"training.class_weights": "equal"}, "training.class_weights: 'equal' is not allowed: input should be 'none' or"),
@@ -176,4 +178,5 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
     assert declared["single_frame.filters"] == (5, 5, 5)
     assert {key.split(".")[0] for key in declared} == {"training", "single_frame", "bag_of_frames"}
     # The shape of the clips is that of the files which `generate` wrote.
-    assert {key.split(".")[0] for key in stage_params(params, "compare")} == {"training", "perturbations", "gate"}
+    assert {key.split(".")[0] for key in stage_params(params, "evaluate")} == {"training", "perturbations"}
+    assert {key.split(".")[0] for key in stage_params(params, "compare")} == {"gate"}

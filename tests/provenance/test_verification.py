@@ -7,7 +7,7 @@ import pytest
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.processes import git
-from motionbench.provenance.verification import Check, _other_inputs, verify
+from motionbench.provenance.verification import Check, Verification, _other_inputs, other_conclusions, verify
 from tests.conftest import ROOT
 
 
@@ -36,6 +36,40 @@ def test_other_inputs_are_code_and_parameters_but_no_outputs() -> None:
     assert _other_inputs(recorded, recorded) == []
     assert _other_inputs(recorded, lock("2", "2", seed=1)) == ["seed", "src/motionbench/data"]
     assert _other_inputs(recorded, lock("1", "1", seed=0, new=1)) == ["new"]
+
+
+SUMMARY: dict[str, Any] = {
+    "cnn_lstm": {"accuracy": 0.9, "low": 0.85, "high": 0.95},
+    "convlstm": {"accuracy": 0.7, "low": 0.6, "high": 0.8},
+    "best": {"model": "cnn_lstm", "accuracy": 0.9},
+    "difference": {"cnn_lstm_vs_convlstm": {"verdict": "better", "better": "cnn_lstm", "accuracy": 0.2}},
+    "champion": "models/cnn_lstm/seed-0.keras",
+}
+
+
+def test_conclusions_are_verdicts_champion_and_accuracies() -> None:
+    def other(**changes: Any) -> list[str]:
+        return other_conclusions(SUMMARY, SUMMARY | changes)
+
+    assert other() == []
+    assert other(cnn_lstm={"accuracy": 0.95}) == other(best={"model": "convlstm", "accuracy": 0.7}) == []
+    assert other(cnn_lstm={"accuracy": 0.96}) == ["cnn_lstm: accuracy 0.960, not within 0.850 to 0.950"]
+    assert other(champion=None) == ["champion: models/cnn_lstm/seed-0.keras became none"]
+    equal = {"cnn_lstm_vs_convlstm": {"verdict": "equal", "better": "none", "accuracy": 0.01}}
+    assert other(difference=equal) == ["cnn_lstm_vs_convlstm: better, cnn_lstm became equal, none"]
+    assert other_conclusions({}, SUMMARY) == ["no comparison is recorded"]
+
+
+def test_other_bits_are_expected_on_another_machine_alone() -> None:
+    def found(stage: str = "train", other_inputs: list[str] | None = None) -> Verification:
+        checks = [Check(stage, "an output", "1", "2"), Check("generate", "data/train", "1", "1")]
+        return Verification(checks, {"timing": ["an old processor", "4 cores", "numpy 2"]}, other_inputs or [], [])
+
+    assert found().different() == ["an output"]
+    assert found().elsewhere(["a new processor", "numpy 2"]) == ["an old processor"]
+    assert found().elsewhere(["an old processor", "numpy 2"]) == []
+    assert found(other_inputs=["src"]).elsewhere(["a new processor"]) == []
+    assert found("generate").elsewhere(["a new processor"]) == [], "clips are the same on every machine"
 
 
 def test_commit_without_dvc_lock_cannot_be_verified(working_directory: Path) -> None:

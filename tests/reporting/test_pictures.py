@@ -9,19 +9,29 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from motionbench.evaluation.results import ModelResult
-from motionbench.params.loading import load_params
+from motionbench.comparison.findings import Findings
+from motionbench.data.splits import AnySplit, join
 from motionbench.reporting.pictures import disagreements, draw_pictures
-from tests.conftest import ROOT, SOURCE_RECORD
-from tests.evaluation.made_up import CLASS_NAMES, FIVE, HOSTILE, SPLIT, THREE, models, register, result
+from tests.comparison.made_up import (
+    CLASS_NAMES,
+    FIVE,
+    HOSTILE,
+    SPLIT,
+    THREE,
+    Made,
+    compared,
+    describe,
+    models,
+    predictions,
+    register,
+    result,
+)
 
-PERTURBATIONS = load_params(ROOT / "params.yaml").perturbations.model_copy(update={"clips_per_class": 80})
-BOTH_CLASSES = SPLIT._replace(labels=np.repeat([0, 1], 40))
 OTHER = CLASS_NAMES[1]
 
 
-def texts(compared: dict[str, ModelResult]) -> list[str]:
-    return [text for text, _ in disagreements(compared, [SPLIT], PERTURBATIONS, SOURCE_RECORD)]
+def texts(made: dict[str, Made]) -> list[str]:
+    return [text for text, _ in disagreements(compared(made), SPLIT)]
 
 
 def test_disagreements_have_the_answer_of_each_majority() -> None:
@@ -40,18 +50,31 @@ def test_the_first_of_each_perturbation_follows_if_there_is_room() -> None:
     ]
 
 
+def perturbed_at(made: dict[str, Made], numbers: list[int]) -> Findings:
+    """The findings if the perturbed clips were these."""
+    table = predictions(made)
+    few = [each.only(np.arange(len(numbers)))._replace(clips=np.array(numbers)) for each in table.perturbed]
+    return describe(table._replace(perturbed=few), made)
+
+
 def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
-    # The perturbed clips are fewer, and here not the first ones.
-    few = models(result(12, clips=20), result(11, clips=20))
-    for model in few.values():
-        model["replicates"][0]["predicted"] = [0] * 80
-    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
+    # The perturbed clips are fewer, and here not the first ones; the second contender is wrong on the twelfth.
+    found = perturbed_at(models(result(80, at_speed={2.0: [12]}), result(80, at_speed={2.0: [11]})), [*range(30, 50)])
     clips = SPLIT.clips.copy()
     clips[41, :, 0, 0, 0] = [10, 20, 30]
-    [(text, clip)] = disagreements(few, [BOTH_CLASSES._replace(clips=clips)], params, SOURCE_RECORD)
+    [(text, clip)] = disagreements(found, SPLIT._replace(clips=clips))
     assert text.startswith("test clip 41, speed 2\n")
     # At twice the speed the last frame stays.
     assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
+
+
+def test_the_label_is_that_of_the_perturbed_clip() -> None:
+    found = compared(models(result(80), result(79)))
+    [unchanged, fast] = disagreements(found, SPLIT)
+    changed = [each._replace(labels=1 - each.labels) for each in found.predictions.perturbed]
+    [again, mirrored] = disagreements(found._replace(predictions=found.predictions._replace(perturbed=changed)), SPLIT)
+    assert again[0] == unchanged[0]
+    assert mirrored[0] == fast[0].replace(f"is {HOSTILE}", f"is {OTHER}")
 
 
 def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
@@ -62,19 +85,11 @@ def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
         for part, (start, end) in enumerate(pairwise(firsts))
     ]
     parts[1].clips[2, :, 0, 0, 0] = [10, 20, 30]
-    # At most 4 clips of each part are perturbed: clips 0 to 3, 30 to 33 and 40 to 43, of which 32 is the seventh.
-    both = models(result(12, clips=12), result(12, clips=12))
-    params = PERTURBATIONS.model_copy(update={"clips_per_class": 10})
-    for model in both.values():
-        model["replicates"][0]["predicted"] = [0] * 80
-    both["convlstm"]["replicates"][0]["predicted"][32] = 1
-    both["convlstm"]["replicates"][0]["perturbed"][0]["predicted"][6] = 1
-    (text, clip), (perturbed_text, perturbed) = disagreements(both, parts, params, SOURCE_RECORD)
-    assert text == f"test clip 32, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
-    assert perturbed_text.startswith("test clip 32, speed 2\n")
-    assert clip[:, 0, 0, 0].tolist() == [10, 20, 30]
-    assert perturbed[:, 0, 0, 0].tolist() == [10, 30, 30]
-    assert clip[0, 1, 1, 0] == perturbed[0, 1, 1, 0] == 1
+    made = models(result(80, at_speed={2.0: [7]}), result(80, at_speed={2.0: [6]}))
+    [(text, clip)] = disagreements(perturbed_at(made, [0, 1, 2, 3, 30, 31, 32, 33, 40, 41]), join(parts))
+    assert text.startswith("test clip 32, speed 2\n")
+    assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
+    assert clip[0, 1, 1, 0] == 1
 
 
 @pytest.mark.parametrize("contenders", [THREE, FIVE])
@@ -99,9 +114,8 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     return figures
 
 
-def draw(compared: dict[str, ModelResult], folder: Path) -> dict[str, str]:
-    histories = {name: model["training"].history for name, model in compared.items()}
-    return draw_pictures(folder, compared, histories, [BOTH_CLASSES], PERTURBATIONS, SOURCE_RECORD)
+def draw(made: dict[str, Made], folder: Path, split: AnySplit = SPLIT) -> dict[str, str]:
+    return draw_pictures(folder, compared(made), split)
 
 
 def legend(owner: Any) -> list[str]:
@@ -113,12 +127,13 @@ def test_no_picture_lacks_a_contender(
     contenders: tuple[str, ...], saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(monkeypatch, contenders)
-    compared = models(*(result(80 - 5 * number) for number in range(len(contenders))))
-    assert list(draw(compared, Path())) == list(saved)
-    names = list(compared)
+    made = models(*(result(80 - 5 * number) for number in range(len(contenders))))
+    assert list(draw(made, Path())) == list(saved)
+    names = list(made)
     assert names == [*contenders, "single_frame", "bag_of_frames"]
     assert legend(saved["cost"].axes[0].get_legend())[-len(names) :] == names
     assert legend(saved["perturbations"].legends[0]) == names
+    assert legend(saved["reliability"].axes[0].get_legend()) == names
     assert legend(saved["learning_curves"].axes[1].get_legend()) == names
     assert [axis.get_title() for axis in saved["confusions"].axes] == names
     assert all(f"\n{name}: " in saved["disagreements"].axes[0].get_ylabel() for name in contenders)
@@ -126,11 +141,31 @@ def test_no_picture_lacks_a_contender(
 
 def test_models_that_agree_have_no_picture_of_disagreements(saved: dict[str, Figure]) -> None:
     captions = draw(models(result(80), result(80)), Path())
-    assert list(captions) == list(saved) == ["cost", "perturbations", "confusions", "learning_curves", "samples"]
+    assert list(captions) == list(saved)
+    assert list(captions) == ["cost", "reliability", "perturbations", "confusions", "learning_curves", "samples"]
 
 
-def test_confusions_are_those_of_all_replicates_together(saved: dict[str, Figure]) -> None:
-    draw(models(result(80, 60), result(80)), Path())
+def test_the_reliability_diagram_has_the_accuracy_at_each_confidence(saved: dict[str, Figure]) -> None:
+    draw(models(result(80, 40), result(80, 80)), Path())
+    line = saved["reliability"].axes[0].lines[0]
+    # All answers have a probability of 0.9, and 120 of 160 are right.
+    assert np.asarray(line.get_xdata()) == pytest.approx([0.9])
+    assert np.asarray(line.get_ydata()).tolist() == [0.75]
+
+
+def test_curves_of_perturbations_start_at_the_same_clips_as_they_are(saved: dict[str, Figure]) -> None:
+    # On all clips the first contender has 70 of 80 right, on the last ten, as they are and perturbed, none.
+    made = models(result(70, at_speed={2.0: [70]}), result(80, at_speed={2.0: [80]}))
+    table = predictions(made)
+    few = [each.only(np.arange(70, 80)) for each in table.perturbed]
+    draw_pictures(Path(), describe(table._replace(perturbed=few), made), SPLIT)
+    first = saved["perturbations"].axes[0].lines[0]
+    assert np.asarray(first.get_xdata()).tolist() == [1.0, 2.0]
+    assert np.asarray(first.get_ydata()).tolist() == [0.0, 0.0]
+
+
+def test_confusions_are_those_of_all_seeds_together(saved: dict[str, Figure]) -> None:
+    draw(models(result(80, 60), result(80, 80)), Path())
     counts = [text.get_text() for text in saved["confusions"].axes[0].texts]
     assert counts == ["140", "20", "0", "0"]
 
@@ -139,7 +174,7 @@ def five_costs(saved: dict[str, Figure]) -> Axes:
     correct = {"a": 70, "b": 60, "c": 65, "d": 75, "e": 72}
     latency = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 4.0, "e": 5.0}
     five = {name: result(correct[name], latency=latency[name]) for name in correct}
-    draw(five | models(five["a"], five["b"]), Path())
+    draw({**five, **models(five["a"], five["b"])}, Path())
     return saved["cost"].axes[0]
 
 
@@ -160,17 +195,17 @@ def test_the_front_joins_models_that_no_other_beats_in_both(
     register(monkeypatch, THREE)
     worse, better = result(60, latency=1.0), result(70, latency=2.0)
     beaten = result(65, latency=3.0)
-    compared = models(beaten, worse, better)
-    compared["single_frame"], compared["bag_of_frames"] = result(75, latency=4.0), result(74, latency=5.0)
-    draw(compared, Path())
+    made = models(beaten, worse, better)
+    draw({**made, "single_frame": result(75, latency=4.0), "bag_of_frames": result(74, latency=5.0)}, Path())
     [front] = [line for line in saved["cost"].axes[0].lines if line.get_label() == "no other beats both"]
     assert np.asarray(front.get_xdata()).tolist() == [1.0, 2.0, 4.0]
     assert np.asarray(front.get_ydata()).tolist() == pytest.approx([0.25, 0.125, 0.0625])
 
 
 def test_class_names_break_no_figure(tmp_path: Path) -> None:
-    captions = draw(models(result(80), result(70)), tmp_path)
-    assert len(captions) == 6
+    both_classes = SPLIT._replace(labels=np.repeat([0, 1], 40))
+    captions = draw(models(result(80), result(70)), tmp_path, both_classes)
+    assert len(captions) == 7
     for name in captions:
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 200

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motionbench.comparison.audit import Finding
+from motionbench.comparison.findings import Findings
+from motionbench.comparison.notes import Search
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.evaluation.audit import Finding
-from motionbench.evaluation.held_out import HeldOutClips
-from motionbench.evaluation.results import ModelResult, Search
-from motionbench.evaluation.verdict import search_notes
 from motionbench.reporting.report import (
     class_rows,
     describe_perturbations,
@@ -21,31 +20,38 @@ from motionbench.reporting.report import (
     summary_rows,
     write_reports,
 )
+from tests.comparison.made_up import (
+    CLASS_NAMES,
+    FILES,
+    FIVE,
+    GROUPS,
+    HOSTILE,
+    THREE,
+    change,
+    compared,
+    models,
+    register,
+    result,
+)
 from tests.conftest import ROOT
-from tests.evaluation.made_up import CLASS_NAMES, CLIPS, FIVE, GROUPED, HOSTILE, THREE, models, register, result
 
 ORIGIN = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "commit": "abcdefghij"}
-PICTURES = ("cost", "perturbations", "confusions", "learning_curves", "samples", "disagreements")
+PICTURES = ("cost", "reliability", "perturbations", "confusions", "learning_curves", "samples", "disagreements")
 
 
-def write(
-    folder: Path, compared: dict[str, ModelResult], sentences: list[str], clips: HeldOutClips = CLIPS,
-    findings: Sequence[Finding] = (),
-) -> tuple[str, str]:  # fmt: skip
+BOTH = compared(models(result(80), result(70)))
+
+
+def write(folder: Path, findings: Findings, notes: Sequence[str] = ("a note",)) -> tuple[str, str]:
     """Write the reports, their pictures empty files, and return the page and the Markdown."""
     for name in PICTURES:
         (folder / f"{name}.png").touch()
-    pictures = {name: f"About {name}" for name in PICTURES}
-    write_reports(folder, compared, clips, sentences, findings, pictures, ORIGIN)
+    write_reports(folder, findings, notes, {name: f"About {name}" for name in PICTURES}, ORIGIN)
     return (folder / "report.html").read_text(encoding="utf-8"), (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_names_cannot_inject_html_or_pictures(tmp_path: Path) -> None:
-    compared = models(result(80), result(70))
-    compared["convlstm"]["search"] = Search(
-        study=HOSTILE, trials=1, number=0, validation_loss=0.1, search_loss=0.1, retrained_loss=0.1
-    )
-    page, text = write(tmp_path, compared, search_notes(compared, 0))
+    page, text = write(tmp_path, BOTH._replace(verdict=[HOSTILE]), [HOSTILE])
     for written in (page, text):
         assert "&lt;b&gt;" in written
         assert "<b>" not in written
@@ -53,21 +59,28 @@ def test_names_cannot_inject_html_or_pictures(tmp_path: Path) -> None:
 
 
 def test_every_picture_is_shown_with_its_origin(tmp_path: Path) -> None:
-    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"])
+    page, text = write(tmp_path, BOTH)
     assert page.count(f'<a href="{ORIGIN["url"]}">MLflow run 12345678</a>, commit\nabcdefgh.') == len(PICTURES)
     assert text.count(f"[MLflow run 12345678]({ORIGIN['url']}), commit abcdefgh.") == len(PICTURES)
     for name in PICTURES:
         assert f"![About {name}]({name}.png)" in text
 
 
-def test_the_title_asks_which_contender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"])
+def test_the_title_asks_which_contender_and_the_verdict_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, text = write(tmp_path, BOTH._replace(verdict=["verdict"]))
     assert "<h1>cnn_lstm or convlstm?</h1>" in page
-    assert text.startswith("# cnn_lstm or convlstm?\n\n**verdict**\n")
+    assert text.startswith("# cnn_lstm or convlstm?\n\n**verdict**\n\na note\n")
     register(monkeypatch, THREE)
-    page, text = write(tmp_path, models(result(80), result(70), result(60)), ["verdict"])
+    found = compared(models(result(80), result(70), result(60)))
+    page, text = write(tmp_path, found)
     assert "<h1>cnn_lstm, convlstm or cnn3d?</h1>" in page
     assert text.startswith("# cnn_lstm, convlstm or cnn3d?\n")
+    assert page.count('<p class="verdict">') == 4
+    for sentence in found.verdict:
+        assert f'<p class="verdict">{sentence}</p>' in page
+        assert f"**{sentence}**" in text
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -78,7 +91,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 def test_tables_of_three_contenders_have_a_cell_per_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
-    page, text = write(tmp_path, models(result(80), result(70), result(60)), ["verdict"])
+    page, text = write(tmp_path, compared(models(result(80), result(70), result(60))))
     summary, perturbed, classes = tables(text)
     for table in (summary, perturbed, classes):
         assert {len(row) for row in table} == {len(table[0])}
@@ -93,12 +106,9 @@ def test_tables_of_three_contenders_have_a_cell_per_column(tmp_path: Path, monke
 
 
 def test_a_comparison_without_perturbations_has_no_such_part(tmp_path: Path) -> None:
-    compared = models(result(80), result(70))
-    for model in compared.values():
-        for replicate in model["replicates"]:
-            replicate["perturbed"] = []
-    assert perturbation_rows(compared) == []
-    for written in write(tmp_path, compared, ["verdict"]):
+    none = compared(models(result(80, at_speed={}), result(70, at_speed={})))
+    assert perturbation_rows(none) == []
+    for written in write(tmp_path, none):
         assert "Perturbed" not in written
 
 
@@ -109,16 +119,15 @@ def sections(text: str) -> dict[str, str]:
 
 
 def test_clips_without_groups_that_are_not_missed_have_no_such_parts(tmp_path: Path) -> None:
-    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"])
-    for written in (page, text):
+    for written in write(tmp_path, BOTH):
         assert "Groups, mean" not in written
         assert "every contender misses" not in written
 
 
 def test_the_report_shows_the_worst_groups_first(tmp_path: Path) -> None:
-    compared = models(result(80, 80), result(62, 60), controls=(0, 80))
-    page, text = write(tmp_path, compared, ["verdict"], GROUPED)
-    [table] = tables(sections(text)["Groups, mean over the replicates"])
+    found = compared(models(result(80, 80), result(62, 60), controls=(0, 80)), groups=GROUPS)
+    page, text = write(tmp_path, found)
+    [table] = tables(sections(text)["Groups, mean over the seeds"])
     assert {len(row) for row in table} == {6}
     rows = [[cell.strip() for cell in row] for row in table[2:]]
     assert rows[:3] == [
@@ -132,9 +141,9 @@ def test_the_report_shows_the_worst_groups_first(tmp_path: Path) -> None:
 
 
 def test_the_report_shows_some_groups_and_says_how_many_more(tmp_path: Path) -> None:
-    many = GROUPED._replace(groups=np.array([f"{HOSTILE}\x1b[31m\n{number // 2:02}" for number in range(80)]))
-    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"], many)
-    [table] = tables(sections(text)["Groups, mean over the replicates"])
+    many = np.array([f"{HOSTILE}\x1b[31m\n{number // 2:02}" for number in range(80)], object)
+    page, text = write(tmp_path, compared(models(result(80), result(70)), groups=many))
+    [table] = tables(sections(text)["Groups, mean over the seeds"])
     assert len(table) == 2 + 30
     assert "\n10 more are in metrics/comparison/groups.csv.\n" in text
     assert "<p>10 more are in metrics/comparison/groups.csv.</p>" in page
@@ -145,34 +154,22 @@ def test_the_report_shows_some_groups_and_says_how_many_more(tmp_path: Path) -> 
 
 
 def test_the_report_shows_the_clips_that_every_contender_misses(tmp_path: Path) -> None:
-    compared = models(result(50, 50, 80), result(55, 55, 80))
-    page, text = write(tmp_path, compared, ["verdict"], GROUPED)
+    made = models(result(50, 50, 80), result(55, 55, 80))
+    found = compared(made, files=FILES)
+    page, text = write(tmp_path, found)
     section = sections(text)["Clips that every contender misses"]
     [table] = tables(section)
     assert {len(row) for row in table} == {4}
     assert len(table) == 2 + 20
     assert "25 of the 80 clips: more than half" in section
     assert section.rstrip().endswith("5 more.")
-    assert missed_rows(compared, GROUPED)[0] == [
-        f"wave/{HOSTILE}55.mp4",
-        CLASS_NAMES[0],
-        CLASS_NAMES[1],
-        CLASS_NAMES[1],
-    ]
-    assert missed_rows(compared, CLIPS)[0][0] == "55"
-    assert missed_rows(compared, CLIPS._replace(files=["a\n\x1b[31m.mp4"] * 80))[0][0] == r"a\n\x1b[31m.mp4"
+    assert missed_rows(found)[0] == [f"wave/{HOSTILE}55.mp4", CLASS_NAMES[0], CLASS_NAMES[1], CLASS_NAMES[1]]
+    assert missed_rows(compared(made))[0][0] == "55"
+    hostile = np.array(["a\n\x1b[31m.mp4"] * 80, object)
+    assert missed_rows(compared(made, files=hostile))[0][0] == r"a\n\x1b[31m.mp4"
     for written in (page, text):
         assert "<b>" not in written
     assert page.count("<td>wave/&lt;b&gt;") == 20
-
-
-def test_a_single_contender_has_a_report_without_pairs(tmp_path: Path) -> None:
-    page, text = write(tmp_path, models(result(60)), ["verdict"], GROUPED)
-    assert text.startswith("# cnn_lstm\n")
-    assert "<h1>cnn_lstm</h1>" in page
-    [perturbed] = tables(sections(text)["Perturbed"])
-    assert {len(row) for row in perturbed} == {5}
-    assert "Clips that every contender misses" in text
 
 
 def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
@@ -181,7 +178,7 @@ def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
         Finding("metadata", "rate, audio", 0.9, 0.25, True, HOSTILE),
         Finding("duplicates", "decoded pixels", None, None, False, "none"),
     ]
-    page, text = write(tmp_path, models(result(80), result(70)), ["verdict"], findings=findings)
+    page, text = write(tmp_path, BOTH._replace(audit=findings))
     headings = re.findall(r"<h2>(.*)</h2>", page)
     assert headings[:3] == ["On the test split", "Leak audit", "Perturbed"]
     assert re.findall(r"(?m)^## (.*)$", text) == headings
@@ -198,14 +195,14 @@ def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
 
 
 def test_machines_that_differ_are_shown_with_what_they_trained(tmp_path: Path) -> None:
-    compared = models(result(80, 80), result(70, 70))
-    for written in write(tmp_path, compared, ["verdict"]):
+    found = compared(models(result(80, 80), result(70, 70)))
+    for written in write(tmp_path, found):
         assert "machine" not in written
-    compared["convlstm"]["training"].machines[ReplicateKey(1)] = HOSTILE
-    page, text = write(tmp_path, compared, ["verdict"])
+    found.models["convlstm"].training.machines[ReplicateKey(1)] = HOSTILE
+    page, text = write(tmp_path, found)
     [table] = tables(sections(text)["Training"])
     rows = [[cell.strip() for cell in row] for row in table]
-    assert rows[0] == ["machine", *compared]
+    assert rows[0] == ["machine", *found.models]
     assert rows[2] == ["machine", "seed 0, seed 1", "seed 0", "seed 0, seed 1", "seed 0, seed 1"]
     assert rows[3][1:] == ["", "seed 1", "", ""]
     assert page.count("<td>seed 1</td>") == 1
@@ -214,44 +211,24 @@ def test_machines_that_differ_are_shown_with_what_they_trained(tmp_path: Path) -
 
 
 def test_clips_that_are_not_audited_have_no_such_part(tmp_path: Path) -> None:
-    for written in write(tmp_path, models(result(80), result(70)), ["verdict"]):
+    for written in write(tmp_path, BOTH):
         assert "Leak audit" not in written
         assert "FIRES" not in written
 
 
-def test_perturbed_answers_are_compared_by_groups(tmp_path: Path) -> None:
-    compared = models(result(80, 80), result(70, 70))
-    [over_clips], [over_groups] = perturbation_rows(compared), perturbation_rows(compared, GROUPED.groups)
-    assert (over_clips[7], over_groups[7]) == (f"{2 * 0.5**10:.2g}", "0.5")
-    assert over_groups[6] == "+0.125 (+0.000 to +0.325)"
-    _, text = write(tmp_path, compared, ["verdict"], GROUPED)
-    [[*_, row]] = tables(sections(text)["Perturbed"])
-    assert [cell.strip() for cell in row] == over_groups
-
-
-def test_perturbed_answers_are_compared_clip_by_clip() -> None:
-    rows = perturbation_rows(models(result(80, 80), result(40, 44), controls=(20, 60)))
-    assert [row[:6] for row in rows] == [["speed", "2", "1.000", "0.525", "0.250", "0.750"]]
-    assert rows[0][6].startswith("+0.475 (+0.3")
-    assert float(rows[0][7]) < 1e-9
-    assert len(rows[0]) == 8
-
-
 def test_each_level_has_the_differences_of_each_two_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
-    first = result(80, at_speed={0.5: [80], 2.0: [80]})
-    second = result(80, at_speed={0.5: [70], 2.0: [80]})
-    third = result(80, at_speed={0.5: [80], 2.0: [60]})
-    control = result(80, at_speed={0.5: [20], 2.0: [20]})
-    compared = {**models(first, second, third), "single_frame": control, "bag_of_frames": control}
-    slow, fast = perturbation_rows(compared)
+    speeds = ({0.5: [80], 2.0: [80]}, {0.5: [70], 2.0: [80]}, {0.5: [80], 2.0: [60]})
+    made = models(*(result(80, at_speed=each) for each in speeds), controls=(20, 20))
+    unchanged, slow, fast = perturbation_rows(compared(made))
+    assert unchanged[:7] == ["unchanged", "", "1.000", "1.000", "1.000", "0.250", "0.250"]
     assert slow[:7] == ["speed", "0.5", "1.000", "0.875", "1.000", "0.250", "0.250"]
     assert fast[:7] == ["speed", "2", "1.000", "1.000", "0.750", "0.250", "0.250"]
     # Differences of first and second, first and third, second and third.
     assert [cell.split(" ")[0] for cell in slow[7::2]] == ["+0.125", "+0.000", "-0.125"]
     assert [cell.split(" ")[0] for cell in fast[7::2]] == ["+0.000", "+0.250", "+0.250"]
-    # Of six p-values by Benjamini and Hochberg's procedure: the two smallest times 6/2, the next two times 6/4.
-    p_slow, p_fast = 2 * 0.5**10 * 6 / 4, 2 * 0.5**20 * 6 / 2
+    # Of nine p-values by Benjamini and Hochberg's procedure: the two smallest times 9/2, the next two times 9/4.
+    p_slow, p_fast = 2 * 0.5**10 * 9 / 4, 2 * 0.5**20 * 9 / 2
     assert slow[8::2] == [f"{p_slow:.2g}", "1", f"{p_slow:.2g}"]
     assert fast[8::2] == ["1", f"{p_fast:.2g}", f"{p_fast:.2g}"]
 
@@ -259,45 +236,69 @@ def test_each_level_has_the_differences_of_each_two_of_three(monkeypatch: pytest
 def test_each_level_has_the_differences_of_each_two_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, FIVE)
     correct = (80, 70, 60, 50, 40)
-    [row] = perturbation_rows(models(*(result(number) for number in correct)))
+    _, row = perturbation_rows(compared(models(*(result(number) for number in correct))))
     assert row[:9] == ["speed", "2", "1.000", "0.875", "0.750", "0.625", "0.500", "1.000", "1.000"]
     differences = [(first - second) / 80 for first, second in combinations(correct, 2)]
     assert [cell.split(" ")[0] for cell in row[9::2]] == [f"{difference:+.3f}" for difference in differences]
     assert len(row[10::2]) == 10
 
 
+def test_where_nothing_can_be_shown_there_is_no_p_value_but_why(tmp_path: Path) -> None:
+    few = np.array([f"person {number // 20}" for number in range(80)], object)
+    why = "Where it is missing, these clips are in too few groups to show any difference."
+    found = compared(models(result(80, 80), result(70, 70)), groups=few)
+    assert [row[-1] for row in perturbation_rows(found)] == ["-", "-"]
+    for written in write(tmp_path, found):
+        assert why in written
+    for written in write(tmp_path, compared(models(result(80, 80), result(70, 70)), groups=GROUPS)):
+        assert why not in written
+
+
 def test_the_summary_has_a_cell_per_model() -> None:
-    tuned = ModelResult(
-        {
-            **result(60, 80, latency=2.0),
-            "search": Search(study="s", trials=40, number=7, validation_loss=0.1, search_loss=0.1, retrained_loss=0.2),
-        }
-    )
-    rows = {name: cells for name, *cells in summary_rows(models(result(80, 80), tuned))}
+    search = Search(study="s", trials=40, number=7, validation_loss=0.1, search_loss=0.1, retrained_loss=0.2)
+    found = change(compared(models(result(80, 80), result(60, 80, latency=2.0))), "convlstm", search=search)
+    rows = {name: cells for name, *cells in summary_rows(found)}
     assert {len(cells) for cells in rows.values()} == {4}
-    assert rows["test clips right, per replicate"][:2] == ["80/80, 80/80", "60/80, 80/80"]
-    assert rows["accuracy, mean"][1] == "0.8750"
-    assert rows["balanced accuracy, mean"][1] == "1.0000"
+    assert rows["test clips right, per seed"][:2] == ["80/80, 80/80", "60/80, 80/80"]
+    assert rows["accuracy, mean"][1] == rows["balanced accuracy, mean"][1] == "0.8750"
+    assert rows["log loss (nats)"][0] == f"{-np.log(0.9):.3f}"
+    assert rows["expected calibration error"][0] == "0.100"
     assert rows["parameters"][0] == "13,039"
     assert rows["million FLOPs per clip"][0] == "1"
     assert rows["latency of one clip (ms, quartiles)"][1] == "2.0 (1.8 to 2.2)"
     assert rows["tuning"] == ["none", "40 trials", "none", "none"]
 
 
-def test_measures_of_a_class_are_means_over_the_replicates() -> None:
-    compared = models(result(80, 80), result(70, 70))
-    scores = {"precision": 0.5, "recall": 0.0, "f1": 0.25}
-    compared["convlstm"]["replicates"][1]["classes"] = dict.fromkeys(CLASS_NAMES, scores)
-    rows = class_rows(compared, CLASS_NAMES)
-    assert [row[:2] for row in rows] == [[name, model] for name in CLASS_NAMES for model in compared]
-    assert [row[2:] for row in rows[:2]] == [["1.000"] * 3, ["0.750", "0.500", "0.625"]]
+def test_measures_of_a_class_are_means_over_the_seeds() -> None:
+    found = compared(models(result(80, 80), result(80, 40)))
+    rows = class_rows(found)
+    assert [row[:2] for row in rows] == [[name, model] for name in CLASS_NAMES for model in found.models]
+    # Of one seed half the clips are right: recall 0.5, F1 2/3.
+    assert [row[2:] for row in rows[:2]] == [["1.000"] * 3, ["1.000", "0.750", "0.833"]]
 
 
-def test_the_terminal_shows_summary_sentences_and_path(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary(models(result(80), result(70)), ["No [bold]markup[/bold]."], Path("reports/report.html"))
+def test_the_terminal_tells_what_the_report_tells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    notes = [*BOTH.notes, "No [bold]markup[/bold]."]
+    print_summary(BOTH, notes, Path("reports/report.html"))
     shown = capsys.readouterr().out
-    assert "80/80" in shown
     assert shown.endswith("No [bold]markup[/bold].\nThe report: reports/report.html\n")
+    _, text = write(tmp_path, BOTH, notes)
+    for sentence in [*BOTH.verdict, *BOTH.notes]:
+        assert f"\n{sentence}\n" in shown
+        assert sentence in text
+
+
+def test_the_terminals_table_has_a_row_per_model_in_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(monkeypatch, FIVE)
+    found = compared(models(*[result(70, 72, 74, latency=123.4)] * 5))
+    print_summary(found, [], Path("report.html"))
+    lines = capsys.readouterr().out.partition("Between")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line for line in lines if line.split()}
+    assert all(name in rows for name in found.models)
+    assert all("123.4 ms" in rows[name] for name in FIVE)
 
 
 def test_page_of_perturbations_is_up_to_date() -> None:

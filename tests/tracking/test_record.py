@@ -4,8 +4,8 @@ import pytest
 
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
-from motionbench.core.files import path_md5, write_json
-from motionbench.core.paths import ReplicateKey, stage_inputs_path
+from motionbench.core.files import path_md5, read_json, write_json
+from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_TIMING, ReplicateKey, stage_inputs_path
 from motionbench.data.splits import read_source
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 from motionbench.training.replicates import leave_untrained
@@ -78,7 +78,7 @@ def test_record_has_each_replicate_of_each_fold() -> None:
         assert each.model.md5 == path_md5(each.model.path)
         assert (each.model.clip_shape, each.model.class_names) == ((3, 2, 2, 3), ("bow", "wave"))
         assert (each.model.resize, each.model.seconds) == ("crop", 1.5)
-    assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=4, fold=1)]
+    assert [each.key for each in record.replicates if each.model and each.model.best] == [ReplicateKey(seed=0, fold=0)]
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
@@ -96,6 +96,18 @@ def test_champion_names_the_clips_that_the_comparison_used(
     assert champion.facts == {"model": "convlstm", "source": read_source().source, **used}
     write_comparison_of(None, "")
     assert build_record("compare", PARAMS).champion is None
+
+
+@pytest.mark.usefixtures("generated")
+def test_the_verdict_is_the_description_of_the_comparisons_run() -> None:
+    write_comparison_of("convlstm", "an archive")
+    assert "mlflow.note.content" not in build_record("compare", PARAMS).tags, "an earlier version wrote no verdict"
+    (COMPARISON_METRICS / "verdict.txt").write_text("a is better than b.\nNo evidence.\n", encoding="utf-8")
+    timing = read_json(COMPARISON_TIMING)
+    write_json(COMPARISON_TIMING, {**timing, "reason": "Champion: a."})
+    tags = build_record("compare", PARAMS).tags
+    assert tags["mlflow.note.content"] == "a is better than b.\n\nNo evidence.\n\nChampion: a."
+    assert "mlflow.note.content" not in build_record("generate", PARAMS).tags
 
 
 @pytest.mark.usefixtures("generated")

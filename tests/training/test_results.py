@@ -8,7 +8,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import DVC_YAML, PARAMS, ReplicateKey, training_paths
 from motionbench.training.replicates import leave_untrained
-from motionbench.training.results import read_training, replicate_key, write_training
+from motionbench.training.results import best_replicate, read_training, read_trainings, replicate_key, write_training
 from tests.conftest import ROOT
 from tests.training.made_up import SECTION, replicate
 
@@ -71,7 +71,7 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     write_training(folder, timing, replicates, SECTION)
     training = read_training("convlstm")
     assert training
-    assert training.best == ReplicateKey(seed=5, fold=1)
+    assert training.best == ReplicateKey(seed=5, fold=0), "losses of other folds are of other clips"
     assert training.best_epochs == [2, 1, 2, 1]
     assert training.machines == {ReplicateKey(seed, fold): f"machine {seed}" for fold, seed in losses}
     assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
@@ -120,3 +120,20 @@ def test_damaged_results_are_refused_in_one_line(name: str, content: str | None,
         read_training("convlstm")
     assert str(refused.value).startswith(str(folder))
     assert str(refused.value).isprintable()
+
+
+def test_losses_of_other_folds_are_of_other_clips() -> None:
+    seeds = pd.DataFrame({"seed": [0, 1, 2], "validation_loss": [0.3, 0.1, 0.2]})
+    assert best_replicate(seeds) == 1
+    folds = pd.DataFrame({"seed": [0, 1, 0, 1], "fold": [0, 0, 1, 1], "validation_loss": [0.3, 0.2, 0.1, 0.05]})
+    assert best_replicate(folds) == 1
+
+
+@pytest.mark.usefixtures("written")
+def test_of_a_model_that_was_switched_off_there_are_no_figures_to_compare() -> None:
+    leave_untrained("cnn3d")
+    with pytest.raises(
+        UserError, match=r"^metrics/training/cnn3d: holds no figures; train it: dvc repro --force train_c"
+    ):
+        read_trainings(["convlstm", "cnn3d"])
+    assert list(read_trainings(["convlstm"])) == ["convlstm"]

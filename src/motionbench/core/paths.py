@@ -23,6 +23,8 @@ MODELS = Path("models")
 TRAINING_METRICS = Path("metrics/training")
 TRAINING_TIMING = Path("metrics/training_timing")
 STAGE_INPUTS = Path("metrics/inputs")
+ANSWERS = DATA / "predictions.parquet"  # of all models to all held-out clips
+EVALUATION_TIMING = Path("metrics/evaluation_timing.json")
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
@@ -34,7 +36,7 @@ JOURNAL = Path("optuna.journal")
 CHECKPOINTS = Path(".resume")  # beside the outputs: DVC removes the outputs of a stage before it runs the stage
 MLFLOW_DATABASE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
-WALL_CLOCK = (TRAINING_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
+WALL_CLOCK = (TRAINING_TIMING, EVALUATION_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)
 """Outputs that hold measured times, or where they were measured. All other outputs are deterministic."""
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from motionbench.core.schema import Pixels, Share
 from motionbench.data.label_maps import Change, label_map
-from motionbench.data.splits import Clips, SourceRecord, Split
+from motionbench.data.splits import Clips, SourceRecord
 
 POINT_SIDE = 6  # of a distractor, pixels: the reference notebook's point
 
@@ -44,37 +44,59 @@ def perturbation(level: Any, **options: Any) -> Callable[[Callable[..., Clips]],
     return register
 
 
-def chosen_clips(split: Split, clips_per_class: int) -> Split:
-    """Return the clips to perturb: the first ones of each class."""
-    numbers = chosen_numbers([split], clips_per_class)
-    return Split(split.clips[numbers], split.labels[numbers], split.class_names)
+def chosen_numbers(
+    labels: NDArray[np.int64], groups: NDArray[Any] | None, clips_per_class: int, seed: int
+) -> NDArray[np.int64]:
+    """Return the numbers of the clips to perturb, in ascending order, spread over classes and groups.
 
+    The groups are in a random order, and each class takes its clips where the class before it stopped, one from each
+    group before a second one from any.
 
-def chosen_numbers(parts: Sequence[Split], clips_per_class: int) -> NDArray[np.int64]:
-    """Return the numbers of the clips to perturb among the clips of all parts."""
-    numbers: list[int] = []
-    before = 0
-    for part in parts:
-        firsts = [np.flatnonzero(part.labels == label)[:clips_per_class] for label in np.unique(part.labels)]
-        numbers += sorted(before + np.concatenate(firsts))
-        before += len(part.labels)
-    return np.array(numbers)
-
-
-def perturb(split: Split, name: str, level: float, seed: int, source: SourceRecord) -> Split:
-    """Return `split`, of the clips of `source`, perturbed, its labels changed where the right answers change.
-
-    The same seed gives the same clips. Where possible, the same numbers are drawn for a clip at all levels.
+    Args:
+        labels: of all clips, shape (clips,).
+        groups: of all clips; None: each clip is a group of its own.
+        clips_per_class: how many to choose of each class, at most.
+        seed: of the order of groups and of clips.
     """
-    perturbation = PERTURBATIONS[name]
-    random = np.random.default_rng([seed, list(PERTURBATIONS).index(name)])
-    clips = perturbation.apply(np.asarray(split.clips), level, random)
-    if perturbation.change is None:
-        return split._replace(clips=clips)
-    names, changed_labels = split.class_names, label_map(source, perturbation.change)
-    assert changed_labels is not None
-    right_answers = np.array([names.index(changed_labels.get(name, name)) for name in names])
-    return Split(clips, right_answers[split.labels], names)
+    random = np.random.default_rng(seed)
+    names, group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    place, order = random.permutation(len(names))[group], random.permutation(len(labels))
+    chosen, first = [], 0
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        mine = mine[np.argsort(place[mine], kind="stable")]
+        starts = np.searchsorted(place[mine], place[mine])
+        turn, distance = np.arange(len(mine)) - starts, (place[mine] - first) % len(names)
+        chosen.append(mine[np.lexsort((distance, turn))][:clips_per_class])
+        first = place[chosen[-1][-1]] + 1
+    return np.sort(np.concatenate(chosen))
+
+
+def perturb(clips: Clips, numbers: NDArray[np.int64], name: str, level: float, seed: int) -> Clips:
+    """Return clips perturbed. Each clip has a random stream of its own, at all levels the same where possible.
+
+    Args:
+        clips: shape (clips, frames, height, width, channels).
+        numbers: of these clips among all held-out clips.
+        seed: the same seed gives the same clips.
+    """
+    apply, place = PERTURBATIONS[name].apply, list(PERTURBATIONS).index(name)
+    streams = (np.random.default_rng([seed, place, number]) for number in numbers)
+    return np.concatenate(
+        [apply(np.asarray(clips[index : index + 1]), level, random) for index, random in enumerate(streams)]
+    )
+
+
+def perturbed_labels(
+    labels: NDArray[np.int64], class_names: Sequence[str], name: str, source: SourceRecord
+) -> NDArray[np.int64]:
+    """Return the right answers to perturbed clips of a source from those to the clips as they are."""
+    change = PERTURBATIONS[name].change
+    if change is None:
+        return labels
+    changed = label_map(source, change)
+    assert changed is not None
+    return np.array([class_names.index(changed.get(each, each)) for each in class_names])[labels]
 
 
 def unchanged_level(name: str, frames: int) -> float:
@@ -85,11 +107,11 @@ def unchanged_level(name: str, frames: int) -> float:
 
 @perturbation(Annotated[float, Field(ge=0, le=100)])
 def pixel_noise(clips: Clips, level: float, random: np.random.Generator) -> Clips:
-    """Add normal noise to every pixel; level: its standard deviation as a share of full brightness."""
-    noisy = np.empty_like(clips)
-    for number, clip in enumerate(clips):  # One clip at a time: noise takes eight times the memory of clips.
-        noisy[number] = np.clip(clip + 255 * level * random.standard_normal(clip.shape), 0, 255)
-    return noisy
+    """Add normal noise; level: its standard deviation, a share of full brightness, before black and white cut it off.
+
+    Of the noise on a black pixel, only what is brighter is left.
+    """
+    return np.clip(np.rint(clips + 255 * level * random.standard_normal(clips.shape)), 0, 255).astype(np.uint8)
 
 
 @perturbation(Share)

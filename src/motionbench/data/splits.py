@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from motionbench.core import paths
 from motionbench.core.errors import UserError, one_line
+from motionbench.core.paths import ReplicateKey
 
 if TYPE_CHECKING:
     import pandas as pd  # otherwise imported late: keeps error messages fast
@@ -117,6 +118,15 @@ def read_source() -> SourceRecord:
             return SourceRecord.model_validate_json(file.read(CLASS_NAMES_BYTES))
         except ValidationError as error:
             raise ValueError("not what generate writes") from error
+
+
+def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
+    """Return the keys of all replicates of a model: each of `seeds` in each fold of the clips.
+
+    Raises:
+        UserError: if it cannot be read how many folds there are.
+    """
+    return [ReplicateKey(seed, fold) for fold in read_source().fold_numbers() for seed in seeds]
 
 
 def read_training(fold: int | None) -> tuple[AnySplit, Split]:

@@ -1,122 +1,136 @@
-"""All models tested on the test clips, in parallel, and their costs measured, one after the other."""
+"""All models tested on the held-out clips, in parallel, and their costs measured, one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import product
+from pathlib import Path
 
 import joblib
 import numpy as np
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from numpy.typing import NDArray
 
+from motionbench.core.dvc_files import training_stage
+from motionbench.core.errors import UserError
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
-from motionbench.data.splits import AnySplit, SourceRecord, Split, held_out_folder, join, read_source, read_test
-from motionbench.evaluation.held_out import HeldOutClips
-from motionbench.evaluation.results import Answers, Cost, Models, Perturbed, Scores, join_results, read_applied_search
+from motionbench.data.perturbations import chosen_numbers, perturb, perturbed_labels
+from motionbench.data.splits import held_out_folder, join, read_clip_table, read_source, read_test, replicate_keys
+from motionbench.evaluation.costs import Cost
+from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from
 from motionbench.execution.engine import Engine, EventCallback, FileTask, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import contenders_among
+from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.schema import Params
-from motionbench.training.replicates import replicate_keys
-from motionbench.training.results import Training
 
 
-def evaluate_models(
-    engine: Engine, trained: dict[str, Training], params: Params, tests: Sequence[Split], clips: HeldOutClips
-) -> Models:
-    """Test every replicate of every model on the clips that it has not seen, and measure the cost of each model here.
-
-    With folds, the answers of a seed's replicates are joined: each clip is tested once per seed.
+def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -> Predictions:
+    """Have every trained replicate classify the clips that it has not seen, as they are and perturbed.
 
     Args:
-        tests: the clips to test with, those of each fold.
-        clips: what the answers to them are judged by.
+        clips: md5s of what `generate` made, by path.
 
     Raises:
-        UserError: if a model or a test clip is missing or damaged.
+        UserError: if a model or a clip is missing or damaged, or if an answer is not a number.
     """
-    keys, threads = replicate_keys(params.training.seeds), params.training.threads
-    source = read_source()
-    settings = params.perturbations.settings(source)
-    conditions = [None, *settings]
-    folds = list(dict.fromkeys(key.fold for key in keys))
-    clips_per_class = params.perturbations.clips_per_part(len(tests))
-    # The answers to each condition are a task, since those of one model may take ten times as long as of another.
-    tasks = [
-        FileTask(
-            partial(_answer, name, key, threads, condition, clips_per_class, params.perturbations.seed, source),
-            inputs=[replicate_path(MODELS / name, key), held_out_folder(key.fold)],
-        )
-        for name in trained
-        for key in keys
-        for condition in conditions
+    source, models, md5s = read_source(), trained_models(), made_from(clips)
+    seeds, threads, settings = params.training.seeds, params.training.threads, params.perturbations
+    folds = source.fold_numbers()
+    tests = [read_test(fold) for fold in folds]
+    labels, class_names = join(tests).labels, tests[0].class_names
+    part = np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests])  # of each clip
+    table = read_clip_table([held_out_folder(fold) for fold in folds])
+    groups = None if table is None or table["group"].is_unique else table["group"].to_numpy(object)
+    chosen = chosen_numbers(labels, groups, settings.clips_per_class, settings.seed)
+    conditions = [
+        Condition(UNCHANGED, 0.0, np.arange(len(labels)), labels, {}),
+        *(
+            Condition(name, level, chosen, perturbed_labels(labels[chosen], class_names, name, source), {})
+            for name, level in settings.settings(source)
+        ),
     ]
-    answers = iter(run_tasks(engine, tasks, threads))
-    # Each takes all cores, so that nothing else runs while it is timed.
-    cost_tasks = [partial(_measure_cost, name, keys[0], threads) for name in trained]
-    with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
-        costs = run_tasks(here, cost_tasks, joblib.cpu_count())
-    searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
-    test = join(tests)
-    models = {}
-    for name, cost in zip(trained, costs, strict=True):
-        by_key = {key: [next(answers) for _ in conditions] for key in keys}
-        scores = [
-            score([by_key[ReplicateKey(seed, fold)] for fold in folds], settings, test)
-            for seed in params.training.seeds
-        ]
-        models[name] = join_results(trained[name], scores, cost, clips, searches.get(name))
-    return models
+    # The answers to each condition are a task, since those of one model may take ten times as long as of another.
+    tasks = {}
+    for name, key, condition in product(models, replicate_keys(seeds), conditions):
+        path, number = replicate_path(MODELS / name, key), key.fold or 0
+        clips_of_part = condition.clips[part[condition.clips] == number]
+        if len(clips_of_part):
+            first = int(np.searchsorted(part, number))
+            how = condition.name, condition.level, settings.seed
+            call = partial(_answer, path, key.fold, clips_of_part, first, how, threads)
+            tasks[name, key, condition[:2]] = FileTask(call, inputs=[path, held_out_folder(key.fold)])
+    answers = dict(zip(tasks, run_tasks(engine, list(tasks.values()), threads), strict=True))
+    for (name, key, _), each in answers.items():
+        check_answers(name, key, each)
+
+    def joined(name: str, condition: Condition) -> NDArray[np.float32]:
+        of_seeds = [[(name, ReplicateKey(seed, fold), condition[:2]) for fold in folds] for seed in seeds]
+        return np.stack([np.concatenate([answers[each] for each in keys if each in answers]) for keys in of_seeds])
+
+    unchanged, *perturbed = (
+        each._replace(probabilities={name: joined(name, each) for name in models}) for each in conditions
+    )
+    return Predictions(
+        class_names=class_names, frames=tests[0].clips.shape[1], seeds=seeds, perturbation_seed=settings.seed,
+        folds=part if source.folds else None, files=None if table is None else table["clip"].to_numpy(object),
+        groups=groups, unchanged=unchanged, perturbed=perturbed, md5s=md5s,
+    )  # fmt: skip
 
 
-def score(parts: Sequence[Sequence[Answers]], settings: Sequence[tuple[str, float]], test: AnySplit) -> Scores:
-    """Join the answers to all parts of the test clips, and score those to clips as they are.
+def check_answers(name: str, key: ReplicateKey, probabilities: NDArray[np.float32]) -> None:
+    """Check that the answers of a replicate are numbers.
 
-    Args:
-        parts: of each part of the clips, the answers to the clips as they are, then under each of `settings`.
-        settings: name and level of each perturbation.
+    Raises:
+        UserError: if one is not.
     """
-    labels, names = test.labels, test.class_names
-    unchanged, *perturbed = (_join(same) for same in zip(*parts, strict=True))
-    predicted = np.array(unchanged["predicted"])
-    numbers = np.arange(len(names))
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
-    hits = int((predicted == labels).sum())
-    return Scores(
-        correct=hits,
-        clips=len(predicted),
-        accuracy=hits / len(predicted),
-        classes={
-            name: {"precision": float(precision[label]), "recall": float(recall[label]), "f1": float(f1[label])}
-            for label, name in enumerate(names)
-        },
-        confusion=confusion_matrix(labels, predicted, labels=numbers).tolist(),
-        predicted=unchanged["predicted"],
-        perturbed=[
-            Perturbed(perturbation=name, level=level, **answers)
-            for (name, level), answers in zip(settings, perturbed, strict=True)
-        ],
-    )
+    if nonsense := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+        raise UserError(
+            f"{replicate_path(MODELS / name, key)}: its answers to {nonsense} of {len(probabilities)} clips are not "
+            f"numbers; train it again: dvc repro --force {training_stage(name)}"
+        )
 
 
-def _join(parts: Sequence[Answers]) -> Answers:
-    return Answers(
-        predicted=[answer for part in parts for answer in part["predicted"]],
-        right=[right for part in parts for right in part["right"]],
-    )
+def trained_models() -> list[str]:
+    """Return the names of the models that were trained, and not switched off.
+
+    Raises:
+        UserError: if the outputs of a training are missing.
+    """
+    for name in MODEL_NAMES:
+        if not (MODELS / name).is_dir():
+            raise UserError(f"{MODELS / name}: missing; train it: dvc repro {training_stage(name)}")
+    return [name for name in MODEL_NAMES if list((MODELS / name).glob("*.keras"))]
+
+
+def measure_costs(engine: Engine, params: Params, models: Sequence[str]) -> dict[str, Cost]:
+    """Measure the cost of models here, one after the other: nothing else runs while one is timed."""
+    key, threads = replicate_keys(params.training.seeds)[0], params.training.threads
+    tasks = [partial(_measure_cost, replicate_path(MODELS / name, key), key.fold, threads) for name in models]
+    with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
+        return dict(zip(models, run_tasks(here, tasks, joblib.cpu_count()), strict=True))
 
 
 # Imported in the functions: the main process needs no TensorFlow.
 def _answer(
-    name: str, key: ReplicateKey, threads: int, condition: tuple[str, float] | None, clips_per_class: int, seed: int,
-    source: SourceRecord, _on_event: EventCallback,
-) -> Answers:  # fmt: skip
+    path: Path, fold: int | None, numbers: NDArray[np.int64], first: int, how: tuple[str, float, int], threads: int,
+    _on_event: EventCallback,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return the answers of the model at `path` to clips of a part.
+
+    Args:
+        numbers: of the clips among all held-out clips.
+        first: the number of the first clip of the part.
+        how: name and level of the condition, and the seed of what it draws.
+    """
     with importing_tensorflow():
         from motionbench.evaluation.scoring import answer
-    path, split = replicate_path(MODELS / name, key), read_test(key.fold)
-    return answer(path, split, threads, condition, clips_per_class, seed, source)
+    name, level, seed = how
+    clips = read_test(fold).clips
+    return answer(
+        path, clips if name == UNCHANGED else perturb(clips[numbers - first], numbers, name, level, seed), threads
+    )
 
 
-def _measure_cost(name: str, key: ReplicateKey, threads: int, _on_event: EventCallback) -> Cost:
+def _measure_cost(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
     with importing_tensorflow():
         from motionbench.evaluation.scoring import measure_cost
-    return measure_cost(replicate_path(MODELS / name, key), read_test(key.fold), threads)
+    return measure_cost(path, read_test(fold).clips, threads)

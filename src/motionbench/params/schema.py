@@ -34,14 +34,10 @@ class TrainingParams(Section):
 
 
 class PerturbationsParams(Section):
-    """How `compare` perturbs test clips, and at which levels: a key for each function in `data.perturbations`."""
+    """How `evaluate` perturbs test clips, and at which levels: a key for each function in `data.perturbations`."""
 
     seed: Seed
     clips_per_class: Count
-
-    def clips_per_part(self, parts: int) -> int:
-        """Return how many clips of each class of a part are perturbed, for `clips_per_class` in all parts together."""
-        return -(-self.clips_per_class // parts)
 
     def settings(self, source: SourceRecord) -> list[tuple[str, float]]:
         """Return name and level of all perturbations for clips of a source, in the order of the registry.
@@ -49,9 +45,9 @@ class PerturbationsParams(Section):
         Those are left out that may change the right answers in a way that is not known.
         """
         return [
-            (name, level)
+            (name, float(level))
             for name, perturbation in PERTURBATIONS.items()
-            for level in getattr(self, name)
+            for level in dict.fromkeys(getattr(self, name))
             if perturbation.change is None or label_map(source, perturbation.change) is not None
         ]
 
@@ -61,6 +57,7 @@ class GateParams(Section):
 
     minimum_accuracy: Share
     maximum_latency: PositiveFloat
+    margin: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Domain(Section):

@@ -5,15 +5,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from motionbench.core.dvc_files import StageLock, is_result, is_wall_clock, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
-from motionbench.core.paths import DVC_LOCK, PARAMS
+from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_TIMING, DVC_LOCK, PARAMS
 from motionbench.core.processes import git
 from motionbench.params.loading import load_params
 
@@ -41,6 +42,24 @@ class Verification(NamedTuple):
     recorded_on: dict[str, list[str]]  # by file with timings: the environment of the run that dvc.lock describes
     other_inputs: list[str]
     """Code and parameters of the commit that differ from those in dvc.lock: other code made its outputs."""
+    other_conclusions: list[str]
+    """Where the comparison ends otherwise than the recorded one; one line each."""
+
+    def different(self) -> list[str]:
+        """Return the outputs that differ."""
+        return [each.out for each in self.checks if each.result == "DIFFERENT"]
+
+    def elsewhere(self, here: Sequence[str]) -> list[str]:
+        """Return what the run was recorded with and is not here, if that can be why outputs differ.
+
+        Args:
+            here: the environment, as `describe_environment` returns it.
+        """
+        made = {each.out for each in self.checks if each.stage == "generate"}  # the same on every machine
+        if self.other_inputs or made & set(self.different()):
+            return []
+        recorded = {each for environment in self.recorded_on.values() for each in environment}
+        return sorted(each for each in recorded - {*here} if not each.endswith(" cores"))
 
 
 def verify() -> Verification:
@@ -64,14 +83,45 @@ def verify() -> Verification:
             for out in entry.outs
             if is_wall_clock(out) and out.endswith(".json") and (clone / out).exists()
         }
+        before = _conclusions(clone)
         _reproduce(clone)
-        again = read_lock(clone / DVC_LOCK)
+        again, after = read_lock(clone / DVC_LOCK), _conclusions(clone)
         checks = [
             Check(entry.stage, out, md5, path_md5(clone / out) if (clone / out).exists() else "none")
             for entry in recorded.values()
             for out, md5 in entry.outs.items()
         ]
-    return Verification(checks, recorded_on, _other_inputs(recorded, again))
+    return Verification(checks, recorded_on, _other_inputs(recorded, again), other_conclusions(before, after))
+
+
+def _conclusions(clone: Path) -> dict[str, Any]:
+    """Return the summary of the comparison, and the champion; nothing if there are none."""
+    summary, timing = clone / COMPARISON_METRICS / "summary.json", clone / COMPARISON_TIMING
+    if not summary.exists() or not timing.exists():
+        return {}
+    return {**read_json(summary), "champion": read_json(timing)["champion"]}
+
+
+def other_conclusions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Return where two comparisons end differently: verdicts, champion, accuracies out of the first one's intervals.
+
+    Args:
+        before, after: summary.json, with the champion's file under "champion".
+    """
+    if not before:
+        return ["no comparison is recorded"]
+
+    def verdicts(summary: Mapping[str, Any]) -> dict[str, str]:
+        shown = {pair: f"{each['verdict']}, {each['better']}" for pair, each in summary["difference"].items()}
+        return {**shown, "champion": summary["champion"] or "none"}
+
+    was, now = verdicts(before), verdicts(after)
+    changed = [f"{key}: {was[key]} became {now.get(key, 'none')}" for key in was if now.get(key) != was[key]]
+    for name in sorted(before.keys() & after.keys() - {"best", "difference", "champion"}):
+        low, high, accuracy = before[name]["low"], before[name]["high"], after[name]["accuracy"]
+        if not low <= accuracy <= high:
+            changed.append(f"{name}: accuracy {accuracy:.3f}, not within {low:.3f} to {high:.3f}")
+    return changed
 
 
 def _reproduce(clone: Path) -> None:

@@ -1,52 +1,46 @@
 """The report's pictures, written as files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import mode
 
-from motionbench.data.perturbations import chosen_clips, chosen_numbers, perturb
-from motionbench.data.splits import Clips, SourceRecord, Split, join
-from motionbench.evaluation.comparison import accuracies_when_perturbed
-from motionbench.evaluation.results import ModelResult, Models, perturbation_settings
-from motionbench.models.registry import contenders_among
-from motionbench.params.schema import PerturbationsParams
+from motionbench.comparison.findings import Findings
+from motionbench.comparison.probabilities import reliability
+from motionbench.comparison.tables import accuracies_when_perturbed, count_answers
+from motionbench.data.perturbations import perturb
+from motionbench.data.splits import AnySplit, Clips
+from motionbench.evaluation.predictions import UNCHANGED, Condition
 from motionbench.reporting import figures
 
 
-def disagreements(
-    models: Models, tests: Sequence[Split], params: PerturbationsParams, source: SourceRecord, limit: int = 6
-) -> list[tuple[str, Clips]]:
-    """Return clips on which the majorities of the contenders' replicates disagree, each with the answers as text.
+def disagreements(findings: Findings, split: AnySplit, limit: int = 6) -> list[tuple[str, Clips]]:
+    """Return clips on which the majorities of the contenders' seeds disagree, each with the answers as text.
 
-    Clips as they are come first, then the first one of each perturbation, perturbed again with `params`.
+    Clips as they are come first, then the first one of each perturbation, perturbed again.
 
     Args:
-        tests: the clips that the models were tested with, those of each fold.
-        source: of the clips.
+        split: the clips that the models were tested with.
     """
-    split = join(tests)
-    contenders = contenders_among(models)
-    unchanged, *perturbed = zip(*(_majorities(models[name]) for name in contenders), strict=True)
-    found = [(split, number, f"{number}, as it is", unchanged) for number in _differing(unchanged)]
-    clips_per_class = params.clips_per_part(len(tests))
-    numbers = chosen_numbers(tests, clips_per_class)
-    chosen = [chosen_clips(part, clips_per_class) for part in tests]
-    for (name, level), answers in zip(perturbation_settings(models), perturbed, strict=True):
-        differing = _differing(answers)
-        if len(found) < limit and differing.size:
-            text = f"{numbers[differing[0]]}, {name.replace('_', ' ')} {level:g}"
-            changed = join([perturb(part, name, level, params.seed, source) for part in chosen])
-            found.append((changed, differing[0], text, answers))
+    predictions, names = findings.predictions, findings.predictions.class_names
+    unchanged = _majorities(findings, predictions.unchanged)
+    wanted = [(predictions.unchanged, unchanged, place) for place in _differing(unchanged)[:limit]]
+    for condition in predictions.perturbed:
+        if len(wanted) < limit:
+            answers = _majorities(findings, condition)
+            wanted += [(condition, answers, place) for place in _differing(answers)[:1]]
     clips = []
-    for changed, number, text, answers in found[:limit]:
-        label, *said = (split.class_names[each[number]] for each in (changed.labels, *answers))
-        lines = [f"{model}: {answer}" for model, answer in zip(contenders, said, strict=True)]
-        clips.append(("\n".join([f"test clip {text}", f"is {label}", *lines]), changed.clips[number : number + 1][0]))
+    for condition, answers, place in wanted:
+        number = condition.clips[place : place + 1]
+        clip, what = split.clips[number], "as it is"
+        if condition.name != UNCHANGED:
+            clip = perturb(clip, number, condition.name, condition.level, predictions.perturbation_seed)
+            what = f"{condition.name.replace('_', ' ')} {condition.level:g}"
+        said = [f"{model}: {names[each[place]]}" for model, each in zip(findings.contenders, answers, strict=True)]
+        text = "\n".join([f"test clip {number[0]}, {what}", f"is {names[condition.labels[place]]}", *said])
+        clips.append((text, clip[0]))
     return clips
 
 
@@ -55,56 +49,72 @@ def _differing(answers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.flatnonzero(np.ptp(answers, axis=0))
 
 
-def _majorities(model: ModelResult) -> list[NDArray[np.int64]]:
-    """Return the most frequent answer to each clip, shape (clips,), as it is and with each perturbation."""
-    replicates = [
-        [replicate["predicted"], *(each["predicted"] for each in replicate["perturbed"])]
-        for replicate in model["replicates"]
-    ]
-    return [mode(same, axis=0).mode for same in zip(*replicates, strict=True)]
+def _majorities(findings: Findings, condition: Condition) -> list[NDArray[np.int64]]:
+    """Return the most frequent answer of each contender to each clip, shape (clips,)."""
+    classes = len(findings.predictions.class_names)
+    return [count_answers(condition.predicted(name), classes).argmax(axis=1) for name in findings.contenders]
 
 
-def draw_pictures(
-    folder: Path, models: Models, histories: Mapping[str, pd.DataFrame], tests: Sequence[Split],
-    params: PerturbationsParams, source: SourceRecord,
-) -> dict[str, str]:  # fmt: skip
+def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str, str]:
     """Write the report's pictures to `folder`; return the caption of each by its name, which is the file's too.
 
     Args:
-        tests: the clips that the models were tested with, those of each fold.
-        source: of the clips.
+        split: the clips that the models were tested with.
     """
-    split = join(tests)
-    matrices = {
-        name: np.sum([score["confusion"] for score in model["replicates"]], axis=0) for name, model in models.items()
-    }
-    accuracies = accuracies_when_perturbed(models, split.clips.shape[1])
+    models, names = findings.models, findings.predictions.class_names
     pictures = {
-        "cost": ("Error against latency, with 95 % intervals and quartiles", _error_against_latency(models)),
-        "perturbations": (
-            "Accuracy against the level of each perturbation, a band over the replicates, chance dotted",
-            figures.perturbation_curves(accuracies, 1 / len(split.class_names)),
+        "cost": ("Error against latency, with 95 % intervals and quartiles", _error_against_latency(findings)),
+        "reliability": (
+            "Accuracy of the answers of each confidence; on the dotted line confidence is accuracy",
+            _reliability_diagram(findings),
         ),
-        "confusions": ("Confusions, all replicates together", figures.confusions(matrices, split.class_names)),
-        "learning_curves": ("Learning curves", figures.learning_curves(histories)),
+        "perturbations": (
+            "Accuracy against the level of each perturbation, of the same clips, a band over the seeds, chance dotted",
+            figures.perturbation_curves(accuracies_when_perturbed(findings), 1 / len(names)),
+        ),
+        "confusions": (
+            "Confusions, all seeds together",
+            figures.confusions({name: model.confusion.sum(axis=0) for name, model in models.items()}, names),
+        ),
+        "learning_curves": (
+            "Learning curves",
+            figures.learning_curves({name: model.training.history for name, model in models.items()}),
+        ),
         "samples": ("The first test clip of each class", figures.contact_sheet(split)),
     }
-    if clips := disagreements(models, tests, params, source):
-        caption = "What was shown, and what most replicates of each model say"
+    if clips := disagreements(findings, split):
+        caption = "What was shown, and what most seeds of each model say"
         pictures["disagreements"] = (caption, figures.film_strips(clips))
     for name, (_, figure) in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     return {name: caption for name, (caption, _) in pictures.items()}
 
 
-def _error_against_latency(models: Models) -> Figure:
+def _reliability_diagram(findings: Findings) -> Figure:
+    """Draw accuracy against confidence, a line per model, dots as large as they have answers."""
+    figure = figures.new_figure(4.2, 3.6)
+    axis = figure.subplots()
+    unchanged = findings.predictions.unchanged
+    for name, (colour, _) in figures.model_styles(findings.models).items():
+        bins = reliability(unchanged.probabilities[name].astype(float), unchanged.labels)
+        axis.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=1, label=name)
+        sizes = 100 * bins["answers"] / bins["answers"].sum()
+        axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=colour, alpha=0.6)
+    axis.plot([0, 1], [0, 1], color="grey", linestyle=":", zorder=0)
+    axis.set(xlabel="confidence: probability of the answer", ylabel="accuracy", xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    axis.legend()
+    return figure
+
+
+def _error_against_latency(findings: Findings) -> Figure:
     """Draw each model's error against its latency, and a line through those that no other beats in both."""
+    models = findings.models
     figure = figures.new_figure(6, 3.6)
     axis = figure.subplots()
     points: list[tuple[float, float]] = []
     for name, (colour, marker) in figures.model_styles(models).items():
-        error, intervals = 1 - models[name]["accuracy"], 1 - np.array(models[name]["interval"])[::-1]
-        fast, latency, slow = models[name]["cost"]["latency_milliseconds"]
+        error, intervals = 1 - models[name].accuracy, 1 - np.array(models[name].interval)[::-1]
+        latency, (fast, slow) = models[name].cost[1:3]
         points.append((latency, error))
         axis.errorbar(
             latency, error, xerr=[[latency - fast], [slow - latency]], yerr=np.abs(intervals - error)[:, np.newaxis],

@@ -6,66 +6,59 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from statistics import mean
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from pydantic import TypeAdapter
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from motionbench.comparison.audit import Finding
+from motionbench.comparison.findings import Findings, Model
+from motionbench.comparison.tables import balanced_accuracy, class_scores, group_accuracies, missed_clips
 from motionbench.core.errors import UserError
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.evaluation.audit import Finding
-from motionbench.evaluation.comparison import group_accuracies, missed_clips
-from motionbench.evaluation.held_out import HeldOutClips
-from motionbench.evaluation.results import (
-    ModelResult,
-    Models,
-    balanced_accuracy,
-    perturbation_settings,
-    right_when_perturbed,
-)
-from motionbench.evaluation.statistics import Groups, adjust_false_discoveries, compare
-from motionbench.models.registry import contenders_among
+from motionbench.evaluation.predictions import UNCHANGED
 
 MOST_GROUPS = 30  # in a table
 MOST_CLIPS = 20
 
 
 def write_reports(
-    folder: Path, models: Models, clips: HeldOutClips, sentences: Sequence[str], findings: Sequence[Finding],
-    pictures: Mapping[str, str], origin: Mapping[str, str],
-) -> None:  # fmt: skip
+    folder: Path, findings: Findings, notes: Sequence[str], pictures: Mapping[str, str], origin: Mapping[str, str]
+) -> None:
     """Write report.md, which links the pictures in `folder`, and report.html, which contains them.
 
     Args:
-        sentences: the verdict, and what else to say before the tables.
-        findings: of the leak audit; none if there was none.
+        notes: what to say after the verdict.
         pictures: name to caption, as `draw_pictures` returns them.
         origin: run_id, url and commit of the run that drew them.
     """
     templates = _templates()
     templates.filters["base64"] = lambda name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-    *others, last = contenders = contenders_among(models)
-    perturbations = perturbation_rows(models, clips.groups_of_perturbed)
+    *others, last = contenders = findings.contenders
+    predictions = findings.predictions
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.j2").render(
-            sentences=sentences,
-            models=list(models),
+            verdict=findings.verdict,
+            notes=notes,
+            models=list(findings.models),
             contenders=contenders,
             title=f"{', '.join(others)} or {last}?" if others else last,
-            summary=summary_rows(models),
-            groups=[] if clips.groups is None else group_rows(models, clips),
+            summary=summary_rows(findings),
+            groups=[] if predictions.groups is None else group_rows(findings),
             most_groups=MOST_GROUPS,
-            missed=missed_rows(models, clips),
+            missed=missed_rows(findings),
             most_clips=MOST_CLIPS,
-            clips=len(clips.labels),
-            audit=audit_rows(findings),
+            clips=len(predictions.labels),
+            audit=audit_rows(findings.audit),
             pairs=list(combinations(contenders, 2)),
-            perturbations=perturbations,
-            perturbed_clips=len(clips.perturbed),
-            classes=class_rows(models, clips.class_names),
-            machines=machine_rows(models),
+            perturbations=perturbation_rows(findings),
+            perturbed_clips=len(predictions.perturbed[0].clips) if predictions.perturbed else 0,
+            untestable=any(p_value is None for each in findings.perturbed for _, p_value in each.found),
+            classes=class_rows(findings),
+            machines=machine_rows(findings),
             pictures=pictures,
             origin=origin,
         )
@@ -89,54 +82,68 @@ def _templates() -> Environment:
     return templates
 
 
-def summary_rows(models: Models) -> list[list[str]]:
+def summary_rows(findings: Findings) -> list[list[str]]:
     """Return the rows of the summary table: a name, then a cell per model."""
-    cells: dict[str, Callable[[ModelResult], str]] = {
-        "test clips right, per replicate": lambda m: ", ".join(f"{r['correct']}/{r['clips']}" for r in m["replicates"]),
-        "accuracy, mean": lambda m: f"{m['accuracy']:.4f}",
-        "95 % interval": lambda m: f"{m['interval'][0]:.3f} to {m['interval'][1]:.3f}",
-        "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m):.4f}",
-        "parameters": lambda m: f"{m['training'].parameters:,}",
-        "million FLOPs per clip": lambda m: f"{m['cost']['flops'] / 1e6:,.0f}",
-        "best epoch": lambda m: ", ".join(str(epoch) for epoch in m["training"].best_epochs),
-        "time to best epoch (s)": lambda m: f"{m['training'].seconds:.1f}",
-        "peak memory of training (MB)": lambda m: f"{m['training'].peak_megabytes:,.0f}",
-        "latency of one clip (ms, quartiles)": lambda m: _spread(m["cost"]["latency_milliseconds"], 1),
-        "throughput in batches of 32 (clips/s)": lambda m: _spread(m["cost"]["clips_per_second"], 0),
-        "tuning": lambda m: f"{m['search']['trials']} trials" if m["search"] else "none",
+    cells: dict[str, Callable[[Model], str]] = {
+        "test clips right, per seed": lambda m: ", ".join(f"{each.sum()}/{len(each)}" for each in m.right),
+        "accuracy, mean": lambda m: f"{m.accuracy:.4f}",
+        "95 % interval": lambda m: _interval(m.interval),
+        "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m.confusion):.4f}",
+        "log loss (nats)": lambda m: f"{m.calibration.log_loss:.3f}",
+        "log loss of guessing (nats)": lambda m: f"{m.calibration.guessing_loss:.3f}",
+        "Brier score (0 to 2)": lambda m: f"{m.calibration.brier_score:.3f}",
+        "expected calibration error": lambda m: f"{m.calibration.calibration_error:.3f}",
+        "parameters": lambda m: f"{m.training.parameters:,}",
+        "million FLOPs per clip": lambda m: f"{m.cost.flops / 1e6:,.0f}",
+        "best epoch": lambda m: ", ".join(str(epoch) for epoch in m.training.best_epochs),
+        "time to best epoch (s)": lambda m: f"{m.training.seconds:.1f}",
+        "peak memory of training (MB)": lambda m: f"{m.training.peak_megabytes:,.0f}",
+        "latency of one clip (ms, quartiles)": lambda m: _spread(
+            m.cost.latency_milliseconds, m.cost.latency_quartiles, 1
+        ),
+        "throughput in batches of 32 (clips/s)": lambda m: _spread(
+            m.cost.clips_per_second, m.cost.throughput_quartiles, 0
+        ),
+        "tuning": lambda m: f"{m.search['trials']} trials" if m.search else "none",
     }
-    return [[name, *(cell(model) for model in models.values())] for name, cell in cells.items()]
+    return [[name, *(cell(model) for model in findings.models.values())] for name, cell in cells.items()]
 
 
-def _spread(quartiles: Sequence[float], digits: int) -> str:
-    low, median, high = (f"{value:,.{digits}f}" for value in quartiles)
-    return f"{median} ({low} to {high})"
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def class_rows(models: Models, class_names: Sequence[str]) -> list[list[str]]:
-    """Return rows of class, model, precision, recall and F1, each the mean over the replicates."""
-    rows = []
-    for name in class_names:
-        for model_name, model in models.items():
-            scores = [replicate["classes"][name] for replicate in model["replicates"]]
-            rows.append([name, model_name, *(f"{mean(each[key] for each in scores):.3f}" for key in scores[0])])
-    return rows
+def _spread(median: float, quartiles: tuple[float, float], digits: int) -> str:
+    low, high = quartiles
+    return f"{median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
-def group_rows(models: Models, clips: HeldOutClips) -> list[list[str]]:
+def class_rows(findings: Findings) -> list[list[str]]:
+    """Return rows of class, model, precision, recall and F1, each the mean over the seeds."""
+    scores = {
+        name: np.mean([class_scores(each) for each in model.confusion], axis=0)
+        for name, model in findings.models.items()
+    }
+    return [
+        [class_name, name, *(f"{value:.3f}" for value in each[number])]
+        for number, class_name in enumerate(findings.predictions.class_names)
+        for name, each in scores.items()
+    ]
+
+
+def group_rows(findings: Findings) -> list[list[str]]:
     """Return rows of group, number of clips, and accuracy of each model, the worst group of the contenders first."""
-    assert clips.groups is not None
-    table = group_accuracies(models, clips.labels, clips.groups)
-    order = table[list(contenders_among(models))].mean(axis=1).argsort(kind="stable")
+    table = group_accuracies(findings)
+    order = table[list(findings.contenders)].mean(axis=1).argsort(kind="stable")
     return [
         [_printable(group), str(count), *(f"{accuracy:.3f}" for accuracy in accuracies)]
         for group, count, *accuracies in table.iloc[order].itertuples(index=False)
     ]
 
 
-def missed_rows(models: Models, clips: HeldOutClips) -> list[list[str]]:
+def missed_rows(findings: Findings) -> list[list[str]]:
     """Return rows of clip, class, and what each contender says of it, of the clips that all of them miss."""
-    return [[_printable(cell) for cell in row] for row in missed_clips(models, clips).itertuples(index=False)]
+    return [[_printable(cell) for cell in row] for row in missed_clips(findings).itertuples(index=False)]
 
 
 def _printable(name: object) -> str:
@@ -156,36 +163,26 @@ def audit_rows(findings: Sequence[Finding]) -> list[list[str]]:
     ]
 
 
-def perturbation_rows(models: Models, groups: Groups | None = None) -> list[list[str]]:
+def perturbation_rows(findings: Findings) -> list[list[str]]:
     """Return rows of perturbation, level, accuracy of each model, and the difference of each two contenders.
 
-    A difference has its 95 % interval, and its p-value, which is adjusted for the number of all p-values.
-
-    Args:
-        groups: of the perturbed clips.
+    A difference has its 95 % interval, and the p-value of `Perturbed`. The first row is of the same clips as they are.
     """
-    settings = perturbation_settings(models)
-    right = {name: right_when_perturbed(model) for name, model in models.items()}
-    found = [
-        compare(ours, theirs, groups=groups)
-        for first, second in combinations(contenders_among(models), 2)
-        for ours, theirs in zip(right[first], right[second], strict=True)
-    ]
-    adjusted = adjust_false_discoveries([each.p_value for each in found])
     rows = []
-    for number, (name, level) in enumerate(settings):
-        accuracies = [f"{answers[number].mean():.3f}" for answers in right.values()]
-        row = [name.replace("_", " "), f"{level:g}", *accuracies]
-        for each, p_value in list(zip(found, adjusted, strict=True))[number :: len(settings)]:
-            low, high = each.interval
-            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", f"{p_value:.2g}"]
+    for condition, found in findings.perturbed:
+        accuracies = [f"{condition.right(model).mean():.3f}" for model in findings.models]
+        level = "" if condition.name == UNCHANGED else f"{condition.level:g}"
+        row = [condition.name.replace("_", " "), level, *accuracies]
+        for each, p_value in found:
+            low, high = (each.recipes or each.networks).interval
+            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", "-" if p_value is None else f"{p_value:.2g}"]
         rows.append(row)
     return rows
 
 
-def machine_rows(models: Models) -> list[list[str]]:
+def machine_rows(findings: Findings) -> list[list[str]]:
     """Return rows of machine, and the replicates of each model that it trained; none if all are of one type."""
-    trained = [model["training"].machines for model in models.values()]
+    trained = [model.training.machines for model in findings.models.values()]
     machines = {machine: None for each in trained for machine in each.values()}
     if len(machines) == 1:
         return []
@@ -195,11 +192,20 @@ def machine_rows(models: Models) -> list[list[str]]:
     ]
 
 
-def print_summary(models: Models, sentences: Sequence[str], report: Path) -> None:
-    """Print the summary table, the sentences, and where the report is."""
-    table = Table("", *models, title="on the test split")
-    for row in summary_rows(models):
-        table.add_row(*row)
+def print_summary(findings: Findings, notes: Sequence[str], report: Path) -> None:
+    """Print a table with a row per model, the verdict, the notes, and where the report is."""
+    table = Table("model", box=SIMPLE, pad_edge=False)
+    for heading in ("accuracy", "95 % interval", "log loss", "latency", "training"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, model in findings.models.items():
+        table.add_row(
+            name,
+            f"{model.accuracy:.3f}",
+            _interval(model.interval),
+            f"{model.calibration.log_loss:.3f}",
+            f"{model.cost.latency_milliseconds:.1f} ms",
+            f"{model.training.seconds:.1f} s",
+        )
     console = Console()
     console.print(table)
-    console.print("\n".join([*sentences, f"The report: {report}"]), soft_wrap=True, markup=False)
+    console.print("\n".join([*findings.verdict, *notes, f"The report: {report}"]), soft_wrap=True, markup=False)

@@ -22,7 +22,7 @@ from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_jso
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import part_folders, read_source
-from motionbench.training.results import replicate_key
+from motionbench.training.results import best_replicate, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
@@ -144,6 +144,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 **{f"md5.{out}": md5 for out, md5 in md5s.items()},
                 **_file_tags(files.keys() - md5s.keys(), files),
                 **environment,
+                **_description(outs),
             },
             metrics={
                 f"{file.stem if file in timings else file.parent.name}.{key}" if len(trained) > 1 else key: value
@@ -152,7 +153,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 if isinstance(value, int | float) and not key.startswith("section.")  # which repeats the parameters
             },
             datasets=datasets,
-            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/"))],
+            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.ANSWERS)))],
             replicates=[each for name in trained for each in _replicates(name, files, model, source.source)],
             champion=_champion(outs, model, source.source),
         )
@@ -211,7 +212,7 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
     if history.empty:
         return  # The model was switched off.
     kept = pd.read_csv(metrics / "replicates.csv")
-    best = kept["validation_loss"].idxmin()
+    best = best_replicate(kept)
     keys = [replicate_key(epoch) for epoch in history.to_dict("records")]
     measures = history.drop(columns=["seed", "fold"], errors="ignore")
     for index, (row, seconds) in enumerate(
@@ -230,6 +231,18 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
                 facts={"model": name, "source": source}, **model,
             ),
         )  # fmt: skip
+
+
+def _description(outs: list[str]) -> dict[str, str]:
+    """Return the tag that MLflow shows as the description of a run: the verdict, if these are the outputs of `compare`.
+
+    It is Markdown, which can load pictures from elsewhere, so that it must not hold names of the user's.
+    """
+    file = paths.COMPARISON_METRICS / "verdict.txt"
+    if str(file.parent) not in outs or not file.exists():  # Outputs of an earlier version have none.
+        return {}
+    verdict = file.read_text(encoding="utf-8").splitlines()
+    return {"mlflow.note.content": "\n\n".join([*verdict, read_json(paths.COMPARISON_TIMING)["reason"]])[:5000]}
 
 
 def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRecord | None:

@@ -1,26 +1,17 @@
 """All replicates of a model, trained in parallel, and the outputs of the stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import PARAMS, SOURCE, ReplicateKey, checkpoint_path, replicate_path, training_paths
-from motionbench.data.splits import read_source, read_training, training_folders
+from motionbench.data.splits import read_source, read_training, replicate_keys, training_folders
 from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
 from motionbench.training.results import Epoch, Replicate, replicate_key, write_training, write_untrained
-
-
-def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
-    """Return the keys of all replicates of a model: each of `seeds` in each fold of the clips.
-
-    Raises:
-        UserError: if it cannot be read how many folds there are.
-    """
-    return [ReplicateKey(seed, fold) for fold in read_source().fold_numbers() for seed in seeds]
 
 
 def train_model(

@@ -1,6 +1,6 @@
 """The results of training and their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
@@ -47,7 +47,7 @@ class Training(NamedTuple):
     parameters: int
     best_epochs: list[int]  # of each replicate
     history: "pd.DataFrame"  # a row per epoch and replicate: the items of `training.Epoch`
-    best: ReplicateKey  # the replicate with the lowest validation loss
+    best: ReplicateKey  # as `best_replicate` returns it
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
     section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
@@ -99,6 +99,35 @@ def replicate_key(row: Mapping[Any, Any]) -> ReplicateKey:
     return ReplicateKey(int(row["seed"]), int(row["fold"]) if "fold" in row else None)
 
 
+def best_replicate(kept: "pd.DataFrame") -> int:
+    """Return the number of the replicate with the lowest validation loss; with folds, of those of the first fold.
+
+    Losses of other folds are of other clips, so that they cannot be compared.
+
+    Args:
+        kept: the table of replicates.csv.
+    """
+    losses = kept["validation_loss"]
+    if "fold" in kept:
+        losses = losses.where(kept["fold"] == kept["fold"].min(), float("inf"))
+    return int(losses.argmin())
+
+
+def read_trainings(models: Iterable[str]) -> dict[str, Training]:
+    """Read the files of `write_training` of these models.
+
+    Raises:
+        UserError: if a file is missing or damaged, or of a model that was switched off.
+    """
+    found = {name: read_training(name) for name in models}
+    for name, training in found.items():
+        if training is None:
+            raise UserError(
+                f"{training_paths(name)[1]}: holds no figures; train it: dvc repro --force {training_stage(name)}"
+            )
+    return {name: training for name, training in found.items() if training}
+
+
 def read_training(model_name: str) -> Training | None:
     """Read the files of `write_training`; return None if the model was switched off.
 
@@ -118,7 +147,7 @@ def read_training(model_name: str) -> Training | None:
             parameters=summary["parameters"],
             best_epochs=replicates["epoch"].tolist(),
             history=pd.read_csv(folder / "history.csv"),
-            best=keys[replicates["validation_loss"].argmin()],
+            best=keys[best_replicate(replicates)],
             seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],
             machines=dict(zip(keys, timings["replicate_machines"], strict=True)),
         )  # fmt: skip

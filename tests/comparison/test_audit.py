@@ -7,21 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from motionbench.core.errors import UserError
-from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, TEST, TRAIN, fold_path
-from motionbench.data.splits import ClipRecord, SourceRecord
-from motionbench.evaluation.audit import (
+from motionbench.comparison.audit import (
     METADATA,
     Finding,
     Fold,
     audit,
-    audit_controls,
+    audit_control,
     audit_files,
     summarise_audit,
 )
+from motionbench.core.errors import UserError
+from motionbench.core.files import write_json
+from motionbench.core.paths import SOURCE, TEST, TRAIN, fold_path
+from motionbench.data.splits import ClipRecord, SourceRecord
+from tests.comparison.made_up import Made, compared, models, result
 from tests.conftest import SOURCE_RECORD
-from tests.evaluation.made_up import CLIPS, models, result
 
 FACTS = {"frames": 24, "seconds": 2.0, "rate": 12.0, "width": 64, "height": 48, "variable_rate": False, "audio": True}
 FOLDER = SourceRecord(source="folder", folds=3, resize="pad", seconds=2.0)
@@ -107,33 +107,41 @@ def test_bars_show_proportions_only_where_clips_are_padded() -> None:
     assert padding.sentence == "all clips have the same proportions"
 
 
-GROUPED = CLIPS._replace(groups=np.arange(80) % 8)  # a share of the answers to each is right
+def controls(*contenders: Made, controls: tuple[int, int], groups: Any = None) -> list[Finding]:
+    found = compared(models(*contenders, controls=controls), groups=groups)
+    return [audit_control(pair, {name: model.right for name, model in found.models.items()}) for pair in found.controls]
 
 
 def test_controls_fire_where_the_best_model_is_not_shown_to_be_better() -> None:
-    compared = models(result(70, 72), result(30, 30), controls=(30, 69))
-    frame, bag = audit_controls(compared, GROUPED)
+    frame, bag = controls(result(70, 72), result(30, 30), controls=(30, 69))
     assert frame[:5] == ("single_frame", "the first frame alone", 30 / 80, 71 / 80, False)
     assert frame.sentence.startswith("seeing the first frame alone is not enough, since cnn_lstm is better (+0.5")
     assert bag[:5] == ("bag_of_frames", "all frames in no order", 69 / 80, 71 / 80, True)
     assert bag.sentence.startswith(
-        "seeing all frames in no order may be enough, since cnn_lstm is not shown to be better"
+        "seeing all frames in no order may be enough, since cnn_lstm is not shown to be better (+0.02"
     )
-    assert "groups" not in frame.sentence
 
 
 def test_a_control_that_is_better_fires() -> None:
-    frame, _ = audit_controls(models(result(30), result(30), controls=(80, 30)), GROUPED)
+    frame, _ = controls(result(30, 30), result(30, 30), controls=(80, 30))
     assert frame.fires
 
 
-def test_groups_count_once_unless_they_are_too_few() -> None:
-    compared = models(result(80, 80), result(80, 80), controls=(40, 40))
-    assert audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 10))[0].fires, "4 of 8 groups differ"
-    assert not audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 2))[0].fires, "20 of 40 groups differ"
-    frame, _ = audit_controls(compared, CLIPS._replace(groups=np.arange(80) // 16))
-    assert not frame.fires
-    assert frame.sentence.endswith("; 5 groups: too few for a test over groups, so clips count as independent")
+def test_the_audit_and_what_is_said_of_the_controls_follow_one_rule() -> None:
+    # Clips in 5 groups: once the audit said "better", counting clips, and the report "not shown to be better".
+    few = np.arange(80) // 16
+    found = compared(models(result(80, 80), result(80, 80), controls=(0, 0)), groups=few)
+    assert "cnn_lstm is not shown to be better than single_frame and bag_of_frames" in found.verdict[-1]
+    frame, bag = controls(result(80, 80), result(80, 80), controls=(0, 0), groups=few)
+    assert frame.fires
+    assert bag.fires
+    assert frame.sentence.endswith("; there are too few groups to show any difference)")
+
+
+def test_groups_count_once() -> None:
+    perfect = result(80, 80)
+    assert controls(perfect, perfect, controls=(40, 40), groups=np.arange(80) // 10)[0].fires, "4 of 8 groups differ"
+    assert not controls(perfect, perfect, controls=(40, 40), groups=np.arange(80) // 2)[0].fires, "20 of 40 groups"
 
 
 def finding(check: str, *, fires: bool) -> Finding:
@@ -159,14 +167,14 @@ def write_part(folder: Path, table: pd.DataFrame) -> None:
 
 @pytest.mark.usefixtures("working_directory")
 def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
-    compared = models(result(80), result(80))
+    found = compared(models(result(80, 80), result(80, 80)))
     telling = 12 + np.arange(40) % CLASSES
     parts = [clips(20, rate=telling[:20]), clips(40, rate=telling), clips(20)]
     for part, table in enumerate(parts):
         write_part(fold_path(part), table)
     write_json(SOURCE, FOLDER.model_dump())
-    labels = np.concatenate([table["label"] for table in parts])
-    findings = audit(compared, CLIPS._replace(labels=labels), FOLDER)
+    right = {name: model.right for name, model in found.models.items()}
+    findings = audit(found.controls, right, FOLDER)
     checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
     assert [each.check for each in findings] == checks
     # Fold 0 is trained on part 2, in which nothing tells the class, and validated on part 1.
@@ -177,7 +185,7 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     write_part(TEST, clips(80, rate=12 + np.arange(80) % CLASSES))
     equal = "equal pixels from different files: a.mp4 and a.mkv (parts differ)"
     split = FOLDER.model_copy(update={"folds": 0, "duplicates": equal})
-    findings = audit(compared, CLIPS._replace(labels=np.arange(80) % CLASSES), split)
+    findings = audit(found.controls, right, split)
     assert findings[2].accuracy == 1
     assert findings[4][2:] == (None, None, True, equal)
 
@@ -187,8 +195,9 @@ def test_missing_tables_are_one_line() -> None:
     write_part(TRAIN, clips())
     (TRAIN / "clips.csv").unlink()
     with pytest.raises(UserError, match=r"^data/train/clips.csv: missing; make the clips again"):
-        audit(models(result(80), result(80)), CLIPS, FOLDER.model_copy(update={"folds": 0}))
+        audit([], {}, FOLDER.model_copy(update={"folds": 0}))
 
 
 def test_clips_that_are_drawn_are_not_audited() -> None:
-    assert audit(models(result(80), result(80)), CLIPS, SOURCE_RECORD) == []
+    found = compared(models(result(80), result(80)))
+    assert found.audit == audit(found.controls, {}, SOURCE_RECORD) == []

@@ -1,12 +1,15 @@
 """The leak audit of a folder of video files: what could tell the class without motion, and whether it does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from motionbench.comparison.intervals import Right
+from motionbench.comparison.pairs import Pair
+from motionbench.comparison.sentences import left_behind
 from motionbench.core.errors import UserError
 from motionbench.data.splits import (
     REDRAW,
@@ -16,10 +19,7 @@ from motionbench.data.splits import (
     read_split,
     training_folders,
 )
-from motionbench.evaluation.held_out import HeldOutClips
-from motionbench.evaluation.results import Models, right_answers
-from motionbench.evaluation.statistics import compare, proportion_interval, units_needed
-from motionbench.models.registry import CONTROLS, MODELS, contenders_among
+from motionbench.models.registry import MODELS
 
 METADATA = ("frames", "rate", "seconds", "width", "height", "aspect", "variable_rate", "audio")
 Fold = tuple[pd.DataFrame, pd.DataFrame]
@@ -37,8 +37,13 @@ class Finding(NamedTuple):
     sentence: str  # without its full stop
 
 
-def audit(models: Models, clips: HeldOutClips, source: SourceRecord) -> list[Finding]:
+def audit(controls: Sequence[Pair], right: Mapping[str, Right], source: SourceRecord) -> list[Finding]:
     """Check what could tell the class of a folder's clips without motion. Clips of another source are not checked.
+
+    Args:
+        controls: the most accurate contender compared with each control.
+        right: by model, whether each answer is right, shape (seeds, clips).
+        source: of the clips.
 
     Raises:
         UserError: if a table of the clips is missing or damaged.
@@ -50,7 +55,7 @@ def audit(models: Models, clips: HeldOutClips, source: SourceRecord) -> list[Fin
         for fold in source.fold_numbers()
     ]
     return [
-        *audit_controls(models, clips),
+        *(audit_control(pair, right) for pair in controls),
         *audit_files(folds, source.resize),
         Finding("duplicates", "decoded pixels", None, None, source.duplicates is not None, source.duplicates or "none"),
     ]
@@ -66,28 +71,18 @@ def summarise_audit(findings: Sequence[Finding]) -> str:
     return f"Leak audit: {names}. {' '.join(f'{finding.check}: {finding.sentence}.' for finding in firing)}"
 
 
-def audit_controls(models: Models, clips: HeldOutClips) -> list[Finding]:
-    """Check for each control, which cannot see motion, whether the best contender is shown to be better.
-
-    The comparison is by groups, unless they are too few to show any difference.
-    """
-    best = max(contenders_among(models), key=lambda name: models[name]["accuracy"])
-    too_few = clips.groups is not None and len(set(clips.groups)) < units_needed(tests=1)
-    note = f"; {clips.units()}: too few for a test over groups, so clips count as independent" if too_few else ""
-    findings = []
-    for name in CONTROLS:
-        ours, theirs = (right_answers(models[each]["replicates"], clips.labels) for each in (best, name))
-        found = compare(ours, theirs, groups=None if too_few else clips.groups)
-        better = found.significant and found.difference > 0
-        low, high = found.interval
-        sentence = (
-            f"seeing {MODELS[name].sees} {'is not' if better else 'may be'} enough, since {best} is "
-            f"{'' if better else 'not shown to be '}better ({found.difference:+.3f}, 95 % interval {low:+.3f} to "
-            f"{high:+.3f}){note}"
-        )
-        accuracies = models[name]["accuracy"], models[best]["accuracy"]
-        findings.append(Finding(name, MODELS[name].sees, *accuracies, not better, sentence))
-    return findings
+def audit_control(pair: Pair, right: Mapping[str, Right]) -> Finding:
+    """Check whether a contender is shown to be better than a control, which cannot see motion, by `left_behind`."""
+    best, name, found, _ = pair
+    better = left_behind(pair)
+    low, high = (found.recipes or found.networks).interval
+    sees = MODELS[name].sees
+    sentence = (
+        f"seeing {sees} {'is not' if better else 'may be'} enough, since {best} is "
+        f"{'' if better else 'not shown to be '}better ({found.difference:+.3f}, 95 % interval {low:+.3f} to "
+        f"{high:+.3f}{'' if found.findable else '; there are too few groups to show any difference'})"
+    )
+    return Finding(name, sees, float(right[name].mean()), float(right[best].mean()), not better, sentence)
 
 
 def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
@@ -119,7 +114,8 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
 
 def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[Finding, str]:
     """Return what a random forest finds in these columns, without a sentence, and the column that it uses most."""
-    from sklearn.ensemble import RandomForestClassifier  # imported late: only folders need it
+    from scipy.stats import binomtest  # imported late, and slow: only folders need them
+    from sklearn.ensemble import RandomForestClassifier
 
     right, importances = 0, np.zeros(len(columns))
     for train, test in folds:
@@ -129,7 +125,7 @@ def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tupl
         importances += forest.feature_importances_
     labels = pd.concat([test["label"] for _, test in folds])
     commonest = float(labels.value_counts(normalize=True).max())
-    fires = proportion_interval(right, len(labels))[0] > commonest
+    fires = binomtest(right, len(labels)).proportion_ci().low > commonest
     sees = ", ".join(columns).replace("_", " ")
     return Finding(check, sees, right / len(labels), commonest, fires, ""), columns[int(importances.argmax())]
 

@@ -1,0 +1,118 @@
+"""`compare` on 100,000 test clips, 5 models, 3 seeds and 20 conditions of 1,000 clips: its seconds and its memory.
+
+python -m benchmarks.large_comparison prints them. Clips are small and answers are drawn: neither changes the work.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import machine, seconds_of, temporary_clone
+from motionbench.core.files import path_md5, write_json
+from motionbench.core.paths import ANSWERS, EVALUATION_TIMING, FOLDS, MODELS, SOURCE, TEST, TRAIN, training_paths
+from motionbench.data.splits import ClipRecord, SourceRecord
+from motionbench.evaluation.costs import Cost, write_costs
+from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, write_predictions
+from motionbench.models.registry import MODEL_NAMES
+from motionbench.params.loading import load_params
+from motionbench.training.results import Replicate, write_training
+
+CLIPS, GROUPS, PERTURBED, CONDITIONS, SEEDS = 100_000, 500, 1_000, 20, (0, 1, 2)
+NAMES = ("a", "b", "c", "d")
+
+
+def main() -> None:
+    """Write what `compare` reads into a clone, run it there, and print what it took."""
+    with temporary_clone() as clone:
+        with chdir(clone):
+            write_inputs()
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{clone}/mlflow.db"}
+        process = [sys.executable, "-m", "pipeline.compare"]
+        seconds = seconds_of(lambda: subprocess.run(process, cwd=clone, env=environment, check=True))
+    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6  # getrusage(2) of Linux
+    print(f"{seconds:.1f} s, {megabytes:,.0f} MB on {machine()}")
+
+
+def write_inputs() -> None:
+    """Write clips, models, results of training and predictions, as the stages before `compare` do."""
+    random = np.random.default_rng(0)
+    labels = random.integers(len(NAMES), size=CLIPS)
+    groups = np.array([f"person {number}" for number in random.integers(GROUPS, size=CLIPS)], object)
+    files = np.array([f"class {NAMES[label]}/{number:06}.mp4" for number, label in enumerate(labels)], object)
+    write_clips(TEST, labels, files, groups)
+    write_clips(TRAIN, labels[:1000], files[:1000], groups[:1000])
+    FOLDS.mkdir(parents=True)
+    write_json(SOURCE, SourceRecord(source="folder", resize="pad", seconds=2.0).model_dump())
+    write_models()
+    chosen = np.sort(random.choice(CLIPS, PERTURBED, replace=False))
+    skill = dict(zip(MODEL_NAMES, (0.95, 0.94, 0.96, 0.4, 0.7), strict=True))
+    conditions = [
+        Condition(name, level, clips, labels[clips], {each: draw(labels[clips], skill[each], random) for each in skill})
+        for name, level, clips in [
+            (UNCHANGED, 0.0, np.arange(CLIPS)),
+            *(("pixel_noise", level, chosen) for level in np.linspace(0.1, 1, CONDITIONS).tolist()),
+        ]
+    ]
+    table = Predictions(
+        class_names=NAMES, frames=2, seeds=SEEDS, perturbation_seed=0, folds=None, files=files, groups=groups,
+        unchanged=conditions[0], perturbed=conditions[1:],
+        md5s=made_from({str(path): path_md5(path) for path in (TEST, FOLDS)}),
+    )  # fmt: skip
+    write_predictions(ANSWERS, table)
+    cost = Cost(1, 1.0, (0.9, 1.1), 100.0, (90.0, 110.0))
+    write_costs(EVALUATION_TIMING, dict.fromkeys(MODEL_NAMES, cost))
+
+
+def write_clips(
+    folder: Path, labels: NDArray[np.int64], files: NDArray[np.object_], groups: NDArray[np.object_]
+) -> None:
+    """Write the files of a part, the clips black."""
+    folder.mkdir(parents=True)
+    np.save(folder / "clips.npy", np.zeros((len(labels), 2, 8, 8, 1), np.uint8))
+    np.save(folder / "labels.npy", labels)
+    write_json(folder / "class_names.json", NAMES)
+    rows = (f"{file},{group},20,2,10,64,48,False,False" for file, group in zip(files, groups, strict=True))
+    text = "\n".join([",".join(ClipRecord.model_fields), *rows])
+    (folder / "clips.csv").write_text(text, encoding="utf-8")
+
+
+def write_models() -> None:
+    """Write models and results of training that say nothing."""
+    params = load_params()
+    for name in MODEL_NAMES:
+        _, metrics, timing = training_paths(name)
+        (MODELS / name).mkdir(parents=True)
+        replicates = []
+        for seed in SEEDS:
+            (MODELS / name / f"seed-{seed}.keras").write_text(json.dumps([name, seed]), encoding="utf-8")
+            epoch = {"loss": 0.1, "accuracy": 1.0, "validation_loss": 0.1, "validation_accuracy": 1.0}
+            history = [{"seed": seed, "epoch": 1, **epoch}]
+            replicates.append(
+                Replicate(
+                    history=history, best=history[0], parameters=1, summary="", epoch_seconds=[1.0],  # type: ignore[typeddict-item] # the keys of an epoch
+                    peak_megabytes=1.0, machine="",
+                )
+            )  # fmt: skip
+        write_training(metrics, timing, replicates, params.model(name))
+
+
+def draw(labels: NDArray[np.int64], skill: float, random: np.random.Generator) -> NDArray[np.float32]:
+    """Return probabilities, shape (seeds, clips, classes), of which about this share names the label."""
+    shape = (len(SEEDS), len(labels), len(NAMES))
+    noise = random.random(shape) * 0.5
+    right = random.random(shape[:2]) < skill
+    named = np.where(right, labels, random.integers(len(NAMES), size=shape[:2]))
+    noise[np.arange(shape[0])[:, np.newaxis], np.arange(shape[1]), named] += 1
+    probabilities: NDArray[np.float32] = (noise / noise.sum(axis=2, keepdims=True)).astype(np.float32)
+    return probabilities
+
+
+if __name__ == "__main__":
+    main()

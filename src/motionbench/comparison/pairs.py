@@ -1,0 +1,243 @@
+"""Whether one of two models is better: these networks, and these recipes, trained again."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
+
+from motionbench.comparison.intervals import (
+    ALIKE,
+    LEVEL,
+    Groups,
+    Right,
+    effective_clips,
+    group_variance,
+    sum_by_group,
+)
+
+MOST_ALIKE = 0.3  # the correlation within groups up to which an interval is to hold on the side away from 0
+MOST_FREEDOM = 3  # times the degrees of freedom of the seeds
+POWER = 0.8
+NEGLIGIBLE = 1e-40  # a probability
+
+
+class Found(NamedTuple):
+    """The answer to one question."""
+
+    interval: tuple[float, float]  # 95 %, of the first model's accuracy less the second's
+    p_value: float  # two-sided
+
+
+class Comparison(NamedTuple):
+    """Two models on the same clips."""
+
+    difference: float  # the first model's accuracy less the second's, means over the replicates
+    networks: Found
+    """Are these networks different on other clips of the same kind? The test is exact; seeds do not count."""
+    recipes: Found | None
+    """Are these recipes different, trained again and on other clips? None: one seed cannot tell."""
+    probability: float | None  # that the first recipe is the better one
+    findable: float | None
+    """The true difference that this design finds in 80 of 100 repetitions: with as many clips, groups and seeds that
+    vary as here. Above 1: none. None: there are too few clips or groups for any test."""
+
+
+class Pair(NamedTuple):
+    """Two models compared, with the verdict. Its p-values are adjusted for the number of pairs."""
+
+    first: str
+    second: str
+    found: Comparison
+    margin: float
+
+    @property
+    def better(self) -> str | None:
+        """Return the model that is shown to be better, as networks and as recipes; None if neither is."""
+        return self._name(self.found.networks.p_value < LEVEL, self.found.recipes)
+
+    @property
+    def better_network(self) -> str | None:
+        """Return the model whose trained networks are shown to be better; None if neither's are."""
+        return self._name(self.found.networks.p_value < LEVEL, self.found.networks)
+
+    @property
+    def equal(self) -> bool:
+        """Return whether the recipes are shown to be practically equal."""
+        recipes = self.found.recipes
+        return recipes is not None and -self.margin <= recipes.interval[0] and recipes.interval[1] <= self.margin
+
+    def _name(self, shown: bool, found: Found | None) -> str | None:
+        if not shown or found is None or found.p_value >= LEVEL:
+            return None
+        return self.first if self.found.difference > 0 else self.second
+
+
+def compare_pairs(
+    right: Mapping[str, Right], groups: Groups | None, margin: float, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[Pair]:
+    """Compare models pair by pair, p-values adjusted by Holm's procedure.
+
+    Args:
+        right: by model, whether each answer is right, shape (replicates, clips); the same clips in the same order.
+        margin: the difference below which two models are practically equal.
+        pairs: those to compare; by default each model with each other.
+    """
+    names = list(combinations(right, 2)) if pairs is None else pairs
+    found = [compare(right[first], right[second], groups, len(names)) for first, second in names]
+    networks = adjust_holm([each.networks.p_value for each in found])
+    recipes = iter(adjust_holm([each.recipes.p_value for each in found if each.recipes]))
+    adjusted = [
+        each._replace(
+            networks=each.networks._replace(p_value=p_value),
+            recipes=each.recipes and each.recipes._replace(p_value=next(recipes)),
+        )
+        for each, p_value in zip(found, networks, strict=True)
+    ]
+    return [Pair(*pair, each, margin) for pair, each in zip(names, adjusted, strict=True)]
+
+
+def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int = 1) -> Comparison:
+    """Compare the answers of two models to the same clips.
+
+    *These networks*: without groups the sign test over clips, which is McNemar's with one replicate each; with groups
+    `paired_permutation`. Both are exact, and count on which clips one model's replicates are right more often.
+
+    *These recipes*: replicates and clips are crossed in each model, clips are shared by the models, replicates are not.
+    Radiology has the same design, readers and cases. The variance of the difference is that of the clips, by groups,
+    plus that of the seeds, less the residual, which both contain (Obuchowski and Rockette, 1995; Hillis, 2007). The
+    interval is Student's with Satterthwaite's degrees of freedom. A variance of 0 in the sample is not taken for one in
+    truth: one effective clip is added on which the models differ. On the side away from 0 it counts with a higher
+    correlation within groups: a rare group on which they differ much is more often absent from a sample than too
+    frequent in it, so that a difference is rather seen too small.
+
+    Args:
+        ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
+        groups: what belongs together; without it each clip is a group.
+        tests: the number of such tests, for what can be found; p-values are not adjusted.
+    """
+    (ours_by_group, sizes), (theirs_by_group, _) = sum_by_group(ours, groups), sum_by_group(theirs, groups)
+    clips, units = ours.shape[1], len(sizes)
+    difference = float(ours.mean() - theirs.mean())
+    # Whole numbers, so that ties are ties.
+    ahead = (ours_by_group.sum(axis=0) * len(theirs) - theirs_by_group.sum(axis=0) * len(ours)).astype(np.int64)
+    p_exact = sign_test(ahead) if units == clips else paired_permutation(ahead)
+    needed = units_needed(tests)
+    if units == 1:
+        nothing = Found((-1.0, 1.0), 1.0)
+        both = len(ours) > 1 and len(theirs) > 1
+        return Comparison(difference, nothing, nothing if both else None, 0.5 if both else None, None)
+    of_clips = group_variance(ahead / (len(ours) * len(theirs)), sizes)
+    near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
+    networks = Found(_interval(difference, (near, units - 1), (away, units - 1)), p_exact)
+    recipes, probability, (variance, freedom) = None, None, (near, units - 1.0)
+    if len(ours) > 1 and len(theirs) > 1:
+        parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
+        seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
+        residual = sum(each for _, each in parts)
+        (variance, freedom), outer = (_add_seeds((each, units - 1), seeds, residual) for each in (near, away))
+        probability = float(stdtr(freedom, difference / variance**0.5))
+        p_value = 2 * min(probability, 1 - probability)
+        recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
+    threshold = stdtrit(freedom, 1 - LEVEL / 2 / tests)
+    findable = max(float(nctdtrinc(freedom, 1 - POWER, threshold)) * variance**0.5, needed / clips)
+    return Comparison(difference, networks, recipes, probability, findable if needed <= units else None)
+
+
+def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the variance of the mean accuracy over replicates, and the residual variance in it.
+
+    The residual is what replicates and groups do together: what is left in the sums, shape (replicates, groups),
+    without the mean of each replicate and of each group.
+    """
+    replicates, groups = sums.shape
+    clips = sizes.sum()
+    deviations = sums.sum(axis=1) / clips - sums.sum() / replicates / clips
+    left = sums - sums.mean(axis=0) - deviations[:, np.newaxis] * sizes
+    seeds = (deviations**2).sum() / (replicates - 1) / replicates
+    residual = groups / (groups - 1) * (left**2).sum() / clips**2 / (replicates - 1) / replicates
+    return float(seeds), float(residual)
+
+
+def _add_seeds(
+    of_clips: tuple[float, float], seeds: Sequence[tuple[float, float]], residual: float
+) -> tuple[float, float]:
+    """Return the variance over clips and seeds, and Satterthwaite's degrees of freedom.
+
+    The residual is an estimate: less it, the sum is still no less than either part. Where few seeds agree by chance,
+    Satterthwaite's formula gives too many degrees of freedom: no more than three times those of the seeds are used.
+
+    Args:
+        of_clips: variance over clips, and its degrees of freedom.
+        seeds: the variance of the mean over the replicates of each model, and its degrees of freedom.
+        residual: what both contain.
+    """
+    of_seeds = sum(variance for variance, _ in seeds)
+    variance = max(of_clips[0], of_seeds, of_clips[0] + of_seeds - residual)
+    freedom = variance**2 / sum(part**2 / own for part, own in (of_clips, *seeds))
+    return variance, min(max(1.0, freedom), MOST_FREEDOM * sum(own for _, own in seeds))
+
+
+def _interval(difference: float, near: tuple[float, float], away: tuple[float, float]) -> tuple[float, float]:
+    """Return the interval around a difference, from variance and degrees of freedom on the side of 0 and on the other.
+
+    A difference of 0 has no side of 0.
+    """
+    close, far = (float(stdtrit(freedom, 1 - LEVEL / 2) * variance**0.5) for variance, freedom in (near, away))
+    low, high = close if difference > 0 else far, close if difference < 0 else far
+    return max(-1.0, difference - low), min(1.0, difference + high)
+
+
+def sign_test(differences: NDArray[np.int64]) -> float:
+    """Return the two-sided p-value of the exact sign test; of single right answers it is that of McNemar (1947).
+
+    It is 1 where more differences favour the model that is not ahead in sum: neither is shown to be better.
+    """
+    positive, negative = int((differences > 0).sum()), int((differences < 0).sum())
+    if (positive - negative) * differences.sum() <= 0:
+        return 1.0
+    return min(1.0, 2 * float(bdtr(min(positive, negative), positive + negative, 0.5)))
+
+
+def paired_permutation(differences: NDArray[np.int64]) -> float:
+    """Return the two-sided p-value of the exact test that swaps two models' answers to whole groups of clips.
+
+    Whole groups stay together, because only they are independent. A swap changes the sign of a group's difference. The
+    p-value is the share of all 2 ** groups ways to swap whose total is as far from 0 as the real one, or farther. As
+    differences are whole numbers, it follows from the distribution of their sums, built up group by group (Pagano and
+    Tritchler, 1983), for any number of groups. It is the exact version of the tests of clustered matched pairs that
+    build on the sums of groups (Yang, Sun and Hardin, 2010). Sums of a probability below 1e-40 are left out.
+
+    Args:
+        differences: in right answers of the two models in each group, shape (groups,).
+    """
+    differences = differences // max(1, np.gcd.reduce(differences))
+    shares = np.ones(1)  # of the ways to swap, by the sum of the groups whose difference is positive
+    for size in np.sort(np.abs(differences[differences != 0])):
+        wider = np.zeros(len(shares) + size)
+        wider[: len(shares)] = shares
+        wider[size:] += shares
+        shares = wider / 2
+        cut = int(np.argmax(shares > NEGLIGIBLE)) if len(shares) > 10_000 else 0
+        shares = shares[cut : len(shares) - cut]
+    totals = 2 * np.arange(len(shares)) - (len(shares) - 1)
+    # Their sum does not depend on the order in which a processor adds.
+    p_value = math.fsum(shares[np.abs(totals) >= abs(differences.sum())])
+    return min(1.0, max(p_value, NEGLIGIBLE))
+
+
+def units_needed(tests: int) -> int:
+    """Return how many clips or groups must all favour one model for a difference to be shown, as one of `tests`."""
+    return math.floor(math.log2(tests / LEVEL)) + 2
+
+
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for the number of tests, to control the family-wise error rate (Holm, 1979)."""
+    order = np.argsort(p_values)
+    stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return [float(p_value) for p_value in adjusted]

@@ -1,0 +1,170 @@
+"""What a comparison finds as tables and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from motionbench.comparison.findings import Findings
+from motionbench.comparison.pairs import Found, Pair
+from motionbench.core.files import write_json
+from motionbench.core.processes import describe_environment
+from motionbench.data.perturbations import unchanged_level
+
+
+def class_scores(confusion: NDArray[np.int64]) -> pd.DataFrame:
+    """Return precision, recall and F1 of each class; 0 where a class is never named.
+
+    Args:
+        confusion: answers by true and named class, shape (classes, classes).
+    """
+    right, true, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    return pd.DataFrame(
+        {
+            "precision": right / np.maximum(named, 1),
+            "recall": right / np.maximum(true, 1),
+            "f1": 2 * right / np.maximum(true + named, 1),
+        }
+    )
+
+
+def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
+    """Return the mean recall of the classes that the clips have, each of which counts the same.
+
+    Args:
+        confusion: answers by true and named class, shape (seeds, classes, classes).
+    """
+    return float(np.mean([class_scores(each)["recall"][each.sum(axis=1) > 0].mean() for each in confusion]))
+
+
+def accuracies_when_perturbed(findings: Findings) -> pd.DataFrame:
+    """Return each seed's accuracy for each perturbation, at each level and, on the same clips, as they are.
+
+    Returns:
+        Rows of model, seed, perturbation, level and accuracy.
+    """
+    predictions = findings.predictions
+    rows: list[tuple[str, int, str, float, float]] = []
+    for name in findings.models:
+        done: set[str] = set()
+        for condition in predictions.perturbed:
+            steps = [(condition.level, condition.right(name))]
+            if condition.name not in done:
+                done.add(condition.name)
+                as_they_are = predictions.unchanged.only(condition.clips).right(name)
+                steps.insert(0, (unchanged_level(condition.name, predictions.frames), as_they_are))
+            for level, right in steps:
+                accuracies = right.mean(axis=1).tolist()
+                rows += [
+                    (name, seed, condition.name, level, each)
+                    for seed, each in zip(predictions.seeds, accuracies, strict=True)
+                ]
+    return pd.DataFrame(rows, columns=["model", "seed", "perturbation", "level", "accuracy"])
+
+
+def group_accuracies(findings: Findings) -> pd.DataFrame:
+    """Return the accuracy of each model on each group, the mean over the seeds.
+
+    Returns:
+        Rows of group, clips, and a column per model.
+    """
+    right = {name: model.right.mean(axis=0) for name, model in findings.models.items()}
+    by_group = pd.DataFrame(right).groupby(pd.Series(findings.predictions.groups, name="group"))
+    return by_group.mean().assign(clips=by_group.size())[["clips", *findings.models]].reset_index()
+
+
+def missed_clips(findings: Findings) -> pd.DataFrame:
+    """Return the clips that more than half of the seeds of each contender get wrong.
+
+    Returns:
+        Rows of clip (its file if it has one, else its number), class, and each contender's most frequent wrong answer.
+    """
+    predictions = findings.predictions
+    shares = [findings.models[name].right.mean(axis=0) for name in findings.contenders]
+    missed = np.flatnonzero(np.max(shares, axis=0) < 0.5)
+    names = np.array(predictions.class_names, object)
+    table = {"clip": missed if predictions.files is None else predictions.files[missed]}
+    table["class"] = names[predictions.labels[missed]]
+    for name in findings.contenders:
+        votes = count_answers(predictions.unchanged.predicted(name)[:, missed], len(names))
+        votes[np.arange(len(missed)), predictions.labels[missed]] = 0
+        table[name] = names[votes.argmax(axis=1)]
+    return pd.DataFrame(table)
+
+
+def count_answers(predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return how many seeds name each class, shape (clips, classes).
+
+    Args:
+        predicted: the class that each seed names, shape (seeds, clips).
+    """
+    return np.asarray((predicted[..., np.newaxis] == np.arange(classes)).sum(axis=0))
+
+
+def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
+    """Write summary.json, scores.json, verdict.txt and tables to `folder`, and the champion to the file `timing`.
+
+    perturbations.csv has a row per seed, perturbation and level. Of clips made from files there are also missed.csv, as
+    `missed_clips` returns it, and audit.json; with groups groups.csv, as `group_accuracies` returns it.
+    """
+    predictions = findings.predictions
+    summary: dict[str, Any] = {}
+    for name, model in findings.models.items():
+        summary[name] = {
+            "accuracy": model.accuracy,
+            "low": model.interval[0],
+            "high": model.interval[1],
+            "f1": float(np.mean([class_scores(each)["f1"] for each in model.confusion])),
+            "balanced_accuracy": balanced_accuracy(model.confusion),
+            "log_loss": model.calibration.log_loss,
+            "brier_score": model.calibration.brier_score,
+            "calibration_error": model.calibration.calibration_error,
+        }
+    best = max(findings.contenders, key=lambda name: findings.models[name].accuracy)
+    summary["best"] = {"model": best, "accuracy": findings.models[best].accuracy}
+    summary["difference"] = {f"{pair.first}_vs_{pair.second}": _difference(pair) for pair in findings.pairs}
+    write_json(folder / "summary.json", summary)
+    scores = {
+        name: [
+            {
+                "seed": seed,
+                "correct": int(right.sum()),
+                "clips": len(right),
+                "accuracy": float(right.mean()),
+                "classes": dict(zip(predictions.class_names, class_scores(confusion).to_dict("records"), strict=True)),
+                "confusion": confusion.tolist(),
+            }
+            for seed, right, confusion in zip(predictions.seeds, model.right, model.confusion, strict=True)
+        ]
+        for name, model in findings.models.items()
+    }
+    write_json(folder / "scores.json", scores)
+    (folder / "verdict.txt").write_text("\n".join([*findings.verdict, ""]), encoding="utf-8")
+    accuracies_when_perturbed(findings).to_csv(folder / "perturbations.csv", index=False)
+    if predictions.files is not None:
+        missed_clips(findings).to_csv(folder / "missed.csv", index=False)
+        write_json(folder / "audit.json", [finding._asdict() for finding in findings.audit])
+    if predictions.groups is not None:
+        group_accuracies(findings).to_csv(folder / "groups.csv", index=False)
+    champion = findings.champion and findings.champion.as_posix()
+    write_json(timing, {"champion": champion, "reason": findings.reason, "environment": describe_environment()})
+
+
+def _difference(pair: Pair) -> dict[str, Any]:
+    found = pair.found
+    shown = "better" if pair.better else "equal" if pair.equal else "not shown"
+    return {
+        "verdict": shown,
+        "better": pair.better or "none",
+        "accuracy": found.difference,
+        "these_networks": _answer(found.networks),
+        "trained_again": found.recipes and _answer(found.recipes),
+        "probability": found.probability,
+        "findable": found.findable,
+    }
+
+
+def _answer(found: Found) -> dict[str, float]:
+    return {"low": found.interval[0], "high": found.interval[1], "p_value": found.p_value}

@@ -1,0 +1,39 @@
+"""The cost of inference of each model: metrics/evaluation_timing.json."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from motionbench.core.errors import UserError
+from motionbench.core.files import read_json, write_json
+from motionbench.core.paths import EVALUATION_TIMING
+from motionbench.core.processes import describe_environment
+
+
+class Cost(NamedTuple):
+    """The cost of inference in one process with the threads of a replicate, medians and quartiles without warm-up."""
+
+    flops: int  # per clip, as `count_flops` counts them
+    latency_milliseconds: float  # of one clip alone
+    latency_quartiles: tuple[float, float]
+    clips_per_second: float  # in batches of 32
+    throughput_quartiles: tuple[float, float]
+
+
+def write_costs(path: Path, costs: Mapping[str, Cost]) -> None:
+    """Write the costs of models, and where they were measured."""
+    write_json(path, {**{name: cost._asdict() for name, cost in costs.items()}, "environment": describe_environment()})
+
+
+def read_costs(models: Iterable[str]) -> dict[str, Cost]:
+    """Read the costs of these models.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        content = read_json(EVALUATION_TIMING)
+        return {name: Cost(**content[name]) for name in models}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = f"not readable ({type(error).__name__}); measure again: dvc repro --force evaluate"
+        raise UserError(f"{EVALUATION_TIMING}: {reason}") from error

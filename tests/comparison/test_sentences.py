@@ -1,0 +1,111 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from motionbench.comparison.pairs import Pair, compare_pairs
+from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair, left_behind
+
+
+def wrong(*numbers: int, clips: int = 80) -> NDArray[np.bool_]:
+    return np.arange(clips) >= np.array(numbers)[:, np.newaxis]
+
+
+def pair(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: int | None = None) -> Pair:
+    names = None if groups is None else np.arange(ours.shape[1]) % groups
+    return compare_pairs({"cnn_lstm": ours, "convlstm": theirs}, names, 0.02)[0]
+
+
+def test_better_is_said_with_both_questions() -> None:
+    sentence = describe_pair(pair(wrong(0, 0, 0), wrong(40, 41, 42)))
+    assert sentence.startswith("cnn_lstm is better than convlstm: accuracy of cnn_lstm less convlstm +0.512; ")
+    assert "these networks: 95 % interval +0." in sentence
+    assert "exact p = " in sentence
+    assert "trained again: 95 % interval +0." in sentence
+    assert "100% likely that the first is better" in sentence
+    assert describe_pair(pair(wrong(40, 41, 42), wrong(0, 0, 0))).startswith("convlstm is better than cnn_lstm: ")
+
+
+def test_not_shown_and_equal_are_two_verdicts() -> None:
+    not_shown = describe_pair(pair(wrong(0, 0, 0), wrong(0, 0, 0)))
+    assert not_shown.startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal: ")
+    assert "a true difference of 0.075 is found in 80 of 100 repetitions" in not_shown
+    equal = describe_pair(pair(wrong(0, 0, 0, clips=1000), wrong(1, 0, 0, clips=1000)))
+    assert equal.startswith("cnn_lstm and convlstm are practically equal: ")
+    small = describe_pair(pair(wrong(0, 0, 0, clips=5000), wrong(50, 50, 50, clips=5000)))
+    assert small.startswith("cnn_lstm is better than convlstm, by less than 0.02, so that they are practically equal: ")
+
+
+def test_one_seed_says_what_it_cannot_tell() -> None:
+    sentence = describe_pair(pair(wrong(0), wrong(40)))
+    assert sentence.startswith("The trained networks of cnn_lstm are better than those of convlstm, but whether the ")
+    assert "if both were trained again one seed cannot tell" in sentence
+    assert "trained again: not known from one seed" in sentence
+
+
+def test_networks_that_differ_are_not_called_recipes_that_do() -> None:
+    sentence = describe_pair(pair(wrong(0, 0, 0), wrong(0, 0, 60)))
+    assert sentence.startswith("The trained networks of cnn_lstm are better than those of convlstm, but whether the ")
+    assert "if both were trained again is not shown" in sentence
+
+
+def test_where_no_test_can_show_anything_no_p_value_of_it_is_given() -> None:
+    sentence = describe_pair(pair(wrong(0, 0), wrong(80, 80), groups=5))
+    assert "too few clips or groups for a test" in sentence
+    assert "exact p" not in sentence
+    assert sentence.endswith("With so few clips or groups no difference can be shown.")
+
+
+def test_seeds_that_differ_much_are_named_as_what_hides_differences() -> None:
+    sentence = describe_pair(pair(wrong(0, 40), wrong(0, 0)))
+    assert sentence.endswith("With so few seeds, which differ so much, hardly any difference can be shown.")
+
+
+def right_of(control: NDArray[np.bool_], best: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    return {
+        "cnn_lstm": best,
+        "convlstm": wrong(20, 20, 20),
+        "single_frame": control,
+        "bag_of_frames": wrong(60, 60, 60),
+    }
+
+
+CONTENDERS, CONTROLS = ("cnn_lstm", "convlstm"), ("single_frame", "bag_of_frames")
+
+
+def test_the_best_contender_is_compared_with_each_control() -> None:
+    pairs = compare_with_controls(right_of(wrong(40, 40, 40), wrong(0, 0, 0)), CONTENDERS, CONTROLS, None, 0.02)
+    assert [(each.first, each.second) for each in pairs] == [
+        ("cnn_lstm", "single_frame"),
+        ("cnn_lstm", "bag_of_frames"),
+    ]
+    assert all(left_behind(each) for each in pairs)
+    sentence = describe_controls(pairs)
+    assert sentence == (
+        "cnn_lstm is better than the controls, which cannot see motion (single_frame by +0.500 and bag_of_frames by "
+        "+0.750): its accuracy is not explained by what they learn."
+    )
+    assert "rests on" not in sentence
+
+
+def test_the_choice_of_the_best_contender_counts() -> None:
+    # Alone 6 clips are enough. They are not if the other contender is compared too and not shown to be better.
+    right = right_of(wrong(6, 6, 6), wrong(0, 0, 0)) | {"convlstm": wrong(5, 5, 5)}
+    assert compare_pairs(right, None, 0.02, [("cnn_lstm", "single_frame")])[0].better == "cnn_lstm"
+    pairs = compare_with_controls(right, CONTENDERS, CONTROLS, None, 0.02)
+    assert [left_behind(each) for each in pairs] == [False, True]
+    assert describe_controls(pairs).startswith("cnn_lstm is not shown to be better than single_frame, which cannot ")
+
+
+def test_below_six_groups_nothing_is_shown_of_controls() -> None:
+    # Seen: in one report "not shown to be better than the control", by groups, and "is better", by clips.
+    groups = np.arange(80) % 5
+    pairs = compare_with_controls(right_of(wrong(80, 80, 80), wrong(0, 0, 0)), CONTENDERS, CONTROLS, groups, 0.02)
+    assert not any(left_behind(each) for each in pairs)
+    sentence = describe_controls(pairs)
+    assert "is no evidence that it sees motion. With so few clips or groups no difference can be shown." in sentence
+
+
+def test_a_control_can_be_left_behind_by_trained_networks_of_one_seed() -> None:
+    right = {name: each[:1] for name, each in right_of(wrong(40, 40, 40), wrong(0, 0, 0)).items()}
+    pairs = compare_with_controls(right, CONTENDERS, CONTROLS, None, 0.02)
+    assert all(left_behind(each) for each in pairs)
+    assert describe_controls(pairs).endswith("These are the trained networks: one seed says nothing of others.")

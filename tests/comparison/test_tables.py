@@ -1,0 +1,156 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
+
+from motionbench.comparison.tables import (
+    accuracies_when_perturbed,
+    balanced_accuracy,
+    class_scores,
+    group_accuracies,
+    missed_clips,
+    write_comparison,
+)
+from motionbench.core.files import read_json
+from motionbench.evaluation.predictions import Condition
+from tests.comparison.made_up import (
+    CLASS_NAMES,
+    FILES,
+    GROUPS,
+    HOSTILE,
+    THREE,
+    compared,
+    describe,
+    models,
+    predictions,
+    register,
+    result,
+)
+
+PERFECT, GOOD, BAD = result(80, 80), result(79, 80), result(40, 44)
+
+
+def test_scores_of_classes_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels, predicted = random.integers(0, 4, 50), random.integers(0, 3, 50)  # class 3 is never named
+    confusion = np.zeros((5, 5), np.int64)  # there is no clip of class 4
+    np.add.at(confusion, (labels, predicted), 1)
+    expected = precision_recall_fscore_support(labels, predicted, labels=np.arange(5), zero_division=0)[:3]
+    assert pytest.approx(np.array(expected)) == class_scores(confusion).to_numpy().T
+    assert balanced_accuracy(confusion[np.newaxis]) == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
+def test_curves_start_at_the_same_clips_as_they_are() -> None:
+    # Of clips 60 to 79 the first seed has all right, the second none; of all clips it has 60 of 80.
+    made = models(result(80, 60), result(80, 80))
+    table = predictions(made)
+    few = np.arange(60, 80)
+    found = describe(table._replace(perturbed=[each.only(few) for each in table.perturbed]), made)
+    rows = accuracies_when_perturbed(found)
+    assert rows[rows["model"] == "cnn_lstm"].to_dict("list") == {
+        "model": ["cnn_lstm"] * 4,
+        "seed": [0, 1, 0, 1],
+        "perturbation": ["speed"] * 4,
+        "level": [1.0, 1.0, 2.0, 2.0],
+        "accuracy": [1.0, 0.0, 1.0, 0.0],
+    }
+
+
+def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    made = models(GOOD, PERFECT, result(20, 22))
+    found = compared(made)
+    timing = tmp_path / "timing.json"
+    write_comparison(tmp_path, timing, found)
+    summary = read_json(tmp_path / "summary.json")
+    assert list(summary) == [*made, "best", "difference"]
+    assert summary["best"] == {"model": "convlstm", "accuracy": 1.0}
+    differences = summary["difference"]
+    assert {name: (each["verdict"], each["better"]) for name, each in differences.items()} == {
+        "cnn_lstm_vs_convlstm": ("not shown", "none"),
+        "cnn_lstm_vs_cnn3d": ("better", "cnn_lstm"),
+        "convlstm_vs_cnn3d": ("better", "convlstm"),
+    }
+    again = found.pairs[1].found.recipes
+    assert again is not None
+    assert differences["cnn_lstm_vs_cnn3d"]["trained_again"] == {
+        "low": again.interval[0], "high": again.interval[1], "p_value": again.p_value,
+    }  # fmt: skip
+    low, high = found.models["cnn_lstm"].interval
+    assert list(summary["cnn_lstm"].items())[:3] == [("accuracy", 159 / 160), ("low", low), ("high", high)]
+    assert [each["correct"] for each in read_json(tmp_path / "scores.json")["cnn3d"]] == [20, 22]
+    assert (tmp_path / "verdict.txt").read_text(encoding="utf-8").splitlines() == found.verdict
+    perturbed = pd.read_csv(tmp_path / "perturbations.csv")
+    assert perturbed["model"].unique().tolist() == list(made)
+    measured = json.loads(timing.read_text(encoding="utf-8"))
+    assert list(measured) == ["champion", "reason", "environment"]
+    assert measured["champion"] == "models/convlstm/seed-0.keras"
+    assert measured["reason"] == found.reason
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "perturbations.csv", "scores.json", "summary.json", "timing.json", "verdict.txt",
+    ]  # fmt: skip
+
+
+def test_what_is_written_twice_is_the_same(tmp_path: Path) -> None:
+    texts = []
+    for latency in (1.0, 2.0):
+        write_comparison(tmp_path, tmp_path / "timing.json", compared(models(GOOD, result(70, 71, latency=latency))))
+        texts.append({path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "timing.json"})
+    assert texts[0] == texts[1]
+
+
+def test_with_one_seed_and_too_few_groups_what_is_not_known_is_null(tmp_path: Path) -> None:
+    few = np.array([f"person {number // 16}" for number in range(80)], object)
+    write_comparison(tmp_path, tmp_path / "timing.json", compared(models(result(80), result(40)), groups=few))
+    difference = read_json(tmp_path / "summary.json")["difference"]["cnn_lstm_vs_convlstm"]
+    assert difference["verdict"] == "not shown"
+    assert [difference[key] for key in ("trained_again", "probability", "findable")] == [None, None, None]
+
+
+def test_each_group_has_the_accuracy_of_each_model() -> None:
+    table = group_accuracies(compared(models(PERFECT, result(70, 68)), groups=GROUPS))
+    assert list(table) == ["group", "clips", "cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
+    assert table["group"].tolist() == [f"person {number}" for number in range(10)]
+    assert table["clips"].tolist() == [8] * 10
+    assert table["cnn_lstm"].tolist() == [1.0] * 10
+    assert table["convlstm"].tolist() == [1.0] * 8 + [5 / 8, 0.0]
+
+
+def test_missed_clips_are_those_that_most_seeds_of_all_contenders_get_wrong() -> None:
+    said = {
+        # Of five seeds of the first: wrong twice; three times, though right as often as anything; always; always.
+        "cnn_lstm": [[1, 0, 0, 0], [1, 0, 0, 1], [0, 2, 0, 0], [0, 1, 2, 0], [0, 2, 0, 0]],
+        "convlstm": [[1, 2, 2, 2], [1, 2, 2, 2], [1, 2, 0, 2], [1, 2, 1, 2], [1, 2, 2, 2]],
+    }
+    made = models(*[result(4, 4, 4, 4, 4)] * 2, controls=(4, 4))
+    answers = {name: np.eye(3, dtype=np.float32)[said.get(name, said["cnn_lstm"])] for name in made}
+    unchanged = Condition("unchanged", 0.0, np.arange(4), np.array([0, 0, 1, 2]), answers)
+    table = predictions(made, clips=4)._replace(class_names=("a", "b", "c"), unchanged=unchanged, perturbed=[])
+    assert missed_clips(describe(table, made)).to_dict("records") == [
+        {"clip": 1, "class": "a", "cnn_lstm": "c", "convlstm": "c"},
+        {"clip": 2, "class": "b", "cnn_lstm": "a", "convlstm": "c"},
+    ]
+    named = table._replace(files=np.array(["w.mp4", "x.mp4", "y.mp4", "z.mp4"], object))
+    assert missed_clips(describe(named, made))["clip"].tolist() == ["x.mp4", "y.mp4"]
+    assert missed_clips(compared(models(PERFECT, BAD))).empty
+
+
+def test_the_files_of_a_comparison_name_groups_and_missed_clips(tmp_path: Path) -> None:
+    write_comparison(tmp_path, tmp_path / "t.json", compared(models(GOOD, result(78, 78)), files=FILES, groups=GROUPS))
+    groups = pd.read_csv(tmp_path / "groups.csv")
+    assert groups["convlstm"].tolist() == [1.0] * 9 + [0.75]
+    assert pd.read_csv(tmp_path / "missed.csv").empty
+    assert read_json(tmp_path / "audit.json") == []
+    write_comparison(tmp_path, tmp_path / "t.json", compared(models(BAD, BAD), files=FILES, groups=GROUPS))
+    missed = pd.read_csv(tmp_path / "missed.csv")
+    assert missed["clip"].tolist() == [f"wave/{HOSTILE}{number}.mp4" for number in range(44, 80)]
+    assert missed.drop(columns="clip").iloc[0].tolist() == [CLASS_NAMES[0], CLASS_NAMES[1], CLASS_NAMES[1]]
+
+
+def test_files_without_groups_have_no_table_of_groups(tmp_path: Path) -> None:
+    write_comparison(tmp_path, tmp_path / "timing.json", compared(models(GOOD, GOOD), files=FILES))
+    assert (tmp_path / "missed.csv").exists()
+    assert not (tmp_path / "groups.csv").exists()

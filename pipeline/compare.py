@@ -32,7 +32,7 @@ def main() -> None:
     predictions = read_predictions(inputs.md5s)
     trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
-    with stage_run("compare", inputs.params) as run:
+    with stage_run("compare", inputs.params, check=inputs.check) as run:
         findings = find(predictions, trained, costs, searches, source, params.gate)
         if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
             how = "apply it, then dvc repro --single-item --force compare"
@@ -44,8 +44,8 @@ def main() -> None:
             write_comparison(metrics, timing, findings)
             write_reports(report, findings, notes, draw_pictures(report, findings, split), run.origin())
         inputs.write()
-    inputs.check()
     print_summary(findings, notes, paths.COMPARISON_REPORT / "report.html")
+    inputs.check()
 
 
 if __name__ == "__main__":

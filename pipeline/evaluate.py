@@ -21,7 +21,7 @@ def main() -> None:
         from motionbench.evaluation.testing import measure_costs, predict_held_out
         from motionbench.tracking.runs import stage_run
 
-        with stage_run("evaluate", inputs.params):
+        with stage_run("evaluate", inputs.params, check=inputs.check):
             predictions = predict_held_out(engine, params, inputs.md5s)
             costs = measure_costs(engine, params, predictions.models)
             with atomic_outputs(ANSWERS, EVALUATION_TIMING) as (table, timing):

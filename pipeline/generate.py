@@ -23,7 +23,7 @@ def main() -> None:
     from motionbench.reporting.figures import contact_sheet, save_gif
     from motionbench.tracking.runs import stage_run
 
-    with stage_run("generate", inputs.params):
+    with stage_run("generate", inputs.params, check=inputs.check):
         with atomic_outputs(*(DATA / name for name in SPLITS), FOLDS, SAMPLES) as (*splits, folds, pictures):
             folders = dict(zip(SPLITS, splits, strict=True))
 

@@ -4,20 +4,24 @@ DVC itself keeps no run of a stage whose outputs are in git, as metrics are. Wit
 parameters or clips trains nothing.
 """
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from motionbench.core.dvc_files import read_lock
-from motionbench.core.errors import run_command
+from motionbench.core.errors import UserError, one_line, run_command
 from motionbench.core.inputs import check_recorded
 
 
 def main() -> None:
     """Check every stage in dvc.lock, and keep those whose inputs and outputs are still as it says."""
     check_recorded(list(read_lock().values()))
-    with Repo() as repo, repo.lock:
-        for stage in repo.index.stages:
-            if not stage.changed():
-                repo.stage_cache.save(stage)  # as dvc.lock has it, whatever is edited meanwhile
+    try:
+        with Repo() as repo, repo.lock:
+            for stage in repo.index.stages:
+                if not stage.changed():
+                    repo.stage_cache.save(stage)  # as dvc.lock has it, whatever is edited meanwhile
+    except DvcException as error:
+        raise UserError(f"the runs are not kept in DVC's cache: {one_line(error)}; fix it, then: make repro") from error
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from motionbench.core.errors import run_command
 def main() -> None:
     """Give a version in MLflow's store the alias `champion`, and print what it is."""
     # Imported late: keeps error messages fast.
-    from motionbench.tracking.model_registry import use_version
+    from motionbench.tracking.model_registry import list_versions, use_version
 
-    print(use_version(sys.argv[1] if len(sys.argv) == 2 else ""))
+    number = " ".join(sys.argv[1:])
+    print(use_version(number) if number else "\n".join(list_versions()))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main() -> None:
         from motionbench.training.checkpoints import remove_checkpoints
 
         replicates = [(name, key) for name in enabled for key in keys]
-        with stage_run(stage.name, inputs.params, replicates) as run:
+        with stage_run(stage.name, inputs.params, replicates, inputs.check) as run:
             for name in stage.model_names():
                 if name in enabled:
                     train_model(engine, name, params, inputs.digest(), partial(run.log_epoch, name))

@@ -53,6 +53,8 @@ def test_md5s_are_those_of_dvc(tmp_path: Path) -> None:
     for path, content in {"a.txt": "one", "b/c.txt": "two", "b.txt": "three", "__pycache__/d.pyc": "four"}.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(content, encoding="utf-8")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/HEAD").touch()
     # `dvc add` of such a folder writes this.
     assert path_md5(tmp_path) == "8e889f79fc97e41251d15c6387217807.dir"
     assert path_md5(tmp_path / "a.txt") == "f97c5d29941bfb1b2fdab0874906ab82"

@@ -12,7 +12,7 @@ from motionbench.core.dvc_files import flatten, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
 from motionbench.core.inputs import Inputs, check_recorded, code_md5s, inputs_digest, read_inputs
-from motionbench.core.paths import stage_inputs_path
+from motionbench.core.paths import DVC_CACHE, stage_inputs_path
 
 DVC_YAML = """
 stages:
@@ -125,13 +125,29 @@ def test_code_that_is_newer_than_the_process_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("repository")
+def test_a_clock_that_is_ahead_makes_no_code_new() -> None:
+    ahead = time.time() + 3600
+    os.utime("src/code.py", (ahead, ahead))
+    started()
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_path_into_the_repository_is_relative_as_in_dvc_lock() -> None:
+    Path("dvc.yaml").write_text(DVC_YAML.replace(" data]", f" {Path.cwd()}/data]"), encoding="utf-8")
+    assert [*started().md5s] == ["src/code.py", "data"]
+
+
+@pytest.mark.usefixtures("repository")
 def test_dvc_lock_that_records_what_was_not_used_is_refused() -> None:
     started().write()
     used = {"seed": 0, "sizes": [1, 2]}
-    lies = [({"seed": 1, "sizes": [1, 2]}, {}, "drawing.seed: 0 became 1"), (used, {"data": "1.dir"}, "became 1.dir")]
+    lies = [
+        ({"seed": 1, "sizes": [1, 2]}, {}, "drawing.seed: 1 is recorded, but the stage used 0"),
+        (used, {"data": "1.dir"}, "data: 1.dir is recorded"),
+    ]
     for params, deps, named in lies:
         record(params, **deps)
-        with pytest.raises(UserError, match=r"dvc repro --force draw") as refused:
+        with pytest.raises(UserError, match=r"dvc repro --single-item --force draw") as refused:
             check_recorded(list(read_lock().values()))
         assert named in str(refused.value)
         with pytest.raises(UserError, match=named):
@@ -151,6 +167,18 @@ def test_dvc_lock_of_other_outputs_than_those_here_is_not_judged() -> None:
     check_recorded(list(read_lock().values()))
     stage_inputs_path("draw").unlink()
     check_recorded(list(read_lock().values()))
+
+
+@pytest.mark.usefixtures("repository")
+def test_what_an_earlier_run_used_is_read_from_the_cache() -> None:
+    started().write()
+    record({"seed": 1, "sizes": [1, 2]})
+    md5 = path_md5(stage_inputs_path("draw"))
+    kept = DVC_CACHE / md5[:2] / md5[2:]
+    kept.parent.mkdir(parents=True)
+    stage_inputs_path("draw").rename(kept)
+    with pytest.raises(UserError, match=r"drawing\.seed: 1 is recorded"):
+        check_recorded(list(read_lock().values()))
 
 
 def test_the_digest_follows_parameters_clips_code_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.redaction import SHORTEST, without_secrets
+from motionbench.core.redaction import NO_SECRETS, SHORTEST, without_secrets
 from tests.conftest import ROOT
 from tests.fuzzing import some_examples
 
@@ -105,6 +105,7 @@ def test_no_character_of_a_password_in_the_environment_keeps_it_in_a_message(sec
 @some_examples
 def test_a_secret_of_the_environment_is_found_without_its_address(secret: str) -> None:
     assume(len(secret.strip()) >= SHORTEST and secret.strip() not in "header value: '' (no answer)")
+    assume(secret.strip().lower() not in NO_SECRETS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", {"MLFLOW_TRACKING_TOKEN": secret})
         for form in (secret.strip(), quote(secret.strip(), safe=""), repr(secret.strip())[1:-1]):

@@ -16,13 +16,12 @@ from tests.conftest import clean_environment, edit_params, run
 pytestmark = pytest.mark.slow  # they train for real
 
 NEW_CLIP = "data/clips/new.mp4"
-# By stage: a parameter and a file of data that the stage reads.
+# By stage: a parameter and a file of data that the stage reads, and an output that is a folder.
 EDITS = {
-    "generate": ("synthetic.jitter", NEW_CLIP),
-    "train_cnn_lstm": ("cnn_lstm.learning_rate", "data/folds/source.json"),
-    "train_controls": ("bag_of_frames.learning_rate", "data/folds/source.json"),
-    "evaluate": ("training.threads", "data/folds/source.json"),
-    "compare": ("gate.minimum_accuracy", "metrics/tuning/applied.json"),
+    "generate": ("synthetic.jitter", NEW_CLIP, "reports/samples"),
+    "train_cnn_lstm": ("cnn_lstm.learning_rate", "data/folds/source.json", "models/cnn_lstm"),
+    "train_controls": ("bag_of_frames.learning_rate", "data/folds/source.json", "models/single_frame"),
+    "compare": ("gate.minimum_accuracy", "metrics/tuning/applied.json", "reports/comparison"),
 }
 CODE = "src/motionbench/core/paths.py"
 
@@ -39,18 +38,24 @@ def clone(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_and_edit(clone: Path, stage: str, edit: Callable[[], object]) -> str:
     """Run a stage, edit once it writes its outputs, check that nothing of it is recorded, and return its message."""
     before = (clone / "dvc.lock").read_bytes()
+    line = edit_during(clone, stage, edit, "dvc", "repro", "--single-item", "--force", stage)
+    assert (clone / "dvc.lock").read_bytes() == before
+    return line
+
+
+def edit_during(clone: Path, stage: str, edit: Callable[[], object], *command: str) -> str:
+    """Run a command that fails since files are edited while a stage writes its outputs; return the stage's message."""
+    output = clone / (EDITS[stage][2] if stage in EDITS else "models/convlstm")
     process = subprocess.Popen(
-        ["dvc", "repro", "--single-item", "--force", stage], cwd=clone, env=clean_environment(), text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    while not [path for path in clone.glob("*/**/.partial.*") if ".dvc" not in path.parts]:
+        command, cwd=clone, env=clean_environment(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while not output.with_name(f".partial.{output.name}").exists():
         assert process.poll() is None
         time.sleep(0.01)
     edit()
     _, messages = process.communicate()
     assert process.returncode != 0
     assert "Traceback" not in messages
-    assert (clone / "dvc.lock").read_bytes() == before
     assert not (clone / "metrics/inputs" / f"{stage}.json").exists()
     client = mlflow.MlflowClient(f"sqlite:///{clone}/mlflow.db")
     experiment = client.get_experiment_by_name("motionbench")
@@ -63,7 +68,7 @@ def run_and_edit(clone: Path, stage: str, edit: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("stage", EDITS)
 def test_what_is_edited_while_a_stage_runs_is_named_and_nothing_is_recorded(stage: str, clone: Path) -> None:
-    parameter, data = EDITS[stage]
+    parameter, data, _ = EDITS[stage]
     used = read_lock(clone / "dvc.lock")[stage].params[parameter]
 
     def edit() -> None:
@@ -86,18 +91,26 @@ def restore(clone: Path) -> None:
         assert run(clone, *command).returncode == 0
 
 
-def test_a_training_goes_on_when_the_edit_is_undone(clone: Path) -> None:
-    params = (clone / "params.yaml").read_bytes()
-    run_and_edit(clone, "train_convlstm", lambda: edit_params(clone / "params.yaml", {"training.patience": 99}))
+def test_make_repro_keeps_the_finished_stages_and_goes_on_when_an_edit_is_undone(clone: Path) -> None:
+    (clone / ".venv").mkdir()
+    (clone / ".venv/installed").write_text(f"{clone.resolve()}\n", encoding="utf-8")  # so that make installs nothing
+    edit_params(clone / "params.yaml", {"cnn_lstm.epochs": 1, "convlstm.epochs": 3})
+    params, before = (clone / "params.yaml").read_bytes(), read_lock(clone / "dvc.lock")
+
+    def edit() -> None:
+        edit_params(clone / "params.yaml", {"training.patience": 99})
+
+    line = edit_during(clone, "train_convlstm", edit, "make", "repro")
+    assert "training.patience" in line
+    now = read_lock(clone / "dvc.lock")
+    assert [stage for stage in before if before[stage] != now[stage]] == ["train_cnn_lstm"]
+    assert now["train_cnn_lstm"].params["cnn_lstm.epochs"] == 1
+    assert len(list((clone / ".resume/convlstm").iterdir())) == 2
     (clone / "params.yaml").write_bytes(params)
-    checkpoints = {path: path.stat().st_mtime_ns for path in (clone / ".resume/convlstm").iterdir()}
-    assert len(checkpoints) == 2
-    before = read_lock(clone / "dvc.lock")["train_convlstm"].outs
-    done = run(clone, "dvc", "repro", "--no-run-cache", "--single-item", "train_convlstm")
+    done = run(clone, "make", "repro")
     assert done.returncode == 0, done.stderr
-    now = read_lock(clone / "dvc.lock")["train_convlstm"].outs
-    timing = "metrics/training_timing/convlstm.json"
-    assert {out for out in before if before[out] != now[out]} <= {timing}
+    assert "Stage 'train_cnn_lstm' didn't change" in done.stdout
+    assert read_lock(clone / "dvc.lock")["train_convlstm"].params["training.patience"] != 99
     restore(clone)
 
 
@@ -131,8 +144,8 @@ def test_an_edit_while_dvc_records_is_found_and_named(copy_of_reproduced: Path) 
     assert run(clone, "dvc", "commit", "--force", "train_cnn_lstm").returncode == 0
     assert "up to date" in run(clone, "dvc", "status", "train_cnn_lstm").stdout, "DVC itself believes it"
     lie = (
-        "error: dvc.lock: train_cnn_lstm: cnn_lstm.learning_rate: 0.005 became 0.004 after the stage had used it; run "
-        "the stage again: dvc repro --force train_cnn_lstm\n"
+        "error: dvc.lock: train_cnn_lstm: cnn_lstm.learning_rate: 0.004 is recorded, but the stage used 0.005; run it "
+        "again: dvc repro --single-item --force train_cnn_lstm\n"
     )
     for command in (["keep_runs"], ["compare"], ["lineage", "models/cnn_lstm"]):
         done = run(clone, "python", "-m", f"pipeline.{command[0]}", *command[1:])

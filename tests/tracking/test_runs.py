@@ -471,6 +471,25 @@ def test_a_comparison_says_nothing_of_a_champion_that_it_cannot_see(
 
 
 @pytest.mark.usefixtures("checkouts")
+def test_a_comparison_whose_inputs_were_changed_promotes_nothing(
+    generated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check() -> None:
+        raise UserError("changed while it was logged")
+
+    compare_in(generated / "A", monkeypatch)
+    monkeypatch.chdir(generated / "B")
+    with pytest.raises(UserError, match="changed while"), stage_run("compare", PARAMS, check=check):
+        pass
+    assert in_use() == md5_of("A")
+    found = mlflow.search_runs(["1"], output_format="list")
+    assert [each.info.status for each in found] == ["FAILED", "FINISHED"]
+    with interrupt_after_insert("inputs"), pytest.raises(KeyboardInterrupt):
+        compare_in(generated / "B", monkeypatch)
+    assert in_use() == md5_of("A"), "dvc.lock has no record of an interrupted stage"
+
+
+@pytest.mark.usefixtures("checkouts")
 def test_a_kill_between_registering_and_alias_is_made_good_by_the_next_comparison(
     generated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

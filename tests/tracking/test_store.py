@@ -221,6 +221,17 @@ PAGE = "<!doctype html><title>404 Not Found</title>"  # as Flask's, for a route 
             store.RefusedError,
             r"refuses this \(RESOURCE_DOES_NOT_EXIST: no such run\)",
         ),
+        (
+            {"status": 401, "body": '{"message": "Unauthorized"}'},
+            store.ClosedError,
+            "refuses .*Unauthorized.*; set",
+        ),
+        (
+            {"status": 403, "body": '{"message": "No."}'},
+            store.RefusedError,
+            r"refuses access \(.*No\..*\); ask whoever",
+        ),
+        ({"status": 413, "body": '{"message": "Too large"}'}, store.RefusedError, r"refuses this \(.*Too large"),
         ({"status": 429, "body": "Later."}, store.OutOfReachError, r"does not answer \(.*\); start it"),
         ({"status": 500, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*\); start it"),
         ({"status": 503, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),

@@ -200,7 +200,7 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     def interrupted_search(_engine: Any, _storage: Any, study: Study, *arguments: Any) -> None:
         trial = claimed(study, params, 1)
         study.tell(trial, 0.5)
-        arguments[-1]("completed", trial.number)
+        arguments[-2]("completed", trial.number)
         raise KeyboardInterrupt
 
     params = params_with({})
@@ -212,6 +212,38 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     with pytest.raises(KeyboardInterrupt):
         searches.tune(LocalEngine(), "convlstm", params, 1, 1)
     assert logged == [([0], False), ([0], True)]
+
+
+def test_code_that_changes_during_a_search_ends_it(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class EditingEngine(ActedEngine):
+        def start(self, task: Any, *, threads: int = 1, fresh: bool = False) -> Any:
+            code.write_text("other code", encoding="utf-8")
+            return super().start(task, threads=threads, fresh=fresh)
+
+    @contextmanager
+    def study_run(*_arguments: Any) -> Iterator[str]:
+        yield ""
+
+    for folder in ("train", "validation", "folds"):
+        Path("data", folder).mkdir(parents=True)
+    write_source()
+    code = tmp_path / "code.py"
+    code.touch()
+    ended: list[TrialRecord] = []
+    for name, acted in (
+        ("code_folder", lambda _package: code),
+        ("local_engine", lambda: closing(ActedEngine(*[COST] * 9))),
+        ("study_run", study_run),
+        ("log_trials", lambda _parent, _study, trials, **_: ended.extend(trials)),
+    ):
+        monkeypatch.setattr(searches, name, acted)
+    engine: Any = EditingEngine(completed(0.5))
+    with pytest.raises(UserError, match=r"code\.py: changed while the search ran; finished trials are kept: run it"):
+        searches.tune(engine, "convlstm", params_with({}), 1, 1)
+    assert engine.closed
+    assert {(trial.number, trial.state) for trial in ended} == {(0, "retried")}
 
 
 def test_study_with_flips_belongs_to_the_label_maps(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:

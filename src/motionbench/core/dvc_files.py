@@ -1,5 +1,6 @@
 """What dvc.yaml declares of each stage, and what dvc.lock records of the last run of each."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ class StageLock(NamedTuple):
 def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
     """Return the stages of dvc.yaml by name, in their order, with values of params.yaml for ${...}, as DVC does.
 
+    A path into the repository is relative, as in dvc.lock.
+
     Raises:
         UserError: if params.yaml lacks such a value.
     """
@@ -58,12 +61,16 @@ def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
     return {
         name: Stage(
             name=name,
-            deps=filled(declared.get("deps", [])),
+            deps=[_relative(dep) for dep in filled(declared.get("deps", []))],
             outs=[out if isinstance(out, str) else next(iter(out)) for out in declared["outs"]],
             params=filled(declared.get("params", [])),
         )
         for name, declared in read_yaml(path)["stages"].items()
     }
+
+
+def _relative(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def training_stage(model_name: str) -> str:

@@ -17,6 +17,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import DVC_IGNORE
 
+IGNORED_BY_DVC = (".git", ".hg/", ".dvc/")  # whatever .dvcignore says
+
 
 @contextmanager
 def atomic_outputs(*outputs: Path) -> Iterator[list[Path]]:
@@ -78,12 +80,13 @@ def file_md5(file: Path) -> str:
 
 
 def files_below(path: Path) -> list[Path]:
-    """Return a file, or all files of a folder in DVC's order, without those that .dvcignore names."""
+    """Return a file, or all files of a folder in DVC's order, without those that DVC or .dvcignore ignores."""
     files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()) if path.is_dir() else [path]
-    ignored = GitIgnoreSpec.from_lines(
-        DVC_IGNORE.read_text(encoding="utf-8").splitlines() if DVC_IGNORE.exists() else []
-    )
-    return [file for file in files if file.is_file() and not ignored.match_file(file)]
+    ours = DVC_IGNORE.read_text(encoding="utf-8").splitlines() if DVC_IGNORE.exists() else []
+    ignored = GitIgnoreSpec.from_lines([*IGNORED_BY_DVC, *ours])
+    # Only names below the repository, or below the folder, count: a repository may lie in another's .dvc/tmp.
+    above = Path.cwd() if path.is_relative_to(Path.cwd()) else path.parent if path.is_absolute() else Path()
+    return [file for file in files if file.is_file() and not ignored.match_file(file.relative_to(above))]
 
 
 def file_md5s(path: Path) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from motionbench.core.dvc_files import Stage, StageLock, flatten, read_lock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5, files_below, path_md5, read_json, read_yaml, write_json
-from motionbench.core.paths import DVC_LOCK, PARAMS, stage_inputs_path
+from motionbench.core.paths import DVC_CACHE, DVC_LOCK, PARAMS, stage_inputs_path
 from motionbench.core.processes import PACKAGES
 
 NAMED = 3  # changes in a message
@@ -32,7 +33,12 @@ def _versions() -> dict[str, str]:
 
 def code_md5s(*packages: str) -> dict[str, str]:
     """Return the md5 of the code of each of these packages of the library, as of "data"."""
-    return {package: path_md5(Path(__file__).parents[1] / package) for package in packages}
+    return {package: path_md5(code_folder(package)) for package in packages}
+
+
+def code_folder(package: str) -> Path:
+    """Return the folder of a package of the library."""
+    return Path(__file__).parents[1] / package
 
 
 class Inputs(NamedTuple):
@@ -71,7 +77,8 @@ class Inputs(NamedTuple):
         if stage != self.stage:
             yield f"dvc.yaml: {self.stage.name}"
         declared = {key: value for key, value in now.items() if self.stage.declares(key)}
-        yield from (f"{PARAMS}: {change}" for change in differences(self.params, declared))
+        changes = differences(self.params, declared)
+        yield from (f"{PARAMS}: {key}: {used} became {other}" for key, used, other in changes)
         found = written(self.stage.deps)
         yield from (file for file in {**self.files, **found} if self.files.get(file) != found.get(file))
 
@@ -105,41 +112,47 @@ def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
     files = written(stage.deps)
     md5s = {dep: path_md5(Path(dep)) for dep in stage.deps if Path(dep).exists()}
     inputs = Inputs(stage, json.loads(json.dumps(params)), md5s, files)
-    code = [file for file, (at, _) in files.items() if file.endswith(".py") and at > started * 1e9]
+    # A time in the future is that of a clock that is ahead.
+    code = [file for file, (at, _) in files.items() if file.endswith(".py") and started * 1e9 < at <= time.time_ns()]
     if code:
         raise UserError(f"{name}: {code[0]}: changed while the stage started; run the command again")
     return inputs
 
 
-def written(deps: Sequence[str]) -> dict[str, tuple[int, int]]:
+def written(deps: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
     """Return when each file of these files and folders was written, in nanoseconds since 1970, and its size."""
     found = {file: file.stat() for dep in deps for file in files_below(Path(dep))}
     return {file.as_posix(): (status.st_mtime_ns, status.st_size) for file, status in found.items()}
 
 
-def differences(used: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the keys with other values, as in "data.seed: 0 became 1"."""
+def differences(used: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the keys with other values, each with both values."""
     for key in {**used, **other}:
         if used.get(key) != other.get(key):
-            yield f"{key}: {used.get(key, 'none')} became {other.get(key, 'none')}"
+            yield key, used.get(key, "none"), other.get(key, "none")
 
 
 def check_recorded(entries: Sequence[StageLock]) -> None:
     """Check that dvc.lock records of stages what they used.
 
     An edit in the moment when DVC records a stage or restores it from its run cache, or `dvc commit` by hand, makes it
-    record values that made nothing. Stages of which it records other outputs than those here are not looked at.
+    record values that made nothing. Stages whose own record is neither here nor in DVC's cache are not looked at.
 
     Raises:
         UserError: naming the first stage and value.
     """
     for entry in entries:
         path = stage_inputs_path(entry.stage)
-        if not path.exists() or entry.outs.get(path.as_posix()) != file_md5(path):
+        md5 = entry.outs.get(path.as_posix(), "")
+        kept = next(
+            (file for file in (path, DVC_CACHE / md5[:2] / md5[2:]) if file.is_file() and file_md5(file) == md5), None
+        )
+        if kept is None:
             continue
-        used = read_json(path)
-        for change in (*differences(used["params"], entry.params), *differences(used["md5s"], entry.deps)):
+        used = read_json(kept)
+        changes = *differences(used["params"], entry.params), *differences(used["md5s"], entry.deps)
+        for key, value, recorded in changes:
             raise UserError(
-                f"{DVC_LOCK}: {entry.stage}: {change} after the stage had used it; run the stage again: "
-                f"dvc repro --force {entry.stage}"
+                f"{DVC_LOCK}: {entry.stage}: {key}: {recorded} is recorded, but the stage used {value}; run it again: "
+                f"dvc repro --single-item --force {entry.stage}"
             )

@@ -19,6 +19,8 @@ from mlflow.types import ColSpec, Schema
 
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.files import file_md5, read_json
+from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
@@ -27,7 +29,6 @@ from motionbench.tracking.serving import LOGGER, describe_classes, describe_mode
 from motionbench.tracking.store import RefusedError, open_store, store_errors, store_name
 
 CHAMPION = "champion"
-MOST_VERSIONS = 20  # in a message
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
 
 
@@ -60,28 +61,38 @@ def use_version(number: str) -> str:
     """Put a version of the champions in use, whatever is in use now, and say what it is.
 
     Raises:
-        UserError: if there is no version of this number, naming those there are, or the store is unavailable.
+        UserError: if there is no version of this number, or the store is unavailable.
     """
     with store_errors(), deferred_interrupts():
         open_store()
+        chosen = next((each for each in _versions() if str(each.version) == number), None)
+        if chosen is None:
+            raise UserError(f"VERSION: {number}: {REGISTERED} has no such version; list them: make promote")
+        mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+        return f"in use: {_named(chosen)}"
+
+
+def list_versions() -> list[str]:
+    """Return a line for each version of the champions, the newest first.
+
+    Raises:
+        UserError: if there is none, or the store is unavailable.
+    """
+    with store_errors():
+        open_store()
         versions, in_use = _versions(), version_in_use()
-        if chosen := next((each for each in versions if str(each.version) == number), None):
-            mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
-            return f"in use: {_named(chosen)}"
     if not versions:
         raise UserError(
             f"no version of {REGISTERED} in MLflow's store {store_name()}; a comparison registers one: make repro; to "
             "restore those of the files here: make mlflow-sync"
         )
-    shown = [f"{_named(each)}{' IN USE' if in_use and in_use.version == each.version else ''}" for each in versions]
-    older = f"; {len(shown) - MOST_VERSIONS} older ones" if len(shown) > MOST_VERSIONS else ""
-    raise UserError(f"VERSION: {number or 'missing'}; name one of: {'; '.join(shown[:MOST_VERSIONS])}{older}")
+    return [f"{_named(each)}{' IN USE' if in_use and in_use.version == each.version else ''}" for each in versions]
 
 
 def champions_not_in_use(md5s: Collection[str]) -> list[str]:
     """Say of the champions with these archives, which are registered, which are not in use, and how to use them."""
     in_use, versions = version_in_use(), _versions()
-    newest = [next((each for each in versions if each.tags.get("md5") == md5), None) for md5 in md5s]
+    newest = [next((each for each in versions if each.tags.get("md5") == md5), None) for md5 in dict.fromkeys(md5s)]
     now = f"version {in_use.version} is" if in_use else "none is"
     return [
         f"{_named(each)} is registered and not in use, {now}; {_how_to_use(each)}"
@@ -174,7 +185,16 @@ def load_champion() -> Champion:
     what = _named(champion, described["class_names"])
     if _is_made_from(champion, _recorded_clips()) is False:
         what = f"{what}: OTHER clips than dvc.lock records here"
+    elif (chosen := _chosen_here()) and champion.tags.get("md5", chosen) != chosen:
+        what = f"{what}: ANOTHER champion than the comparison here has chosen"
     return Champion(f"{REGISTERED} version {champion.version}", what, preprocessing, seconds, predict)
+
+
+def _chosen_here() -> str | None:
+    """Return the md5 of the archive that the comparison here has chosen; None if it has chosen none or is not here."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return file_md5(Path(read_json(COMPARISON_TIMING)["champion"]))
+    return None
 
 
 def _recorded_clips() -> dict[str, str]:

@@ -189,13 +189,13 @@ def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) 
     return hashlib.md5(json.dumps(content, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 
-def _file_tags(paths: Iterable[str], md5s: Mapping[str, str]) -> dict[str, str]:
+def _file_tags(files: Iterable[str], md5s: Mapping[str, str]) -> dict[str, str]:
     """Return a tag for each file in an output, or for several of one content: its paths, under its md5.
 
     Paths cannot be keys: they may hold names of classes, and MLflow restricts the characters and the length of keys.
     """
     tags: dict[str, str] = {}
-    for path in sorted(paths):
+    for path in sorted(files):
         key = f"file.{md5s[path]}"
         tags[key] = f"{tags[key]}\n{path}" if key in tags else path
     return tags
@@ -275,18 +275,20 @@ def pending() -> tuple[list[Record], dict[Path, str]]:
         try:
             content = (folder / "record.json").read_text(encoding="utf-8")
             record = Record.model_validate_json(content).model_copy(update={"folder": folder})
-            if lacking := [path for path in _files(record) if not (folder / path).exists()]:
-                raise ValueError(f"{lacking[0]} is missing")
+            for path, md5 in _files(record).items():
+                if path_md5(folder / path) != md5:
+                    raise ValueError(f"{path} is not as it was written")
             records.append(record)
         except (OSError, ValueError) as error:  # pydantic's are ValueErrors
             damaged[folder] = f"damaged, or of another version of this project ({one_line(error)})"
     return sorted(records, key=lambda record: record.started), damaged
 
 
-def _files(record: Record) -> list[Path]:
-    """Return the files and folders that a record is logged with."""
+def _files(record: Record) -> dict[Path, str | None]:
+    """Return the files and folders that a record is logged with, with their md5s."""
     models = [*(each.model for each in record.replicates), record.champion]
-    return [*record.artifacts, *(model.path for model in models if model)]
+    artifacts = {path: record.tags.get(f"md5.{path.as_posix()}") for path in record.artifacts}
+    return artifacts | {model.path: model.md5 for model in models if model}
 
 
 def _spool_folder() -> Path:

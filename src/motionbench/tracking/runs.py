@@ -6,7 +6,7 @@ logged at the end of the stage or, if it still fails, spooled for `make mlflow-s
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,21 +68,24 @@ class StageRun:
             points = store.curve_points(epoch, now)
             store.best_effort(partial(store.log_batches, self._ids[name], metrics=points))
 
-    def complete(self) -> None:
-        """Log what the stage's files have and its runs lack; spool the record if the store fails."""
+    def complete(self, check: Callable[[], None]) -> None:
+        """Log what the stage's files have and its runs lack; spool the record if the store fails.
+
+        Raises:
+            UserError: if `check`, which is called before anything takes effect, raises it.
+        """
         ours = self._record
         record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
         tags = {**record.tags, **ours.tags}
         changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
         record = record.model_copy(update=changes)
-        if store.best_effort(partial(_write_record, record, just_run=True), at_end=True) is None:
-            try:
-                spool(record)
-            except OSError as error:
-                # The outputs are complete, and hours of work: they say all that the record does.
-                reason = f"{one_line(error)}; make mlflow-sync can make a run from the outputs instead"
-                print(f"warning: the record for MLflow cannot be kept: {reason}", file=sys.stderr, flush=True)
+        with deferred_interrupts() as interrupted:  # so that what is logged is also concluded
+            logged = store.best_effort(partial(_write_record, record, ends=False), at_end=True)
+            check()  # Logging may have taken long.
+            conclude = partial(_conclude, record, promotes=not interrupted())
+            if logged is None or store.best_effort(conclude, at_end=True) is None:
+                _spool(record)
 
     def origin(self) -> dict[str, str]:
         """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit.
@@ -119,12 +122,16 @@ class StageRun:
 
 @contextmanager
 def stage_run(
-    stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]] = ()
-) -> Iterator[StageRun]:
+    stage: str, params: Mapping[str, Any], replicates: Sequence[tuple[str, ReplicateKey]] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[StageRun]:  # fmt: skip
     """Run the block, which writes the outputs of `stage`, as a run of the stage with a child run per replicate.
 
     After the block the runs get all that the outputs say. They end as FAILED if the block raises, or as KILLED if it is
     interrupted.
+
+    Args:
+        check: called when all is logged, before a model is put in use: it raises what makes the stage fail.
 
     Raises:
         UserError: if there can be no store at this address, or if the block left an output out.
@@ -133,11 +140,20 @@ def stage_run(
     try:
         store.best_effort(run.start)
         yield run
-        run.complete()
+        run.complete(check)
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         store.best_effort(partial(run.end, status), at_end=True)
         raise
+
+
+def _spool(record: Record) -> None:
+    try:
+        spool(record)
+    except OSError as error:
+        # The outputs are complete, and hours of work: they say all that the record does.
+        reason = f"{one_line(error)}; make mlflow-sync can make a run from the outputs instead"
+        print(f"warning: the record for MLflow cannot be kept: {reason}", file=sys.stderr, flush=True)
 
 
 def log_run(record: Record) -> list[str]:
@@ -150,7 +166,8 @@ def log_run(record: Record) -> list[str]:
         return _write_record(record)
 
 
-def _write_record(record: Record, *, just_run: bool = False) -> list[str]:
+def _write_record(record: Record, *, ends: bool = True) -> list[str]:
+    """Log what the store lacks of `record` and, if it `ends`, end its runs; return what was missing."""
     experiment_id = store.open_store()
     with FileLock(store.artifacts_folder() / ".log_run.lock"):
         ids, missing = _open_runs(experiment_id, record)
@@ -166,13 +183,26 @@ def _write_record(record: Record, *, just_run: bool = False) -> list[str]:
                 missing += log_model(ids[each.name], each.model, record.folder, record.commit_and_start())
         if record.champion:
             missing += log_model(parent, record.champion, record.folder, record.commit_and_start())
-            if just_run:
-                promote(record.champion, record.folder, record.commit_and_start()["started"])
-        client = mlflow.MlflowClient()
-        for run_id in reversed(ids.values()):
-            if client.get_run(run_id).info.status != "FINISHED":
-                client.set_terminated(run_id)
+        if ends:
+            _end_runs(ids)
     return missing
+
+
+def _conclude(record: Record, *, promotes: bool) -> bool:
+    """End the runs of a stage that has just run and, if it `promotes`, put its champion in use; return True."""
+    experiment_id = store.open_store()
+    with FileLock(store.artifacts_folder() / ".log_run.lock"):
+        if record.champion and promotes:
+            promote(record.champion, record.folder, record.commit_and_start()["started"])
+        _end_runs(_open_runs(experiment_id, record)[0])
+    return True
+
+
+def _end_runs(ids: dict[str, str]) -> None:
+    client = mlflow.MlflowClient()
+    for run_id in reversed(ids.values()):
+        if client.get_run(run_id).info.status != "FINISHED":
+            client.set_terminated(run_id)
 
 
 def _find_runs(experiment_id: str, record: Record) -> list[Run]:

@@ -20,7 +20,7 @@ import mlflow
 import sqlalchemy
 from filelock import FileLock
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
@@ -125,6 +125,8 @@ def _explain(error: Exception) -> StoreError:
 def _http_status(error: Exception) -> int:
     """Return the HTTP status that an error has, or would have if a server had answered so."""
     if isinstance(error, MlflowException):
+        if isinstance(error, RestException) and "error_code" not in error.json:
+            return _gateway_status()
         # MLflow takes a status that it does not know, such as 413 of a proxy, for 500.
         stated = re.search(r"failed with error code (\d{3}) ", str(error))
         code = stated[1] if stated else error.get_http_status_code()  # type: ignore[no-untyped-call] # mlflow has none
@@ -133,6 +135,19 @@ def _http_status(error: Exception) -> int:
         return 503 if isinstance(error, OperationalError | sqlalchemy.exc.TimeoutError) else 400
     response = getattr(error, "response", None)  # of requests' HTTPError
     return 503 if response is None else int(response.status_code)
+
+
+def _gateway_status() -> int:
+    """Return the status of what answers in front of a server: MLflow keeps none of an answer that is not a server's.
+
+    An answer to what is asked here means that only the request before, for its size or content, was refused.
+    """
+    with suppress(MlflowException, OSError):
+        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
+        route = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
+        answer = http_request(credentials, route, "GET")  # type: ignore[no-untyped-call] # mlflow has none
+        return int(answer.status_code) if answer.status_code >= 400 else 400
+    return 503
 
 
 def _deleted_experiment() -> str | None:
@@ -199,7 +214,7 @@ def find_runs(tags: Mapping[str, str]) -> list[Run]:
 
 def store_name() -> str:
     """Return the store's address without secrets."""
-    return without_secrets(store_uri())
+    return without_secrets(re.sub(r"^(https?://).*@", r"\1", store_uri()))
 
 
 def store_uri() -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.errors import UserError, deferred_interrupts, one_line
 from motionbench.core.files import atomic_outputs, path_md5
+from motionbench.core.inputs import code_folder, written
 from motionbench.core.paths import SOURCE, TUNING_REPORTS
 from motionbench.core.processes import this_process
 from motionbench.core.redaction import without_secrets
@@ -42,12 +43,20 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
     """Search until the study has `trials` trials; log them to MLflow, write reports/tuning/<model>/ and print the best.
 
     Raises:
-        UserError: if the study has more trials already or another definition, or if its storage is unavailable or lost.
+        UserError: if the study has more trials already or another definition, if its storage is unavailable or lost, or
+            if code or clips are changed while the search runs.
     """
     storage, place = studies.open_storage()
     seen = training_folders(read_source().fold_numbers()[0])
     if params.training.augmentation.flip:
         seen.append(SOURCE)  # says which clips may be flipped
+    used = [*map(code_folder, studies.TRAINING_CODE), *seen]
+    before = written(used)
+
+    def check() -> None:
+        if changed := dict(written(used).items() ^ before.items()):
+            raise UserError(f"{min(changed)}: changed while the search ran; finished trials are kept: run it again")
+
     data = {str(path): path_md5(path) for path in seen}
     study = studies.open_study(storage, place, model_name, params, data)
     name = study.study_name
@@ -69,7 +78,7 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
 
         show(*study_status(study), "")
         try:
-            search(engine, storage, study, model_name, params, trials, workers, on_end)
+            search(engine, storage, study, model_name, params, trials, workers, on_end, check)
         except KeyboardInterrupt:
             print(
                 f"{name}: {len(studies.finished(study))} of {trials} trials are done and kept in {place}; "
@@ -91,16 +100,16 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
 
 def search(
     engine: Engine, storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int,
-    on_end: OnEnd,
+    on_end: OnEnd, check: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Run trials until `trials` are done, and wait for those that run in other processes.
 
     A trial is trained by `engine`, after the cost of its network was measured on this machine, whatever the engine.
     `on_end` is called with how each trial ended here and its number. If the search is interrupted, its running trials
-    are ended and enqueued again.
+    are ended and enqueued again. `check`, called before each trial and at its end, raises what must end the search.
 
     Raises:
-        UserError: if the connection to the storage is lost.
+        UserError: if the connection to the storage is lost, or from `check`.
     """
     threads = params.training.threads
     with deferred_interrupts() as interrupted, local_engine() as here:
@@ -115,11 +124,11 @@ def search(
                     for trial in ours.values():
                         studies.send_heartbeat(storage, trial)
                     heartbeat = time.monotonic()
-                if (
-                    timed is None
-                    and len(ours) < workers
-                    and (claimed := studies.claim_trial(study, params, model_name, trials))
-                ):
+                claimed = None
+                if timed is None and len(ours) < workers:
+                    check()
+                    claimed = studies.claim_trial(study, params, model_name, trials)
+                if claimed:
                     studies.send_heartbeat(storage, claimed)
                     section = _section(claimed, model_name, params)
                     timed = here.start(partial(measure_cost, model_name, section, params.training), threads=threads)
@@ -129,6 +138,8 @@ def search(
                 told = here.wait(POLL_SECONDS_WHEN_TIMING) if timed else []
                 for task, message in [*told, *engine.wait(0.0 if timed else POLL_SECONDS)]:
                     timed = None if task is timed else timed
+                    if message.kind == "completed":
+                        check()
                     try:
                         end = _handle(message, ours[task], study, params)
                     except UpdateFinishedTrialError:

@@ -126,17 +126,19 @@ def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dic
     tuning, search, model = params.tuning, params.tuning.model(model_name), params.model(model_name)
     fixed = {key: str(value) for key, value in model if key not in (*search.space, *NOT_SEARCHED)}
     space = {key: str(domain.model_dump(exclude_defaults=True)) for key, domain in search.space.items()}
-    return {
+    settings = {
         **{f"tuning.{key}": getattr(tuning, key) for key in ("objective", "replicates", "seed")},
         f"tuning.{model_name}.epochs": search.epochs,
         **{f"tuning.{model_name}.space.{key}": domain for key, domain in space.items()},
         f"{model_name}.filters count": len(model.filters),
         **{f"{model_name}.{key}": value for key, value in fixed.items()},
+        "training.threads": params.training.threads,
         "training.class_weights": params.training.class_weights,
         **{f"training.augmentation.{key}": str(value) for key, value in params.training.augmentation},
         **{f"{path} md5": md5 for path, md5 in data.items()},
-        CODE: inputs_digest({}, code_md5s(*TRAINING_CODE))[:10],
     }
+    # Compared last, so that it is another only with other code or packages.
+    return {**settings, CODE: inputs_digest(settings, code_md5s(*TRAINING_CODE))[:10]}
 
 
 def _searched(params: Params, model_name: str) -> Iterator[tuple[str, Domain, Any]]:

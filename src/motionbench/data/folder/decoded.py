@@ -123,6 +123,6 @@ def _decode(
 
 def _remove_unused(folder: Path) -> None:
     """Remove the clips that no run has used for a month: of other files, other sizes or other code."""
-    for kept in folder.glob("*.npz"):
+    for kept in folder.iterdir():
         if kept.stat().st_mtime < time.time() - KEPT:
             kept.unlink(missing_ok=True)

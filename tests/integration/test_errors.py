@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 
-from tests.conftest import edit_params, run
+from tests.conftest import SOURCE_RECORD, edit_params, run
 
 
-@pytest.mark.parametrize("module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.compare"]])
+@pytest.mark.parametrize(
+    "module", [["pipeline.generate"], ["pipeline.train", "convlstm"], ["pipeline.evaluate"], ["pipeline.compare"]]
+)
 def test_commands_refuse_a_bad_key_and_write_nothing(module: list[str], workspace: Path) -> None:
     params = workspace / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace(" jitter:", " jiter:"), encoding="utf-8")
@@ -19,6 +22,30 @@ def test_commands_refuse_a_bad_key_and_write_nothing(module: list[str], workspac
     assert done.stdout == ""
     assert done.stderr.splitlines() == ["error: params.yaml: synthetic.jitter: missing; add it (and 1 more)"]
     assert [path for path in sorted(workspace.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "compare"])
+def test_stages_name_what_they_lack_and_what_makes_it(stage: str, workspace: Path) -> None:
+    def refusal() -> str:
+        done = run(workspace, "python", "-m", f"pipeline.{stage}")
+        assert (done.returncode, done.stdout) == (2, "")
+        [line] = done.stderr.splitlines()
+        return line
+
+    assert refusal() == ("error: data/folds/source.json: missing; make the clips again: dvc repro --force generate")
+    for part in ("folds", "test"):
+        (workspace / "data" / part).mkdir()
+    (workspace / "data/folds/source.json").write_text(SOURCE_RECORD.model_dump_json(), encoding="utf-8")
+    assert refusal() == "error: data/test/class_names.json: missing; make the clips again: dvc repro --force generate"
+    (workspace / "data/test/class_names.json").write_text('["a", "b"]', encoding="utf-8")
+    np.save(workspace / "data/test/clips.npy", np.zeros((2, 1, 2, 2, 1), np.uint8))
+    np.save(workspace / "data/test/labels.npy", np.array([0, 1]))
+    missing = {
+        "evaluate": "models/cnn_lstm: missing; train it: dvc repro train_cnn_lstm",
+        "compare": "data/predictions.parquet: missing; make it again: dvc repro evaluate",
+    }
+    assert refusal() == f"error: {missing[stage]}"
+    assert not (workspace / "metrics/inputs/compare.json").exists()
 
 
 def test_commands_refuse_hostile_parameters_and_write_nothing(workspace: Path) -> None:

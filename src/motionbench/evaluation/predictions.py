@@ -77,7 +77,7 @@ class Predictions(NamedTuple):
 
 def made_from(clips: Mapping[str, str]) -> dict[str, str]:
     """Return the md5s of the held-out clips among those of `clips`, and of the models that are there now, by path."""
-    held_out = {str(path): clips[str(path)] for path in (TEST, FOLDS)}
+    held_out = {str(path): clips.get(str(path), "missing") for path in (TEST, FOLDS)}
     models = {path: md5 for name in MODEL_NAMES for path, md5 in file_md5s(MODELS / name).items()}
     return held_out | {path: md5 for path, md5 in models.items() if path.endswith(".keras")}
 

@@ -32,10 +32,11 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
     Raises:
         UserError: if a model or a clip is missing or damaged, or if an answer is not a number.
     """
-    source, models, md5s = read_source(), trained_models(), made_from(clips)
     seeds, threads, settings = params.training.seeds, params.training.threads, params.perturbations
+    source = read_source()
     folds = source.fold_numbers()
     tests = [read_test(fold) for fold in folds]
+    models, md5s = trained_models(), made_from(clips)
     labels, class_names = join(tests).labels, tests[0].class_names
     part = np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests])  # of each clip
     table = read_clip_table([held_out_folder(fold) for fold in folds])

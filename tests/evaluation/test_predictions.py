@@ -233,7 +233,7 @@ def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
         pytest.param(scaled, "below 0, or whose sum is not 1", id="not probabilities"),
         pytest.param(other_labels, "another label than", id="other labels"),
         pytest.param(partial(other_labels, condition="up"), "another label of upside_down", id="other labels of some"),
-        pytest.param(facts(frames=99), "another frames than", id="other frames"),
+        pytest.param(facts(frames=99), "another number of frames than", id="other frames"),
         pytest.param(lambda table: column(table, "fold", np.zeros(len(table), int)), "another fold", id="other folds"),
         pytest.param(
             lambda table: column(table, "group", pa.array(["z"] * len(table))), "another group", id="other groups"

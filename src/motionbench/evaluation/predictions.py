@@ -167,8 +167,8 @@ def _other_than_here(predictions: Predictions, paths: set[str]) -> Iterator[str]
     source = read_source()
     here = read_held_out(source)
     values: dict[str, tuple[Any, Any]] = {
-        "class_names": (predictions.class_names, here.split.class_names),
-        "frames": (predictions.frames, here.split.clips.shape[1]),
+        "list of classes": (predictions.class_names, here.split.class_names),
+        "number of frames": (predictions.frames, here.split.clips.shape[1]),
         "label": (predictions.labels, here.split.labels),
         "fold": (predictions.folds, here.parts if source.folds else None),
         "file": (predictions.files, here.files),

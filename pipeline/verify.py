@@ -42,7 +42,9 @@ def main() -> None:
         f"bits: {', '.join(different)} differ, {expected}. Clips are the same on every machine; trained weights, and "
         "what follows, are the same with the same processor, SIMD instructions, packages and training.threads."
     )
-    same = "the same: verdicts and champion, and each accuracy lies within the interval that was recorded"
+    same = (
+        "the same: verdicts, controls, audit and champion, and each accuracy lies within the interval that was recorded"
+    )
     print(f"conclusions: {'; '.join(found.other_conclusions) or same}.")
     sys.exit(3 if absent and not found.other_conclusions else 1)
 

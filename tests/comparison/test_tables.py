@@ -10,6 +10,7 @@ from motionbench.comparison.tables import (
     accuracies_when_perturbed,
     balanced_accuracy,
     class_scores,
+    conclusions,
     group_accuracies,
     missed_clips,
     write_comparison,
@@ -66,7 +67,7 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     timing = tmp_path / "timing.json"
     write_comparison(tmp_path, timing, found)
     summary = read_json(tmp_path / "summary.json")
-    assert list(summary) == [*made, "best", "difference"]
+    assert list(summary) == [*made, "best", "difference", "conclusions"]
     assert summary["best"] == {"model": "convlstm", "accuracy": 1.0}
     differences = summary["difference"]
     assert {name: (each["verdict"], each["better"]) for name, each in differences.items()} == {
@@ -92,6 +93,20 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "perturbations.csv", "scores.json", "summary.json", "timing.json", "verdict.txt",
     ]  # fmt: skip
+
+
+def test_a_reversed_verdict_of_one_seed_is_another_conclusion() -> None:
+    def said(*correct: int) -> dict[str, str]:
+        return conclusions(compared(models(*(result(each) for each in correct), controls=(80, 30))))
+
+    assert said(80, 40) == {
+        "cnn_lstm_vs_convlstm, better recipe": "none",
+        "cnn_lstm_vs_convlstm, better networks": "cnn_lstm",
+        "cnn_lstm_vs_convlstm, practically equal": "not shown",
+        "control single_frame": "not left behind",
+        "control bag_of_frames": "left behind",
+    }
+    assert said(40, 80) == said(80, 40) | {"cnn_lstm_vs_convlstm, better networks": "convlstm"}
 
 
 def test_what_is_written_twice_is_the_same(tmp_path: Path) -> None:

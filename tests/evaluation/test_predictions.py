@@ -1,18 +1,25 @@
 """The table of predictions: written and read, and what it says where it cannot be used."""
 
+import csv
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.core.paths import ANSWERS, MODELS
+from motionbench.core.files import write_json
+from motionbench.core.paths import ANSWERS, MODELS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
+from motionbench.data.splits import ClipRecord
 from motionbench.evaluation.predictions import (
+    KEY,
     UNCHANGED,
     Condition,
     Predictions,
@@ -20,9 +27,11 @@ from motionbench.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
+from tests.conftest import SOURCE_RECORD
 
 CLIPS = {"data/train": "1", "data/test": "2", "data/folds": "3"}
 LABELS = np.array([0, 1, 2, 0, 1])
+KEYS = [ReplicateKey(seed, fold) for seed in (3, 1) for fold in (0, 1)]
 NAMES = ("still", "up", "up and down")
 
 
@@ -36,22 +45,39 @@ def condition(name: str, level: float, clips: list[int], labels: list[int], seed
     return Condition(name, level, np.array(clips), np.array(labels), probabilities)
 
 
+def write_part(folder: Path, labels: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    np.save(folder / "clips.npy", np.zeros((len(labels), 20, 2, 2, 1), np.uint8))
+    np.save(folder / "labels.npy", labels)
+    write_json(folder / "class_names.json", NAMES)
+
+
 @pytest.fixture
 def predictions(working_directory: Path) -> Predictions:
-    """Those of two models, which are there; nothing is written yet."""
+    """Those of two models, which are there, as the clips are; nothing is written yet."""
     for name in ("cnn_lstm", "cnn3d"):
         (working_directory / MODELS / name).mkdir(parents=True)
-        for seed in (3, 1):
-            (working_directory / MODELS / name / f"seed-{seed}.keras").write_text(f"{name} {seed}", encoding="utf-8")
-    ANSWERS.parent.mkdir()
+        for key in KEYS:
+            replicate_path(MODELS / name, key).write_text(f"{name} {key}", encoding="utf-8")
+    files = np.array(["a.mp4", "b\n.mp4", "c.mp4", "d.mp4", "ü.mp4"], object)
+    groups = np.array(["x", "x", "", "y", "y"], object)
+    for part, clips in enumerate((slice(3), slice(3, 5))):
+        write_part(fold_path(part), LABELS[clips])
+        with (fold_path(part) / "clips.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(ClipRecord.model_fields)
+            rows = zip(files[clips], groups[clips], strict=True)
+            writer.writerows([*row, 20, 1, 20, 8, 8, False, False] for row in rows)
+    maps = {"flipped": {"up": "up and down", "up and down": "up"}}
+    write_json(SOURCE, {**SOURCE_RECORD.model_dump(), "source": "folder", "folds": 2, "label_maps": maps})
     return Predictions(
         class_names=NAMES,
         frames=20,
         seeds=(3, 1),
         perturbation_seed=7,
         folds=np.array([0, 0, 0, 1, 1]),
-        files=np.array(["a.mp4", "b\n.mp4", "c.mp4", "d.mp4", "ü.mp4"], object),
-        groups=np.array(["x", "x", "", "y", "y"], object),
+        files=files,
+        groups=groups,
         unchanged=condition(UNCHANGED, 0.0, [0, 1, 2, 3, 4], LABELS.tolist(), 0),
         perturbed=[
             condition("speed", 0.5, [1, 3], [1, 0], 10),
@@ -78,7 +104,11 @@ def test_what_is_written_is_read(predictions: Predictions) -> None:
 
 
 def test_without_files_groups_folds_and_perturbations_there_are_no_such_rows(predictions: Predictions) -> None:
-    plain = predictions._replace(folds=None, files=None, groups=None, perturbed=[])
+    write_part(TEST, LABELS)
+    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    for path in list(MODELS.glob("*/fold-*.keras")):
+        path.rename(path.with_name(path.name.split("-", 2)[2]))  # without the fold
+    plain = predictions._replace(folds=None, files=None, groups=None, perturbed=[], md5s=made_from(CLIPS))
     write_predictions(ANSWERS, plain)
     assert same(read_predictions(CLIPS), plain)
     assert not {"file", "group", "fold"} & set(pq.read_schema(ANSWERS).names)
@@ -162,32 +192,116 @@ def test_a_table_that_evaluate_has_not_written_is_refused_in_one_line(
     damage()
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: not readable \(") as refused:
         read_predictions(CLIPS)
-    assert str(refused.value).endswith("; make it again: dvc repro evaluate")
+    assert str(refused.value).endswith("; make it again: dvc repro --single-item --force evaluate")
 
 
 @pytest.mark.usefixtures("predictions")
 def test_a_missing_table_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"^data/predictions\.parquet: missing; make it again: dvc repro evaluate$"):
+    with pytest.raises(UserError, match=r"^data/predictions\.parquet: missing; make it again: dvc repro .* evaluate$"):
         read_predictions(CLIPS)
+
+
+def only(choose: Callable[[pa.Table], Any]) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.filter(choose(table))
+
+
+def scaled(table: pa.Table) -> pa.Table:
+    for name in NAMES:
+        table = column(table, f"probability {name}", table[f"probability {name}"].to_numpy() * 7 - 2)
+    return table
+
+
+def facts(**changes: Any) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        return table.replace_schema_metadata({KEY: json.dumps(json.loads(table.schema.metadata[KEY]) | changes)})
+
+    return change
+
+
+def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
+    chosen = [condition in name for name in table["condition"].to_pylist()]
+    return column(table, "label", np.where(chosen, (table["label"].to_numpy() + 1) % 3, table["label"].to_numpy()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(only(lambda table: pc.equal(table["model"], "cnn3d")), "rows, not", id="a model is missing"),
+        pytest.param(only(lambda table: pc.equal(table["seed"], 1)), "rows, not", id="a seed is missing"),
+        pytest.param(only(lambda table: pc.not_equal(table["level"], 2.0)), "rows, not", id="a condition is missing"),
+        pytest.param(only(lambda table: pc.less(table["clip"], 4)), "rows, not", id="a clip is missing"),
+        pytest.param(scaled, "below 0, or whose sum is not 1", id="not probabilities"),
+        pytest.param(other_labels, "another label than", id="other labels"),
+        pytest.param(partial(other_labels, condition="up"), "another label of upside_down", id="other labels of some"),
+        pytest.param(facts(frames=99), "another number of frames than", id="other frames"),
+        pytest.param(lambda table: column(table, "fold", np.zeros(len(table), int)), "another fold", id="other folds"),
+        pytest.param(
+            lambda table: column(table, "group", pa.array(["z"] * len(table))), "another group", id="other groups"
+        ),
+        pytest.param(lambda table: column(table, "file", table["group"]), "another file", id="other files"),
+        pytest.param(
+            lambda table: column(table, "seed", table["seed"].to_numpy() + 1),
+            "other models than are there now: models/cnn3d/fold-0-seed-1.keras", id="other seeds",
+        ),
+        pytest.param(
+            lambda table: column(table, "model", pc.replace_substring(table["model"].cast("string"), "3d", "9d")),
+            "other models than are there now: models/cnn3d/fold-0-seed-1.keras", id="other models",
+        ),
+        pytest.param(
+            lambda table: column(
+                table, "condition", pc.replace_substring(table["condition"].cast("string"), "speed", "backwards")
+            ),
+            "a perturbation that these clips cannot have: backwards", id="other perturbations",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_line(
+    change: Callable[[pa.Table], pa.Table], said: str, predictions: Predictions
+) -> None:
+    write_predictions(ANSWERS, predictions)
+    rewritten(change)
+    with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as refused:
+        read_predictions(CLIPS)
+    assert said in str(refused.value)
+
+
+def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(predictions: Predictions) -> None:
+    def refused(**changes: Any) -> str:
+        write_predictions(ANSWERS, predictions._replace(**changes))
+        with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as error:
+            read_predictions(CLIPS)
+        return str(error.value)
+
+    unchanged, perturbed = predictions.unchanged, predictions.perturbed
+    assert "another label than" in refused(unchanged=unchanged.only(np.arange(3)), perturbed=[])
+
+    def without(each: Condition, model: int, seed: int) -> Condition:
+        kept = list(each.probabilities.items())[:model]
+        return each._replace(probabilities={name: values[:seed] for name, values in kept})
+
+    fewer = {"unchanged": without(unchanged, 1, 2), "perturbed": [without(each, 1, 2) for each in perturbed]}
+    assert "other models than are there now: models/cnn3d/fold-0-seed-1.keras" in refused(**fewer)
+    fewer = {"unchanged": without(unchanged, 2, 1), "perturbed": [without(each, 2, 1) for each in perturbed]}
+    assert "other models than are there now: models/cnn3d/fold-0-seed-1.keras" in refused(**fewer, seeds=(3,))
 
 
 def test_a_table_of_other_clips_or_models_is_refused_in_one_line(predictions: Predictions) -> None:
     write_predictions(ANSWERS, predictions)
 
     def refused(clips: dict[str, str] = CLIPS) -> str:
-        with pytest.raises(UserError, match=r"; make it again: dvc repro evaluate$") as error:
+        with pytest.raises(UserError, match=r"; make it again: dvc repro --single-item --force evaluate$") as error:
             read_predictions(clips)
         return str(error.value)
 
     assert "was made with another data/test than is there now" in refused(CLIPS | {"data/test": "4"})
     assert "was made with another data/folds than" in refused(CLIPS | {"data/folds": "4"})
     read_predictions(CLIPS | {"data/train": "4"})
-    other = MODELS / "cnn3d/seed-1.keras"
+    other = MODELS / "cnn3d/fold-0-seed-1.keras"
     other.write_text("trained again", encoding="utf-8")
     assert f"was made with another {other} than" in refused()
     other.unlink()
     assert f"was made with another {other} than" in refused()
-    other.write_text("cnn3d 1", encoding="utf-8")
+    other.write_text("cnn3d fold 0 seed 1", encoding="utf-8")
     read_predictions(CLIPS)
     (MODELS / "convlstm").mkdir()
     (MODELS / "convlstm/not_trained.txt").touch()

@@ -266,7 +266,9 @@ def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) 
         done = run(clone, "python", "-m", f"pipeline.{stage}")
         assert done.returncode == 0, done.stderr
     assert "The trained networks of cnn_lstm are better than those of convlstm" in done.stdout
-    difference = read_json(clone / "metrics/comparison/summary.json")["difference"]["cnn_lstm_vs_convlstm"]
+    summary = read_json(clone / "metrics/comparison/summary.json")
+    assert summary["conclusions"]["cnn_lstm_vs_convlstm, better networks"] == "cnn_lstm"
+    difference = summary["difference"]["cnn_lstm_vs_convlstm"]
     assert (difference["verdict"], difference["trained_again"]) == ("not shown", None), "one seed cannot tell"
     assert 0 < difference["these_networks"]["low"] <= difference["accuracy"]
 

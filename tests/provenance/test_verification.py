@@ -42,12 +42,13 @@ SUMMARY: dict[str, Any] = {
     "cnn_lstm": {"accuracy": 0.9, "low": 0.85, "high": 0.95},
     "convlstm": {"accuracy": 0.7, "low": 0.6, "high": 0.8},
     "best": {"model": "cnn_lstm", "accuracy": 0.9},
-    "difference": {"cnn_lstm_vs_convlstm": {"verdict": "better", "better": "cnn_lstm", "accuracy": 0.2}},
+    "difference": {"cnn_lstm_vs_convlstm": {"accuracy": 0.2}},
+    "conclusions": {"cnn_lstm_vs_convlstm, better networks": "cnn_lstm", "control single_frame": "left behind"},
     "champion": "models/cnn_lstm/seed-0.keras",
 }
 
 
-def test_conclusions_are_verdicts_champion_and_accuracies() -> None:
+def test_conclusions_champion_and_accuracies_are_compared() -> None:
     def other(**changes: Any) -> list[str]:
         return other_conclusions(SUMMARY, SUMMARY | changes)
 
@@ -55,8 +56,15 @@ def test_conclusions_are_verdicts_champion_and_accuracies() -> None:
     assert other(cnn_lstm={"accuracy": 0.95}) == other(best={"model": "convlstm", "accuracy": 0.7}) == []
     assert other(cnn_lstm={"accuracy": 0.96}) == ["cnn_lstm: accuracy 0.960, not within 0.850 to 0.950"]
     assert other(champion=None) == ["champion: models/cnn_lstm/seed-0.keras became none"]
-    equal = {"cnn_lstm_vs_convlstm": {"verdict": "equal", "better": "none", "accuracy": 0.01}}
-    assert other(difference=equal) == ["cnn_lstm_vs_convlstm: better, cnn_lstm became equal, none"]
+    said = SUMMARY["conclusions"]
+    assert other(conclusions=said | {"control single_frame": "not left behind"}) == [
+        "control single_frame: left behind became not left behind"
+    ]
+    assert other(conclusions=said | {"audit, brightness": "fires"}) == ["audit, brightness: nothing became fires"]
+    recorded_earlier = {"difference": {"cnn_lstm_vs_convlstm": {"better": "cnn_lstm"}}, "champion": None}
+    assert other_conclusions(recorded_earlier, SUMMARY) == [
+        "not compared: an earlier version of the project recorded the comparison"
+    ]
     assert other_conclusions({}, SUMMARY) == ["no comparison is recorded"]
 
 

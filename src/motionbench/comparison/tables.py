@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.pairs import Found, Pair
+from motionbench.comparison.sentences import left_behind
 from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
@@ -125,6 +126,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
     best = max(findings.contenders, key=lambda name: findings.models[name].accuracy)
     summary["best"] = {"model": best, "accuracy": findings.models[best].accuracy}
     summary["difference"] = {f"{pair.first}_vs_{pair.second}": _difference(pair) for pair in findings.pairs}
+    summary["conclusions"] = conclusions(findings)
     write_json(folder / "summary.json", summary)
     scores = {
         name: [
@@ -150,6 +152,22 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
         group_accuracies(findings).to_csv(folder / "groups.csv", index=False)
     champion = findings.champion and findings.champion.as_posix()
     write_json(timing, {"champion": champion, "reason": findings.reason, "environment": describe_environment()})
+
+
+def conclusions(findings: Findings) -> dict[str, str]:
+    """Return all that a comparison concludes but the champion, for which times count: what on another machine stays.
+
+    Which contender is the most accurate is no conclusion, so that its name is not said of the controls.
+    """
+    found = {}
+    for pair in findings.pairs:
+        name = f"{pair.first}_vs_{pair.second}"
+        found[f"{name}, better recipe"] = pair.better or "none"
+        found[f"{name}, better networks"] = pair.better_network or "none"
+        found[f"{name}, practically equal"] = "yes" if pair.equal else "not shown"
+    for pair in findings.controls:
+        found[f"control {pair.second}"] = "left behind" if left_behind(pair) else "not left behind"
+    return found | {f"audit, {each.check}": "fires" if each.fires else "does not fire" for each in findings.audit}
 
 
 def _difference(pair: Pair) -> dict[str, Any]:

@@ -90,12 +90,17 @@ def perturb(clips: Clips, numbers: NDArray[np.int64], name: str, level: float, s
 def perturbed_labels(
     labels: NDArray[np.int64], class_names: Sequence[str], name: str, source: SourceRecord
 ) -> NDArray[np.int64]:
-    """Return the right answers to perturbed clips of a source from those to the clips as they are."""
+    """Return the right answers to perturbed clips of a source from those to the clips as they are.
+
+    Raises:
+        KeyError: if there is no such perturbation, or if it is not known what it does to the answers.
+    """
     change = PERTURBATIONS[name].change
     if change is None:
         return labels
     changed = label_map(source, change)
-    assert changed is not None
+    if changed is None:
+        raise KeyError(change)
     return np.array([class_names.index(changed.get(each, each)) for each in class_names])[labels]
 
 

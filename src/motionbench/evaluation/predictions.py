@@ -17,13 +17,24 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5s
-from motionbench.core.paths import ANSWERS, FOLDS, MODELS, TEST
+from motionbench.core.paths import ANSWERS, FOLDS, MODELS, TEST, ReplicateKey, replicate_path
+from motionbench.data.perturbations import perturbed_labels
+from motionbench.data.splits import (
+    AnySplit,
+    SourceRecord,
+    held_out_folder,
+    join,
+    read_clip_table,
+    read_source,
+    read_test,
+)
 from motionbench.models.registry import MODEL_NAMES
 
 UNCHANGED = "unchanged"
 PROBABILITY = "probability "  # and the class: the name of a column
 KEY = b"motionbench"
-REDO = "make it again: dvc repro evaluate"
+ROUNDING = 1e-3  # of a sum of probabilities
+REDO = "make it again: dvc repro --single-item --force evaluate"
 
 
 class Condition(NamedTuple):
@@ -75,6 +86,31 @@ class Predictions(NamedTuple):
         return list(self.unchanged.probabilities)
 
 
+class HeldOut(NamedTuple):
+    """The held-out clips that are there now."""
+
+    split: AnySplit
+    parts: NDArray[np.int64]  # the number of each clip's part, shape (clips,)
+    files: NDArray[Any] | None  # as in `Predictions`
+    groups: NDArray[Any] | None
+
+
+def read_held_out(source: SourceRecord) -> HeldOut:
+    """Open the held-out clips.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    folds = source.fold_numbers()
+    tests = [read_test(fold) for fold in folds]
+    table = read_clip_table([held_out_folder(fold) for fold in folds])
+    return HeldOut(
+        split=join(tests), parts=np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests]),
+        files=None if table is None else table["clip"].to_numpy(object),
+        groups=None if table is None or table["group"].is_unique else table["group"].to_numpy(object),
+    )  # fmt: skip
+
+
 def made_from(clips: Mapping[str, str]) -> dict[str, str]:
     """Return the md5s of the held-out clips among those of `clips`, and of the models that are there now, by path."""
     held_out = {str(path): clips.get(str(path), "missing") for path in (TEST, FOLDS)}
@@ -89,6 +125,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "frames": predictions.frames,
         "perturbation_seed": predictions.perturbation_seed,
         "md5s": predictions.md5s,
+        "rows": _count_rows(predictions),
     }
     table = pa.table(dict(_columns(predictions))).replace_schema_metadata({KEY: json.dumps(facts)})
     pq.write_table(table, path, compression="zstd")
@@ -101,7 +138,7 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
         clips: md5s of what `generate` made, by path.
 
     Raises:
-        UserError: if the table is missing or damaged, or was made from other clips or models.
+        UserError: if the table is missing or damaged, or is not of these clips and models; if a file of the clips is.
     """
     try:
         table = pq.read_table(ANSWERS, memory_map=False, read_dictionary=["model", "condition", "file", "group"])
@@ -115,7 +152,48 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
     for path in (*predictions.md5s, *now):
         if predictions.md5s.get(path) != now.get(path):
             raise UserError(f"{ANSWERS}: was made with another {path} than is there now; {REDO}")
+    # What it says it was made from may be true of another table: one whose rows somebody chose or changed.
+    for what in _other_than_here(predictions, set(now)):
+        raise UserError(f"{ANSWERS}: {what}; {REDO}")
     return predictions
+
+
+def _other_than_here(predictions: Predictions, paths: set[str]) -> Iterator[str]:
+    """Yield what a table has that the clips and models which are there now do not have.
+
+    Args:
+        paths: of the clips and models.
+    """
+    source = read_source()
+    here = read_held_out(source)
+    values: dict[str, tuple[Any, Any]] = {
+        "list of classes": (predictions.class_names, here.split.class_names),
+        "number of frames": (predictions.frames, here.split.clips.shape[1]),
+        "label": (predictions.labels, here.split.labels),
+        "fold": (predictions.folds, here.parts if source.folds else None),
+        "file": (predictions.files, here.files),
+        "group": (predictions.groups, here.groups),
+    }
+    for name, (written, now) in values.items():
+        if not np.array_equal(written, now):
+            yield f"has another {name} than the clips that are there now"
+    for name, _, clips, labels, _ in predictions.perturbed:
+        try:
+            now = perturbed_labels(here.split.labels[clips], here.split.class_names, name, source)
+        except KeyError:
+            yield f"has a perturbation that these clips cannot have: {name}"
+        else:
+            if not np.array_equal(labels, now):
+                yield f"has another label of {name} than the clips that are there now"
+    keys = [ReplicateKey(seed, fold) for seed in predictions.seeds for fold in source.fold_numbers()]
+    answered = {replicate_path(MODELS / name, key).as_posix() for name in predictions.models for key in keys}
+    if others := sorted(answered ^ {path for path in paths if path.endswith(".keras")}):
+        yield f"has other models than are there now: {others[0]}"
+
+
+def _count_rows(predictions: Predictions) -> int:
+    conditions = (predictions.unchanged, *predictions.perturbed)
+    return len(predictions.models) * len(predictions.seeds) * sum(len(each.clips) for each in conditions)
 
 
 def _columns(predictions: Predictions) -> Iterator[tuple[str, pa.Array]]:
@@ -169,6 +247,10 @@ def _from_table(table: pa.Table) -> Predictions:
     probabilities = np.stack(columns, axis=-1).reshape(len(models), len(first), len(names))
     if not np.isfinite(probabilities).all():
         raise ValueError("a probability is not a number")
+    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=-1) - 1).max() > ROUNDING:
+        raise ValueError("probabilities that are below 0, or whose sum is not 1")
+    if len(table) != facts["rows"]:
+        raise ValueError(f"{len(table)} rows, not {facts['rows']}")
     conditions, start = [], 0
     keys = Counter(zip(first["condition"].to_pylist(), first["level"].to_pylist(), strict=True))
     for (name, level), rows in keys.items():
@@ -182,7 +264,11 @@ def _from_table(table: pa.Table) -> Predictions:
         start += rows
     unchanged, *perturbed = conditions
     clips = len(unchanged.clips)
-    if unchanged.name != UNCHANGED or clips != unchanged.clips[-1] + 1:
+    if (
+        unchanged.name != UNCHANGED
+        or clips != unchanged.clips[-1] + 1
+        or any(each.clips[-1] >= clips for each in perturbed)
+    ):
         raise ValueError("not all clips as they are")
     folds, files, groups = (
         first[name].to_numpy()[:clips] if name in table.column_names else None for name in ("fold", "file", "group")

@@ -14,9 +14,9 @@ from motionbench.core.dvc_files import training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.perturbations import chosen_numbers, perturb, perturbed_labels
-from motionbench.data.splits import held_out_folder, join, read_clip_table, read_source, read_test, replicate_keys
+from motionbench.data.splits import held_out_folder, read_source, read_test, replicate_keys
 from motionbench.evaluation.costs import Cost
-from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from
+from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, read_held_out
 from motionbench.execution.engine import Engine, EventCallback, FileTask, LocalEngine, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES
@@ -34,14 +34,10 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
     """
     seeds, threads, settings = params.training.seeds, params.training.threads, params.perturbations
     source = read_source()
-    folds = source.fold_numbers()
-    tests = [read_test(fold) for fold in folds]
     models, md5s = trained_models(), made_from(clips)
-    labels, class_names = join(tests).labels, tests[0].class_names
-    part = np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests])  # of each clip
-    table = read_clip_table([held_out_folder(fold) for fold in folds])
-    groups = None if table is None or table["group"].is_unique else table["group"].to_numpy(object)
-    chosen = chosen_numbers(labels, groups, settings.clips_per_class, settings.seed)
+    folds, held_out = source.fold_numbers(), read_held_out(source)
+    labels, class_names, part = held_out.split.labels, held_out.split.class_names, held_out.parts
+    chosen = chosen_numbers(labels, held_out.groups, settings.clips_per_class, settings.seed)
     conditions = [
         Condition(UNCHANGED, 0.0, np.arange(len(labels)), labels, {}),
         *(
@@ -71,9 +67,9 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
         each._replace(probabilities={name: joined(name, each) for name in models}) for each in conditions
     )
     return Predictions(
-        class_names=class_names, frames=tests[0].clips.shape[1], seeds=seeds, perturbation_seed=settings.seed,
-        folds=part if source.folds else None, files=None if table is None else table["clip"].to_numpy(object),
-        groups=groups, unchanged=unchanged, perturbed=perturbed, md5s=md5s,
+        class_names=class_names, frames=held_out.split.clips.shape[1], seeds=seeds, perturbation_seed=settings.seed,
+        folds=part if source.folds else None, files=held_out.files, groups=held_out.groups,
+        unchanged=unchanged, perturbed=perturbed, md5s=md5s,
     )  # fmt: skip
 
 

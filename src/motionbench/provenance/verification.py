@@ -103,21 +103,22 @@ def _conclusions(clone: Path) -> dict[str, Any]:
 
 
 def other_conclusions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return where two comparisons end differently: verdicts, champion, accuracies out of the first one's intervals.
+    """Return where two comparisons end differently: conclusions, champion, accuracies out of the first's intervals.
 
     Args:
         before, after: summary.json, with the champion's file under "champion".
     """
     if not before:
         return ["no comparison is recorded"]
-
-    def verdicts(summary: Mapping[str, Any]) -> dict[str, str]:
-        shown = {pair: f"{each['verdict']}, {each['better']}" for pair, each in summary["difference"].items()}
-        return {**shown, "champion": summary["champion"] or "none"}
-
-    was, now = verdicts(before), verdicts(after)
-    changed = [f"{key}: {was[key]} became {now.get(key, 'none')}" for key in was if now.get(key) != was[key]]
-    for name in sorted(before.keys() & after.keys() - {"best", "difference", "champion"}):
+    if "conclusions" not in before:
+        return ["not compared: an earlier version of the project recorded the comparison"]
+    was, now = ({**each["conclusions"], "champion": each["champion"] or "none"} for each in (before, after))
+    changed = [
+        f"{key}: {was.get(key, 'nothing')} became {now.get(key, 'nothing')}"
+        for key in was | now
+        if now.get(key) != was.get(key)
+    ]
+    for name in sorted(before.keys() & after.keys() - {"best", "difference", "conclusions", "champion"}):
         low, high, accuracy = before[name]["low"], before[name]["high"], after[name]["accuracy"]
         if not low <= accuracy <= high:
             changed.append(f"{name}: accuracy {accuracy:.3f}, not within {low:.3f} to {high:.3f}")

@@ -2,7 +2,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motionbench.comparison.pairs import Pair, compare_pairs
-from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair, left_behind
+from motionbench.comparison.sentences import (
+    compare_with_controls,
+    describe_controls,
+    describe_pair,
+    format_p,
+    left_behind,
+)
 
 
 def wrong(*numbers: int, clips: int = 80) -> NDArray[np.bool_]:
@@ -32,6 +38,12 @@ def test_not_shown_and_equal_are_two_verdicts() -> None:
     assert equal.startswith("cnn_lstm and convlstm are practically equal: ")
     small = describe_pair(pair(wrong(0, 0, 0, clips=5000), wrong(50, 50, 50, clips=5000)))
     assert small.startswith("cnn_lstm is better than convlstm, by less than 0.02, so that they are practically equal: ")
+
+
+def test_tiny_p_values_are_bounds() -> None:
+    sentence = describe_pair(pair(wrong(0, 0, 0, clips=3000), wrong(2900, 2901, 2900, clips=3000)))
+    assert "exact p < 1e-15; " in sentence
+    assert format_p(0.0123) == "p = 0.012"
 
 
 def test_one_seed_says_what_it_cannot_tell() -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from motionbench.comparison.intervals import Groups, Right
 from motionbench.comparison.pairs import Comparison, Found, Pair, compare_pairs
 
+SMALLEST_P = 1e-15  # to print
+
 
 def describe_pair(pair: Pair) -> str:
     """Say which of two models is better, whether they are practically equal, or that neither is shown."""
@@ -31,12 +33,17 @@ def _describe_found(found: Comparison) -> str:
     networks = f"these networks: {_describe_interval(found.networks)}, "
     # A p-value that cannot be small says nothing.
     networks += (
-        "too few clips or groups for a test" if found.findable is None else f"exact p = {found.networks.p_value:.2g}"
+        "too few clips or groups for a test" if found.findable is None else f"exact {format_p(found.networks.p_value)}"
     )
     if found.recipes is None:
         return f"{networks}; trained again: not known from one seed"
-    again = f"{_describe_interval(found.recipes)}, p = {found.recipes.p_value:.2g}"
+    again = f"{_describe_interval(found.recipes)}, {format_p(found.recipes.p_value)}"
     return f"{networks}; trained again: {again}, {found.probability:.0%} likely that the first is better"
+
+
+def format_p(p_value: float) -> str:
+    """Return a p-value in words; one that rounding errors would decide as a bound."""
+    return f"p < {SMALLEST_P:g}" if p_value < SMALLEST_P else f"p = {p_value:.2g}"
 
 
 def _describe_interval(found: Found) -> str:

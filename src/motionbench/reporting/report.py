@@ -16,6 +16,7 @@ from rich.table import Table
 
 from motionbench.comparison.audit import Finding
 from motionbench.comparison.findings import Findings, Model
+from motionbench.comparison.sentences import format_p
 from motionbench.comparison.tables import balanced_accuracy, class_scores, group_accuracies, missed_clips
 from motionbench.core.errors import UserError
 from motionbench.data.perturbations import PERTURBATIONS
@@ -175,7 +176,8 @@ def perturbation_rows(findings: Findings) -> list[list[str]]:
         row = [condition.name.replace("_", " "), level, *accuracies]
         for each, p_value in found:
             low, high = (each.recipes or each.networks).interval
-            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", "-" if p_value is None else f"{p_value:.2g}"]
+            shown = "-" if p_value is None else format_p(p_value).removeprefix("p = ")
+            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", shown]
         rows.append(row)
     return rows
 

@@ -205,7 +205,7 @@ def test_what_can_be_found_is_no_limit_of_what_is_shown() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("groups", "seeds"), [(None, 3), (None, 10), (12, 3), (30, 5), (30, 1)])
+@pytest.mark.parametrize(("groups", "seeds"), [(None, 3), (None, 10), (12, 3), (30, 5)])
 def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None, seeds: int) -> None:
     random = np.random.default_rng(0)
     names = None if groups is None else np.arange(600) % groups
@@ -218,7 +218,7 @@ def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None,
 
     findable = float(np.mean([compare(answers(0.75), answers(0.75), names).findable or 1 for _ in range(100)]))
     pairs = [verdict(answers(0.75 + findable / 2), answers(0.75 - findable / 2), names) for _ in range(200)]
-    found = np.mean([(pair.better if seeds > 1 else pair.better_network) == "ours" for pair in pairs])
+    found = np.mean([pair.better == "ours" for pair in pairs])
     print(f"{findable:.3f} is found in {found:.2f}")
     assert 0.7 <= found <= 0.92
 
@@ -238,7 +238,7 @@ def test_with_too_few_groups_no_difference_can_be_found(tests: int, needed: int)
     assert tests * 2 * 0.5**needed < 0.05 <= tests * 2 * 0.5 ** (needed - 1)
     for groups, possible in ((needed - 1, False), (needed, True)):
         found = compare(first_wrong(0, 0), first_wrong(80, 80), np.arange(80) % groups, tests)
-        assert (found.findable is not None) == possible
+        assert found.testable == (found.findable is not None) == (found.probability is not None) == possible
         assert (tests * found.networks.p_value < 0.05) == possible
 
 

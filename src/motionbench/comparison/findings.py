@@ -184,11 +184,11 @@ def _compare_perturbed(predictions: Predictions, contenders: Sequence[str]) -> l
         max(each.networks.p_value, each.recipes.p_value if each.recipes else 0.0)
         for row in found
         for each in row
-        if each.findable is not None
+        if each.testable
     ]
     adjusted = iter(adjust_false_discoveries(larger))
     return [
-        Perturbed(condition, [(each, None if each.findable is None else next(adjusted)) for each in row])
+        Perturbed(condition, [(each, next(adjusted) if each.testable else None) for each in row])
         for condition, row in zip(conditions, found, strict=True)
     ]
 

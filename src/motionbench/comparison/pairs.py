@@ -40,10 +40,18 @@ class Comparison(NamedTuple):
     """Are these networks different on other clips of the same kind? `paired_permutation`; seeds do not count."""
     recipes: Found | None
     """Are these recipes different, trained again and on other clips? None: one seed cannot tell."""
-    probability: float | None  # that the first recipe is the better one
+    probability: float | None  # that the first recipe is the better one; None: no test, or one seed
     findable: float | None
-    """The true difference that this design finds in 80 of 100 repetitions: with as many clips, groups and seeds that
-    vary as here. Above 1: none. None: there are too few clips or groups for any test."""
+    """The true difference at which the interval of the recipes is clear of 0 in 80 of 100 repetitions: with as many
+    clips, groups and seeds that vary as here. The exact test of the networks is not counted: with few groups it finds
+    less. Above 1: none. None: no test, or one seed."""
+    units: int  # clips or groups
+    needed: int  # so many of them for any test
+
+    @property
+    def testable(self) -> bool:
+        """Return whether there are enough clips or groups to show anything. If not, p-values say nothing."""
+        return self.units >= self.needed
 
 
 class Pair(NamedTuple):
@@ -130,22 +138,23 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     if units == 1:
         nothing = Found((-1.0, 1.0), 1.0)
         both = len(ours) > 1 and len(theirs) > 1
-        return Comparison(difference, nothing, nothing if both else None, 0.5 if both else None, None)
+        return Comparison(difference, nothing, nothing if both else None, None, None, units, needed)
     of_clips = group_variance(ahead / (len(ours) * len(theirs)), sizes)
     near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
     networks = Found(_interval(difference, (near, units - 1), (away, units - 1)), p_exact)
-    recipes, probability, (variance, freedom) = None, None, (near, units - 1.0)
+    recipes, probability, findable = None, None, None
     if len(ours) > 1 and len(theirs) > 1:
         parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
         seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
         residual = sum(each for _, each in parts)
         (variance, freedom), outer = (_add_seeds((each, units - 1), seeds, residual) for each in (near, away))
-        probability = float(stdtr(freedom, difference / variance**0.5))
         p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(difference) / variance**0.5)))
         recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
-    threshold = stdtrit(freedom, 1 - LEVEL / 2 / tests)
-    findable = max(float(nctdtrinc(freedom, 1 - POWER, threshold)) * variance**0.5, needed / clips)
-    return Comparison(difference, networks, recipes, probability, findable if needed <= units else None)
+        if units >= needed:
+            probability = float(stdtr(freedom, difference / variance**0.5))
+            threshold = stdtrit(freedom, 1 - LEVEL / 2 / tests)
+            findable = max(float(nctdtrinc(freedom, 1 - POWER, threshold)) * variance**0.5, needed / clips)
+    return Comparison(difference, networks, recipes, probability, findable, units, needed)
 
 
 def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:

@@ -57,6 +57,7 @@ def write_reports(
             pairs=list(combinations(contenders, 2)),
             perturbations=perturbation_rows(findings),
             perturbed_clips=len(predictions.perturbed[0].clips) if predictions.perturbed else 0,
+            one_seed=len(predictions.seeds) == 1,
             untestable=any(p_value is None for each in findings.perturbed for _, p_value in each.found),
             classes=class_rows(findings),
             machines=machine_rows(findings),
@@ -88,7 +89,9 @@ def summary_rows(findings: Findings) -> list[list[str]]:
     cells: dict[str, Callable[[Model], str]] = {
         "test clips right, per seed": lambda m: ", ".join(f"{each.sum()}/{len(each)}" for each in m.right),
         "accuracy, mean": lambda m: f"{m.accuracy:.4f}",
-        "95 % interval": lambda m: _interval(m.interval),
+        f"95 % interval{', if seeds differ by 3 points' if len(findings.predictions.seeds) == 1 else ''}": (
+            lambda m: _interval(m.interval)
+        ),
         "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m.confusion):.4f}",
         "log loss (nats)": lambda m: f"{m.calibration.log_loss:.3f}",
         "log loss of guessing (nats)": lambda m: f"{m.calibration.guessing_loss:.3f}",

@@ -421,6 +421,20 @@ def test_clips_that_are_groups_of_their_own_are_as_clips_without_groups(
     assert compare(ours, theirs, names) == compare(ours, theirs)
 
 
+@pytest.mark.parametrize("sizes", [[150, *[30] * 5], [400, *[10] * 20], [200, 100, 50, 25, 12, 6, 3]])
+def test_intervals_hold_the_truth_where_one_group_dominates(sizes: list[int]) -> None:
+    # Seen: in 70 to 80 of 100.
+    random, names = np.random.default_rng(0), np.arange(len(sizes)).repeat(sizes)
+    held = 0
+    for _ in range(200):
+        ours, theirs = (
+            random.random((3, len(names))) < np.clip(random.normal(0.7, 0.2, len(sizes)), 0, 1)[names] for _ in range(2)
+        )
+        low, high = compare(ours, theirs, names).networks.interval
+        held += low <= 0 <= high
+    assert held >= 186
+
+
 def test_the_names_and_the_order_of_groups_change_nothing() -> None:
     random, groups = np.random.default_rng(2), np.array([0, 0, 1, 1, 1, 2, 3, 3])
     ours, theirs = random.random((2, 8)) < 0.8, random.random((3, 8)) < 0.4

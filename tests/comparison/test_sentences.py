@@ -121,9 +121,7 @@ def test_below_six_groups_nothing_is_shown_of_controls() -> None:
     pairs = compare_with_controls(right_of(wrong(80, 80, 80), wrong(0, 0, 0)), CONTENDERS, CONTROLS, groups, 0.02)
     assert not any(left_behind(each) for each in pairs)
     sentence = describe_controls(pairs)
-    told = (
-        "is no evidence that it sees motion. With 5 clips or groups no difference can be shown: 8 are needed."
-    )
+    told = "is no evidence that it sees motion. With 5 clips or groups no difference can be shown: 8 are needed."
     assert told in sentence
 
 

@@ -15,6 +15,7 @@ from motionbench.comparison.intervals import (
     Groups,
     Right,
     effective_clips,
+    effective_groups,
     group_variance,
     sum_by_group,
 )
@@ -121,7 +122,8 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     interval is Student's with Satterthwaite's degrees of freedom. A variance of 0 in the sample is not taken for one in
     truth: one effective clip is added on which the models differ. On the side away from 0 it counts with a higher
     correlation within groups: a rare group on which they differ much is more often absent from a sample than too
-    frequent in it, so that a difference is rather seen too small.
+    frequent in it, so that a difference is rather seen too small. The variance over groups is the jackknife's, and its
+    degrees of freedom are those of `effective_groups`: where a few groups have most clips, intervals are wide.
 
     Args:
         ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
@@ -141,13 +143,14 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
         return Comparison(difference, nothing, nothing if both else None, None, None, units, needed)
     of_clips = group_variance(ahead / (len(ours) * len(theirs)), sizes)
     near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
-    networks = Found(_interval(difference, (near, units - 1), (away, units - 1)), p_exact)
+    of_groups = max(1.0, effective_groups(sizes) - 1)
+    networks = Found(_interval(difference, (near, of_groups), (away, of_groups)), p_exact)
     recipes, probability, findable = None, None, None
     if len(ours) > 1 and len(theirs) > 1:
         parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
         seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
         residual = sum(each for _, each in parts)
-        (variance, freedom), outer = (_add_seeds((each, units - 1), seeds, residual) for each in (near, away))
+        (variance, freedom), outer = (_add_seeds((each, of_groups), seeds, residual) for each in (near, away))
         p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(difference) / variance**0.5)))
         recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
         if units >= needed:

@@ -8,7 +8,7 @@ SLOW, FAST = Contender(0.96, 0.92, 2.2), Contender(0.95, 0.91, 1.7)
 
 def pair(low: float, high: float, first: str = "fast", second: str = "slow") -> Pair:
     networks = Found((low, high), 0.5)
-    return Pair(first, second, Comparison((low + high) / 2, networks, networks, 0.5, 0.1), margin=0.02)
+    return Pair(first, second, Comparison((low + high) / 2, networks, networks, 0.5, 0.1, 80, 6), margin=0.02)
 
 
 def test_the_most_accurate_is_champion_if_a_faster_one_is_not_shown_to_be_as_good() -> None:

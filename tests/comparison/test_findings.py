@@ -88,6 +88,19 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     assert "convlstm has learned nothing (fold 1 seed 0): its loss is about that of guessing." in found.notes
 
 
+def test_one_group_makes_no_guesser_of_a_perfect_model() -> None:
+    made = models(PERFECT, PERFECT)
+    table = predictions(made, groups=np.zeros(80, object))
+    labels = np.repeat([0, 1], 40)
+    right = np.where(np.eye(2)[labels] == 1, 0.51, 0.49).astype(np.float32)
+    answers = {**table.unchanged.probabilities, "convlstm": np.stack([right, 1 - np.eye(2, dtype=np.float32)[labels]])}
+    table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=answers), perturbed=[])
+    found = describe(table, made)
+    assert found.models["convlstm"].guessing == []
+    told = "convlstm is overconfident (seed 1): sure where it is wrong, so that its loss is above guessing."
+    assert told in found.notes
+
+
 def test_the_champion_is_the_most_accurate_that_passes_the_gate() -> None:
     better_but_slow, fast = result(80, 80, latency=200.0), result(79, 78, latency=5.0)
     found = compared(models(better_but_slow, fast), gate=GATE.model_copy(update={"minimum_accuracy": 0.5}))

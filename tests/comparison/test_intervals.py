@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from motionbench.comparison.intervals import accuracy_interval, effective_clips, group_variance, sum_by_group
+from motionbench.comparison.intervals import (
+    accuracy_interval,
+    effective_clips,
+    effective_groups,
+    group_variance,
+    sum_by_group,
+)
 
 
 def all_right(replicates: int, clips: int) -> NDArray[np.bool_]:
@@ -139,7 +145,21 @@ def test_the_variance_over_groups_is_that_of_a_published_example(
     # data" (1992). The design effects are those that the documentation of the R package PF prints for them.
     proportion = sum(survived) / sum(born)
     variance = group_variance(np.array(survived, float), np.array(born, float))
-    assert variance / (proportion * (1 - proportion) / sum(born)) == pytest.approx(design_effect, abs=1e-6)
+    # The jackknife's is a little larger.
+    assert 1 < variance / (proportion * (1 - proportion) / sum(born)) / design_effect < 1.05
+    without = [(sum(survived) - s) / (sum(born) - n) for s, n in zip(survived, born, strict=True)]
+    assert variance == pytest.approx(15 / 16 * sum((each - proportion) ** 2 for each in without))
+    # Without the correction for the size of a group it is theirs.
+    sizes = np.array(born)
+    plain = np.array(survived) - proportion * sizes
+    assert 16 / 15 * (plain**2).sum() / sum(born) / proportion / (1 - proportion) == pytest.approx(
+        design_effect, abs=1e-6
+    )
+
+
+def test_groups_of_unequal_sizes_count_as_fewer() -> None:
+    assert effective_groups(np.full(6, 50.0)) == pytest.approx(6)
+    assert effective_groups(np.array([400.0, *[10.0] * 20])) == pytest.approx(600**2 / 162_000)
 
 
 def test_sums_are_by_the_names_of_groups() -> None:

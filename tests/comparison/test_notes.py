@@ -135,6 +135,11 @@ def test_it_is_told_what_counts_where_clips_are_in_groups() -> None:
     assert note.endswith(" With fewer than 6 groups intervals hold the truth less often than 95 of 100 times.")
 
 
+def test_it_is_told_that_groups_of_unequal_sizes_count_as_fewer() -> None:
+    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.repeat(np.arange(7), [50, 5, 5, 5, 5, 5, 5])))
+    assert " Their sizes are so unequal that they count as 2.4 groups of one size: " in note
+
+
 def test_it_is_told_what_one_seed_does_not_show() -> None:
     [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(seeds=(0,)))
     assert note.startswith("One seed shows nothing of how much seeds differ: differences are those of these networks")

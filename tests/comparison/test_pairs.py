@@ -16,7 +16,6 @@ from motionbench.comparison.pairs import (
     compare,
     compare_pairs,
     paired_permutation,
-    sign_test,
     units_needed,
 )
 
@@ -206,7 +205,7 @@ def test_what_can_be_found_is_no_limit_of_what_is_shown() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("groups", "seeds"), [(None, 3), (None, 10), (12, 3), (30, 5), (30, 1)])
+@pytest.mark.parametrize(("groups", "seeds"), [(None, 3), (None, 10), (12, 3), (30, 5)])
 def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None, seeds: int) -> None:
     random = np.random.default_rng(0)
     names = None if groups is None else np.arange(600) % groups
@@ -219,7 +218,7 @@ def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None,
 
     findable = float(np.mean([compare(answers(0.75), answers(0.75), names).findable or 1 for _ in range(100)]))
     pairs = [verdict(answers(0.75 + findable / 2), answers(0.75 - findable / 2), names) for _ in range(200)]
-    found = np.mean([(pair.better if seeds > 1 else pair.better_network) == "ours" for pair in pairs])
+    found = np.mean([pair.better == "ours" for pair in pairs])
     print(f"{findable:.3f} is found in {found:.2f}")
     assert 0.7 <= found <= 0.92
 
@@ -239,7 +238,7 @@ def test_with_too_few_groups_no_difference_can_be_found(tests: int, needed: int)
     assert tests * 2 * 0.5**needed < 0.05 <= tests * 2 * 0.5 ** (needed - 1)
     for groups, possible in ((needed - 1, False), (needed, True)):
         found = compare(first_wrong(0, 0), first_wrong(80, 80), np.arange(80) % groups, tests)
-        assert (found.findable is not None) == possible
+        assert found.testable == (found.findable is not None) == (found.probability is not None) == possible
         assert (tests * found.networks.p_value < 0.05) == possible
 
 
@@ -259,7 +258,8 @@ def test_clips_that_favour_one_model_and_an_average_that_does_not_show_nothing(f
     ours[:, 36 : 36 + far_behind] = False
     pair = verdict(ours, theirs)
     assert pair.found.difference <= 0
-    assert (pair.found.networks.p_value, pair.better, pair.better_network) == (1, None, None)
+    assert pair.found.networks.p_value > 0.5
+    assert (pair.better, pair.better_network) == (None, None)
 
 
 def test_p_values_are_adjusted_for_the_number_of_pairs() -> None:
@@ -297,12 +297,35 @@ def test_holms_adjustment_is_that_worked_out_by_hand(p_values: list[float], adju
     assert adjust_holm(p_values) == pytest.approx(adjusted)
 
 
-def test_the_sign_test_agrees_with_a_published_example_of_mcnemars() -> None:
+def test_of_single_answers_the_test_is_mcnemars() -> None:
     # Airway hyper-responsiveness before and after a transplantation, 1 and 7 discordant pairs: exact conditional
     # p = 0.070 in Fagerland, Lydersen and Laake, "The McNemar test for binary matched-pairs data" (2013).
-    assert sign_test(np.array([1] + [-1] * 7)) == pytest.approx(0.070, abs=5e-4)
-    assert sign_test(np.array([3] * 40 + [-9] * 70)) == pytest.approx(binomtest(40, 110).pvalue)
-    assert sign_test(np.array([0, 0])) == sign_test(np.array([1, -2])) == 1
+    assert paired_permutation(np.array([1] + [-1] * 7)) == pytest.approx(0.070, abs=5e-4)
+    assert paired_permutation(np.array([3] * 40 + [-3] * 70)) == pytest.approx(binomtest(40, 110).pvalue)
+    assert paired_permutation(np.array([0, 0])) == 1
+
+
+def test_networks_of_equal_accuracy_whose_seeds_err_on_other_clips_are_not_called_different() -> None:
+    # Seen: "the trained networks are better" in half of such worlds, as one model is more often wrong, but by less.
+    random = np.random.default_rng(0)
+    shown = 0
+    for _ in range(100):
+        alike, apart = np.repeat(random.random((1, 400)) < 0.9, 3, axis=0), random.random((3, 400)) < 0.9
+        shown += verdict(alike, apart).better_network is not None
+    assert shown <= 10
+    ours, theirs = first_wrong(9, 9, 9, clips=400), np.ones((3, 400), dtype=bool)
+    theirs[np.arange(30) % 3, np.arange(20, 50)] = False
+    assert compare(ours, theirs).networks.p_value > 0.5
+
+
+def test_no_p_value_is_0() -> None:
+    found = compare(first_wrong(0, 0, 0, clips=3000), first_wrong(2500, 2500, 2501, clips=3000))
+    assert found.recipes is not None
+    assert 0 < found.networks.p_value < 1e-15
+    assert found.recipes.p_value > 0
+    wide = compare(first_wrong(*[0] * 10, clips=3000), first_wrong(*[2900] * 10, clips=3000))
+    assert wide.recipes is not None
+    assert 0 < wide.recipes.p_value < 1e-15
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -324,10 +347,10 @@ def test_the_paired_permutation_is_that_of_scipy() -> None:
 
 def test_the_paired_permutation_of_equal_differences_is_the_sign_test() -> None:
     differences = np.repeat([4, -4, 0], [70, 40, 9])
-    assert paired_permutation(differences) == pytest.approx(sign_test(differences), rel=1e-9)
+    assert paired_permutation(differences) == pytest.approx(binomtest(40, 110).pvalue, rel=1e-9)
     # Sums that are left out change nothing.
     many = np.concatenate([np.repeat([1, -1], [20_300, 19_700]), [2, -2]])
-    assert paired_permutation(many) == pytest.approx(sign_test(many), rel=1e-2)
+    assert paired_permutation(many) == pytest.approx(binomtest(20_301, 40_002).pvalue, rel=1e-2)
 
 
 def test_the_paired_permutation_agrees_with_published_tests_of_clustered_pairs() -> None:
@@ -396,6 +419,20 @@ def test_clips_that_are_groups_of_their_own_are_as_clips_without_groups(
     names = [f"person {number}" for number in range(ours.shape[1])]
     random.shuffle(names)
     assert compare(ours, theirs, names) == compare(ours, theirs)
+
+
+@pytest.mark.parametrize("sizes", [[150, *[30] * 5], [400, *[10] * 20], [200, 100, 50, 25, 12, 6, 3]])
+def test_intervals_hold_the_truth_where_one_group_dominates(sizes: list[int]) -> None:
+    # Seen: in 70 to 80 of 100.
+    random, names = np.random.default_rng(0), np.arange(len(sizes)).repeat(sizes)
+    held = 0
+    for _ in range(200):
+        ours, theirs = (
+            random.random((3, len(names))) < np.clip(random.normal(0.7, 0.2, len(sizes)), 0, 1)[names] for _ in range(2)
+        )
+        low, high = compare(ours, theirs, names).networks.interval
+        held += low <= 0 <= high
+    assert held >= 186
 
 
 def test_the_names_and_the_order_of_groups_change_nothing() -> None:

@@ -44,14 +44,31 @@ def test_a_model_that_guesses_has_learned_nothing() -> None:
     half, sees = of_first(*[0.5] * 80), of_first(*np.where(labels == 0, 0.9, 0.1))
     overconfident = of_first(*np.where((labels == 0) == (np.arange(80) > 8), 1.0, 0.0))
     assert calibrate(overconfident, labels).log_loss > calibrate(half, labels).guessing_loss
+    # Seen: "learned nothing" of one that is always wrong.
     found = calibrate(np.concatenate([half, sees, overconfident, 0.5 + (half - sees) / 2]), labels)
-    assert found.guesses == (True, False, False, True)
+    assert found.guesses == (True, False, False, False)
+    assert found.overconfident == (False, False, True, True)
     # 45 of 80 right with a loss a little below that of guessing is about the same; the shares of classes are guessing.
     little = np.where((labels == 0) == (np.arange(80) < 45), 0.51, 0.49)
     assert 0.98 < calibrate(of_first(*little), labels).log_loss / np.log(2) < 1
     assert calibrate(of_first(*little), labels).guesses == (True,)
     shares = of_first(*[0.75] * 80)
     assert calibrate(shares, np.arange(80) % 4 // 3).guesses == (True,)
+
+
+def test_21_of_30_right_but_too_sure_is_overconfident() -> None:
+    # Seen: "learned nothing".
+    labels = np.arange(30) % 2
+    found = calibrate(of_first(*np.where((labels == 0) == (np.arange(30) >= 9), 0.99, 0.01)), labels)
+    assert found.log_loss > 1.9 * found.guessing_loss
+    assert (found.guesses, found.overconfident) == ((False,), (True,))
+
+
+def test_the_calibration_error_is_the_mean_of_the_replicates() -> None:
+    # One replicate is too sure, the other not sure enough: together they looked calibrated.
+    labels = np.zeros(100, np.int64)
+    answers = np.concatenate([of_first(*[0.75] * 100), of_first(*[0.75] * 50, *[0.25] * 50)])
+    assert calibrate(answers, labels).calibration_error == pytest.approx(0.25)
 
 
 def test_a_model_that_answers_nan_has_learned_nothing() -> None:
@@ -61,7 +78,8 @@ def test_a_model_that_answers_nan_has_learned_nothing() -> None:
 
 
 def test_clips_of_one_class_cannot_tell_who_guesses() -> None:
-    assert calibrate(of_first(0.5, 0.5), np.array([0, 0])).guesses == (False,)
+    found = calibrate(of_first(0.5, 0.5), np.array([0, 0]))
+    assert (found.guesses, found.overconfident) == ((False,), (False,))
 
 
 def test_a_reliability_diagram_has_a_point_per_bin_with_answers() -> None:

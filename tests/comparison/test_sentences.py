@@ -2,7 +2,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motionbench.comparison.pairs import Pair, compare_pairs
-from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair, left_behind
+from motionbench.comparison.sentences import (
+    compare_with_controls,
+    describe_controls,
+    describe_pair,
+    format_p,
+    left_behind,
+)
 
 
 def wrong(*numbers: int, clips: int = 80) -> NDArray[np.bool_]:
@@ -27,18 +33,24 @@ def test_better_is_said_with_both_questions() -> None:
 def test_not_shown_and_equal_are_two_verdicts() -> None:
     not_shown = describe_pair(pair(wrong(0, 0, 0), wrong(0, 0, 0)))
     assert not_shown.startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal: ")
-    assert "a true difference of 0.075 is found in 80 of 100 repetitions" in not_shown
+    assert "is clear of 0 in 80 of 100 repetitions if the true difference is 0.075." in not_shown
     equal = describe_pair(pair(wrong(0, 0, 0, clips=1000), wrong(1, 0, 0, clips=1000)))
     assert equal.startswith("cnn_lstm and convlstm are practically equal: ")
     small = describe_pair(pair(wrong(0, 0, 0, clips=5000), wrong(50, 50, 50, clips=5000)))
     assert small.startswith("cnn_lstm is better than convlstm, by less than 0.02, so that they are practically equal: ")
 
 
+def test_tiny_p_values_are_bounds() -> None:
+    sentence = describe_pair(pair(wrong(0, 0, 0, clips=3000), wrong(2900, 2901, 2900, clips=3000)))
+    assert "exact p < 1e-15; " in sentence
+    assert format_p(0.0123) == "p = 0.012"
+
+
 def test_one_seed_says_what_it_cannot_tell() -> None:
     sentence = describe_pair(pair(wrong(0), wrong(40)))
     assert sentence.startswith("The trained networks of cnn_lstm are better than those of convlstm, but whether the ")
     assert "if both were trained again one seed cannot tell" in sentence
-    assert "trained again: not known from one seed" in sentence
+    assert sentence.endswith("trained again: not known from one seed.")
 
 
 def test_networks_that_differ_are_not_called_recipes_that_do() -> None:
@@ -49,9 +61,12 @@ def test_networks_that_differ_are_not_called_recipes_that_do() -> None:
 
 def test_where_no_test_can_show_anything_no_p_value_of_it_is_given() -> None:
     sentence = describe_pair(pair(wrong(0, 0), wrong(80, 80), groups=5))
-    assert "too few clips or groups for a test" in sentence
-    assert "exact p" not in sentence
-    assert sentence.endswith("With so few clips or groups no difference can be shown.")
+    assert " p = " not in sentence
+    assert "likely" not in sentence
+    assert sentence.endswith(" With 5 clips or groups no difference can be shown: 6 are needed.")
+    one = describe_pair(pair(wrong(0, 0), wrong(80, 80), groups=1))
+    assert " p = " not in one
+    assert "likely" not in one
 
 
 def test_seeds_that_differ_much_are_named_as_what_hides_differences() -> None:
@@ -80,10 +95,15 @@ def test_the_best_contender_is_compared_with_each_control() -> None:
     assert all(left_behind(each) for each in pairs)
     sentence = describe_controls(pairs)
     assert sentence == (
-        "cnn_lstm is better than the controls, which cannot see motion (single_frame by +0.500 and bag_of_frames by "
-        "+0.750): its accuracy is not explained by what they learn."
+        "cnn_lstm is better than the controls, which cannot see motion: single_frame by +0.500 and bag_of_frames by "
+        "+0.750."
     )
-    assert "rests on" not in sentence
+    # Seen: "not explained by what they learn" of a difference that is practically none.
+    right = {name: wrong(*[number] * 3, clips=5000) for name, number in
+             (("cnn_lstm", 0), ("single_frame", 50), ("bag_of_frames", 2500))}  # fmt: skip
+    assert describe_controls(compare_with_controls(right, CONTENDERS[:1], CONTROLS, None, 0.02)).endswith(
+        ": single_frame by +0.010, which is practically equal and bag_of_frames by +0.500."
+    )
 
 
 def test_the_choice_of_the_best_contender_counts() -> None:
@@ -101,7 +121,8 @@ def test_below_six_groups_nothing_is_shown_of_controls() -> None:
     pairs = compare_with_controls(right_of(wrong(80, 80, 80), wrong(0, 0, 0)), CONTENDERS, CONTROLS, groups, 0.02)
     assert not any(left_behind(each) for each in pairs)
     sentence = describe_controls(pairs)
-    assert "is no evidence that it sees motion. With so few clips or groups no difference can be shown." in sentence
+    told = "is no evidence that it sees motion. With 5 clips or groups no difference can be shown: 8 are needed."
+    assert told in sentence
 
 
 def test_a_control_can_be_left_behind_by_trained_networks_of_one_seed() -> None:

@@ -123,6 +123,7 @@ def test_with_one_seed_and_too_few_groups_what_is_not_known_is_null(tmp_path: Pa
     difference = read_json(tmp_path / "summary.json")["difference"]["cnn_lstm_vs_convlstm"]
     assert difference["verdict"] == "not shown"
     assert [difference[key] for key in ("trained_again", "probability", "findable")] == [None, None, None]
+    assert difference["these_networks"]["p_value"] is None
 
 
 def test_each_group_has_the_accuracy_of_each_model() -> None:

@@ -105,6 +105,17 @@ def test_tables_of_three_contenders_have_a_cell_per_column(tmp_path: Path, monke
     assert rows == [6] * len(summary[1:]) + [13] * len(perturbed[1:]) + [5] * len(classes[1:])
 
 
+def test_one_seed_claims_nothing_of_training_again(tmp_path: Path) -> None:
+    again = "as these\nnetworks and trained again, adjusted"
+    for written in write(tmp_path, BOTH):
+        assert "95 % intervals of these networks; p is" in written
+        assert again not in written
+        assert "95 % interval, if seeds differ by 3 points" in written
+    for written in write(tmp_path, compared(models(result(80, 80), result(70, 70)))):
+        assert again in written
+        assert "if seeds differ" not in written
+
+
 def test_a_comparison_without_perturbations_has_no_such_part(tmp_path: Path) -> None:
     none = compared(models(result(80, at_speed={}), result(70, at_speed={})))
     assert perturbation_rows(none) == []

@@ -80,7 +80,7 @@ def audit_control(pair: Pair, right: Mapping[str, Right]) -> Finding:
     sentence = (
         f"seeing {sees} {'is not' if better else 'may be'} enough, since {best} is "
         f"{'' if better else 'not shown to be '}better ({found.difference:+.3f}, 95 % interval {low:+.3f} to "
-        f"{high:+.3f}{'' if found.findable else '; there are too few groups to show any difference'})"
+        f"{high:+.3f}{'' if found.testable else '; there are too few groups to show any difference'})"
     )
     return Finding(name, sees, float(right[name].mean()), float(right[best].mean()), not better, sentence)
 

@@ -1,6 +1,7 @@
 """All that a comparison finds, computed once: files, report, terminal and MLflow show the same."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ class Model(NamedTuple):
     confusion: NDArray[np.int64]  # answers by true and named class, shape (seeds, classes, classes)
     calibration: Calibration
     guessing: list[ReplicateKey]  # the replicates that have learned nothing
+    overconfident: list[ReplicateKey]  # the replicates whose probabilities are worse than those of guessing
 
     @property
     def accuracy(self) -> float:
@@ -103,7 +105,7 @@ def find(
             describe_controls(controls) + (" synthetic.variant: motion draws clips that ask for it." if hint else ""),
         ],
         notes=[
-            *(_describe_guessing(name, model) for name, model in models.items() if model.guessing),
+            *(note for name, model in models.items() for note in _describe_learning(name, model)),
             *([summarise_audit(findings)] if findings else []),
             *search_notes(searches, source.folds),
             *clip_notes(source, predictions),
@@ -120,24 +122,33 @@ def _describe_model(
     )  # fmt: skip
     classes = len(predictions.class_names)
     folds: Sequence[int | None] = [None] if predictions.folds is None else np.unique(predictions.folds).tolist()
-    guessing = []
+    guessing: list[ReplicateKey] = []
+    overconfident: list[ReplicateKey] = []
     for fold in folds:
         of_fold = np.full(len(labels), True) if fold is None else predictions.folds == fold
-        of_groups = None if groups is None else groups[of_fold]
-        guesses = calibrate(probabilities[:, of_fold], labels[of_fold], of_groups).guesses
-        guessing += [ReplicateKey(seed, fold) for seed, each in zip(predictions.seeds, guesses, strict=True) if each]
+        found = calibrate(probabilities[:, of_fold], labels[of_fold])
+        keys = [ReplicateKey(seed, fold) for seed in predictions.seeds]
+        guessing += compress(keys, found.guesses)
+        overconfident += compress(keys, found.overconfident)
     return Model(
         training, cost, search, right, accuracy_interval(right, groups),
         confusion=np.array(
             [np.bincount(labels * classes + each, minlength=classes**2).reshape(classes, classes) for each in predicted]
         ),
-        calibration=calibrate(probabilities, labels, groups), guessing=guessing,
+        calibration=calibrate(probabilities, labels), guessing=guessing, overconfident=overconfident,
     )  # fmt: skip
 
 
-def _describe_guessing(name: str, model: Model) -> str:
-    keys = ", ".join(str(key) for key in model.guessing)
-    return f"{name} has learned nothing ({keys}): its loss is about that of guessing."
+def _describe_learning(name: str, model: Model) -> list[str]:
+    guessing, overconfident = (", ".join(map(str, keys)) for keys in (model.guessing, model.overconfident))
+    return [
+        *([f"{name} has learned nothing ({guessing}): its loss is about that of guessing."] if guessing else []),
+        *(
+            [f"{name} is overconfident ({overconfident}): sure where it is wrong, so that its loss is above guessing."]
+            if overconfident
+            else []
+        ),
+    ]
 
 
 def _choose(
@@ -173,11 +184,11 @@ def _compare_perturbed(predictions: Predictions, contenders: Sequence[str]) -> l
         max(each.networks.p_value, each.recipes.p_value if each.recipes else 0.0)
         for row in found
         for each in row
-        if each.findable is not None
+        if each.testable
     ]
     adjusted = iter(adjust_false_discoveries(larger))
     return [
-        Perturbed(condition, [(each, None if each.findable is None else next(adjusted)) for each in row])
+        Perturbed(condition, [(each, next(adjusted) if each.testable else None) for each in row])
         for condition, row in zip(conditions, found, strict=True)
     ]
 

@@ -7,6 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from motionbench.comparison.intervals import effective_groups
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import APPLIED_SEARCHES
@@ -108,11 +109,15 @@ def _describe_design(predictions: Predictions) -> list[str]:
     if predictions.groups is not None:
         sizes = Counter(predictions.groups).values()
         size = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-        few = (
-            " With fewer than 6 groups intervals hold the truth less often than 95 of 100 times."
-            if len(sizes) < FEW_GROUPS
-            else ""
-        )
+        effective = effective_groups(np.array([*sizes], float))
+        few = ""
+        if len(sizes) < FEW_GROUPS:
+            few = f" With fewer than {FEW_GROUPS} groups intervals hold the truth less often than 95 of 100 times."
+        elif effective < FEW_GROUPS:
+            few = (
+                f" Their sizes are so unequal that they count as {effective:.1f} groups of one size: intervals of "
+                "differences are wide, and those of accuracies may hold the truth less often than 95 of 100 times."
+            )
         notes.append(
             f"The {len(predictions.labels)} test clips are in {len(sizes)} group{'' if len(sizes) == 1 else 's'} of "
             f"{size}, and clips of a group are alike: intervals and tests count whole groups.{few}"

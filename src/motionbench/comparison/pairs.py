@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 from motionbench.comparison.intervals import (
     ALIKE,
@@ -15,6 +15,7 @@ from motionbench.comparison.intervals import (
     Groups,
     Right,
     effective_clips,
+    effective_groups,
     group_variance,
     sum_by_group,
 )
@@ -37,13 +38,21 @@ class Comparison(NamedTuple):
 
     difference: float  # the first model's accuracy less the second's, means over the replicates
     networks: Found
-    """Are these networks different on other clips of the same kind? The test is exact; seeds do not count."""
+    """Are these networks different on other clips of the same kind? `paired_permutation`; seeds do not count."""
     recipes: Found | None
     """Are these recipes different, trained again and on other clips? None: one seed cannot tell."""
-    probability: float | None  # that the first recipe is the better one
+    probability: float | None  # that the first recipe is the better one; None: no test, or one seed
     findable: float | None
-    """The true difference that this design finds in 80 of 100 repetitions: with as many clips, groups and seeds that
-    vary as here. Above 1: none. None: there are too few clips or groups for any test."""
+    """The true difference at which the interval of the recipes is clear of 0 in 80 of 100 repetitions: with as many
+    clips, groups and seeds that vary as here. The exact test of the networks is not counted: with few groups it finds
+    less. Above 1: none. None: no test, or one seed."""
+    units: int  # clips or groups
+    needed: int  # so many of them for any test
+
+    @property
+    def testable(self) -> bool:
+        """Return whether there are enough clips or groups to show anything. If not, p-values say nothing."""
+        return self.units >= self.needed
 
 
 class Pair(NamedTuple):
@@ -103,8 +112,9 @@ def compare_pairs(
 def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int = 1) -> Comparison:
     """Compare the answers of two models to the same clips.
 
-    *These networks*: without groups the sign test over clips, which is McNemar's with one replicate each; with groups
-    `paired_permutation`. Both are exact, and count on which clips one model's replicates are right more often.
+    *These networks*: `paired_permutation` of the differences summed over replicates, by clip or by group. To count on
+    which clips one model is more often right would not do: replicates that err on the same clips err on few, replicates
+    that err on different ones on many, at the same accuracy.
 
     *These recipes*: replicates and clips are crossed in each model, clips are shared by the models, replicates are not.
     Radiology has the same design, readers and cases. The variance of the difference is that of the clips, by groups,
@@ -112,7 +122,8 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     interval is Student's with Satterthwaite's degrees of freedom. A variance of 0 in the sample is not taken for one in
     truth: one effective clip is added on which the models differ. On the side away from 0 it counts with a higher
     correlation within groups: a rare group on which they differ much is more often absent from a sample than too
-    frequent in it, so that a difference is rather seen too small.
+    frequent in it, so that a difference is rather seen too small. The variance over groups is the jackknife's, and its
+    degrees of freedom are those of `effective_groups`: where a few groups have most clips, intervals are wide.
 
     Args:
         ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
@@ -124,27 +135,29 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     difference = float(ours.mean() - theirs.mean())
     # Whole numbers, so that ties are ties.
     ahead = (ours_by_group.sum(axis=0) * len(theirs) - theirs_by_group.sum(axis=0) * len(ours)).astype(np.int64)
-    p_exact = sign_test(ahead) if units == clips else paired_permutation(ahead)
+    p_exact = paired_permutation(ahead)
     needed = units_needed(tests)
     if units == 1:
         nothing = Found((-1.0, 1.0), 1.0)
         both = len(ours) > 1 and len(theirs) > 1
-        return Comparison(difference, nothing, nothing if both else None, 0.5 if both else None, None)
+        return Comparison(difference, nothing, nothing if both else None, None, None, units, needed)
     of_clips = group_variance(ahead / (len(ours) * len(theirs)), sizes)
     near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
-    networks = Found(_interval(difference, (near, units - 1), (away, units - 1)), p_exact)
-    recipes, probability, (variance, freedom) = None, None, (near, units - 1.0)
+    of_groups = max(1.0, effective_groups(sizes) - 1)
+    networks = Found(_interval(difference, (near, of_groups), (away, of_groups)), p_exact)
+    recipes, probability, findable = None, None, None
     if len(ours) > 1 and len(theirs) > 1:
         parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
         seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
         residual = sum(each for _, each in parts)
-        (variance, freedom), outer = (_add_seeds((each, units - 1), seeds, residual) for each in (near, away))
-        probability = float(stdtr(freedom, difference / variance**0.5))
-        p_value = 2 * min(probability, 1 - probability)
+        (variance, freedom), outer = (_add_seeds((each, of_groups), seeds, residual) for each in (near, away))
+        p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(difference) / variance**0.5)))
         recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
-    threshold = stdtrit(freedom, 1 - LEVEL / 2 / tests)
-    findable = max(float(nctdtrinc(freedom, 1 - POWER, threshold)) * variance**0.5, needed / clips)
-    return Comparison(difference, networks, recipes, probability, findable if needed <= units else None)
+        if units >= needed:
+            probability = float(stdtr(freedom, difference / variance**0.5))
+            threshold = stdtrit(freedom, 1 - LEVEL / 2 / tests)
+            findable = max(float(nctdtrinc(freedom, 1 - POWER, threshold)) * variance**0.5, needed / clips)
+    return Comparison(difference, networks, recipes, probability, findable, units, needed)
 
 
 def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:
@@ -191,17 +204,6 @@ def _interval(difference: float, near: tuple[float, float], away: tuple[float, f
     return max(-1.0, difference - low), min(1.0, difference + high)
 
 
-def sign_test(differences: NDArray[np.int64]) -> float:
-    """Return the two-sided p-value of the exact sign test; of single right answers it is that of McNemar (1947).
-
-    It is 1 where more differences favour the model that is not ahead in sum: neither is shown to be better.
-    """
-    positive, negative = int((differences > 0).sum()), int((differences < 0).sum())
-    if (positive - negative) * differences.sum() <= 0:
-        return 1.0
-    return min(1.0, 2 * float(bdtr(min(positive, negative), positive + negative, 0.5)))
-
-
 def paired_permutation(differences: NDArray[np.int64]) -> float:
     """Return the two-sided p-value of the exact test that swaps two models' answers to whole groups of clips.
 
@@ -209,7 +211,11 @@ def paired_permutation(differences: NDArray[np.int64]) -> float:
     p-value is the share of all 2 ** groups ways to swap whose total is as far from 0 as the real one, or farther. As
     differences are whole numbers, it follows from the distribution of their sums, built up group by group (Pagano and
     Tritchler, 1983), for any number of groups. It is the exact version of the tests of clustered matched pairs that
-    build on the sums of groups (Yang, Sun and Hardin, 2010). Sums of a probability below 1e-40 are left out.
+    build on the sums of groups (Yang, Sun and Hardin, 2010); of one replicate each and single clips it is McNemar's
+    (1947). Sums of a probability below 1e-40 are left out, and no smaller p-value is returned.
+
+    It is exact if swapping the models changes nothing. If accuracies are equal and only the variances of the replicates
+    differ, it is so in the limit of many groups.
 
     Args:
         differences: in right answers of the two models in each group, shape (groups,).

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from motionbench.comparison.intervals import Groups, accuracy_interval
+from motionbench.comparison.intervals import accuracy_interval
 
 BINS = 10
-LIKE_GUESSING = 0.9  # the share of the loss of guessing from which a loss is about the same
+LIKE_GUESSING = 0.1  # how near a loss is to that of guessing, relative to it, if it is about the same
 LEAST_PROBABILITY = 1e-7  # Keras' own, so that one sure and wrong answer does not make a loss infinite
 
 
@@ -18,45 +18,51 @@ class Calibration(NamedTuple):
 
     log_loss: float  # nats per clip
     brier_score: float  # the squared distance to the right answer, 0 to 2 (Brier, 1950)
-    calibration_error: float  # expected: the mean distance of confidence and accuracy in bins (Guo and others, 2017)
+    calibration_error: float
+    """Expected: the mean distance of confidence and accuracy in bins (Guo and others, 2017)."""
     guessing_loss: float  # the log loss of always answering with the classes' shares
     guesses: tuple[bool, ...]
-    """Whether each replicate has learned nothing: its loss is about that of guessing or NaN, and its accuracy is not
-    shown to be above the share of the commonest class. False for all if the clips have a single class."""
+    """Whether each replicate has learned nothing: its loss is within 10 % of that of guessing or NaN, and its accuracy
+    is not shown to be above the share of the commonest class. False for all if the clips have a single class."""
+    overconfident: tuple[bool, ...]
+    """Whether each replicate's loss is more than 10 % above that of guessing. False for all if the clips have a single
+    class."""
 
 
-def calibrate(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], groups: Groups | None = None
-) -> Calibration:
+def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Calibration:
     """Return how good probabilities are.
+
+    Whether an accuracy is above the share of the commonest class is judged as if clips were independent: of one group
+    nothing would be known, and a perfect model would have learned nothing.
 
     Args:
         probabilities: of each class, shape (replicates, clips, classes).
         labels: the number of each clip's class, shape (clips,).
-        groups: what belongs together; without it each clip is a group.
     """
     right = np.take_along_axis(probabilities, labels[np.newaxis, :, np.newaxis], axis=2)[..., 0]
     losses = -np.log(np.clip(right, LEAST_PROBABILITY, 1))
     shares = np.bincount(labels) / len(labels)
     guessing = -np.log(shares[labels])
     distances = (probabilities**2).sum(axis=2) - 2 * right + 1
-    bins = reliability(probabilities, labels)
-    distance = np.abs(bins["confidence"].to_numpy() - bins["accuracy"].to_numpy())
-    guesses = [
-        shares.max() < 1
-        and not loss.mean() < LIKE_GUESSING * guessing.mean()
-        and not accuracy_interval((answers.argmax(axis=1) == labels)[np.newaxis], groups)[0] > shares.max()
-        for loss, answers in zip(losses, probabilities, strict=True)
-    ]
+    ratios = losses.mean(axis=1) / guessing.mean() if shares.max() < 1 else np.full(len(losses), np.inf)
+    lowest = [accuracy_interval((each.argmax(axis=1) == labels)[np.newaxis])[0] for each in probabilities]
+    guesses = ~(np.abs(ratios - 1) > LIKE_GUESSING) & (np.array(lowest) <= shares.max())
+    overconfident = (ratios > 1 + LIKE_GUESSING) & np.isfinite(ratios)
     return Calibration(
         log_loss=float(losses.mean()),
         brier_score=float(distances.mean()),
-        calibration_error=float(np.average(distance, weights=bins["answers"]))
-        if np.isfinite(probabilities).all()
-        else float("nan"),
+        calibration_error=float(np.mean([_calibration_error(each[np.newaxis], labels) for each in probabilities])),
         guessing_loss=float(guessing.mean()),
-        guesses=tuple(bool(each) for each in guesses),
+        guesses=tuple(guesses.tolist()),
+        overconfident=tuple(overconfident.tolist()),
     )
+
+
+def _calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    if not np.isfinite(probabilities).all():
+        return float("nan")
+    bins = reliability(probabilities, labels)
+    return float(np.average(np.abs(bins["confidence"] - bins["accuracy"]), weights=bins["answers"]))
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> pd.DataFrame:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from motionbench.comparison.intervals import Groups, Right
 from motionbench.comparison.pairs import Comparison, Found, Pair, compare_pairs
 
+SMALLEST_P = 1e-15  # to print
+
 
 def describe_pair(pair: Pair) -> str:
     """Say which of two models is better, whether they are practically equal, or that neither is shown."""
@@ -28,15 +30,19 @@ def describe_pair(pair: Pair) -> str:
 
 
 def _describe_found(found: Comparison) -> str:
-    networks = f"these networks: {_describe_interval(found.networks)}, "
+    networks = f"these networks: {_describe_interval(found.networks)}"
+    again = "not known from one seed" if found.recipes is None else _describe_interval(found.recipes)
     # A p-value that cannot be small says nothing.
-    networks += (
-        "too few clips or groups for a test" if found.findable is None else f"exact p = {found.networks.p_value:.2g}"
-    )
-    if found.recipes is None:
-        return f"{networks}; trained again: not known from one seed"
-    again = f"{_describe_interval(found.recipes)}, p = {found.recipes.p_value:.2g}"
-    return f"{networks}; trained again: {again}, {found.probability:.0%} likely that the first is better"
+    if found.testable:
+        networks += f", exact {format_p(found.networks.p_value)}"
+        if found.recipes:
+            again += f", {format_p(found.recipes.p_value)}, {found.probability:.0%} likely that the first is better"
+    return f"{networks}; trained again: {again}"
+
+
+def format_p(p_value: float) -> str:
+    """Return a p-value in words; one that rounding errors would decide as a bound."""
+    return f"p < {SMALLEST_P:g}" if p_value < SMALLEST_P else f"p = {p_value:.2g}"
 
 
 def _describe_interval(found: Found) -> str:
@@ -44,11 +50,16 @@ def _describe_interval(found: Found) -> str:
 
 
 def _describe_design(found: Comparison) -> str:
+    if not found.testable:
+        return f" With {found.units} clips or groups no difference can be shown: {found.needed} are needed."
     if found.findable is None:
-        return " With so few clips or groups no difference can be shown."
+        return ""
     if found.findable > 1:
         return " With so few seeds, which differ so much, hardly any difference can be shown."
-    return f" With these clips and seeds a true difference of {found.findable:.3f} is found in 80 of 100 repetitions."
+    return (
+        f" With these clips and seeds the interval of recipes is clear of 0 in 80 of 100 repetitions if the true "
+        f"difference is {found.findable:.3f}."
+    )
 
 
 def compare_with_controls(
@@ -78,16 +89,16 @@ def left_behind(pair: Pair) -> bool:
 
 
 def describe_controls(pairs: Sequence[Pair], cannot_see: str = "motion") -> str:
-    """Say what the comparison with the controls shows: that they do not explain the accuracy, not what does."""
+    """Say how much better the contender is than the controls, not why."""
     best = pairs[0].first
     alike = [pair for pair in pairs if not left_behind(pair)]
     seeds = "" if pairs[0].found.recipes else " These are the trained networks: one seed says nothing of others."
     if not alike:
-        differences = " and ".join(f"{pair.second} by {pair.found.difference:+.3f}" for pair in pairs)
-        return (
-            f"{best} is better than the controls, which cannot see {cannot_see} ({differences}): its accuracy is not "
-            f"explained by what they learn.{seeds}"
+        differences = " and ".join(
+            f"{pair.second} by {pair.found.difference:+.3f}{', which is practically equal' if pair.equal else ''}"
+            for pair in pairs
         )
+        return f"{best} is better than the controls, which cannot see {cannot_see}: {differences}.{seeds}"
     names = " and ".join(pair.second for pair in alike)
     design = _describe_design(alike[0].found)
     return (

@@ -177,12 +177,12 @@ def _difference(pair: Pair) -> dict[str, Any]:
         "verdict": shown,
         "better": pair.better or "none",
         "accuracy": found.difference,
-        "these_networks": _answer(found.networks),
-        "trained_again": found.recipes and _answer(found.recipes),
+        "these_networks": _answer(found.networks, found.testable),
+        "trained_again": found.recipes and _answer(found.recipes, found.testable),
         "probability": found.probability,
         "findable": found.findable,
     }
 
 
-def _answer(found: Found) -> dict[str, float]:
-    return {"low": found.interval[0], "high": found.interval[1], "p_value": found.p_value}
+def _answer(found: Found, testable: bool) -> dict[str, float | None]:
+    return {"low": found.interval[0], "high": found.interval[1], "p_value": found.p_value if testable else None}

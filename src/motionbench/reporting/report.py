@@ -16,6 +16,7 @@ from rich.table import Table
 
 from motionbench.comparison.audit import Finding
 from motionbench.comparison.findings import Findings, Model
+from motionbench.comparison.sentences import format_p
 from motionbench.comparison.tables import balanced_accuracy, class_scores, group_accuracies, missed_clips
 from motionbench.core.errors import UserError
 from motionbench.data.perturbations import PERTURBATIONS
@@ -56,6 +57,7 @@ def write_reports(
             pairs=list(combinations(contenders, 2)),
             perturbations=perturbation_rows(findings),
             perturbed_clips=len(predictions.perturbed[0].clips) if predictions.perturbed else 0,
+            one_seed=len(predictions.seeds) == 1,
             untestable=any(p_value is None for each in findings.perturbed for _, p_value in each.found),
             classes=class_rows(findings),
             machines=machine_rows(findings),
@@ -87,7 +89,9 @@ def summary_rows(findings: Findings) -> list[list[str]]:
     cells: dict[str, Callable[[Model], str]] = {
         "test clips right, per seed": lambda m: ", ".join(f"{each.sum()}/{len(each)}" for each in m.right),
         "accuracy, mean": lambda m: f"{m.accuracy:.4f}",
-        "95 % interval": lambda m: _interval(m.interval),
+        f"95 % interval{', if seeds differ by 3 points' if len(findings.predictions.seeds) == 1 else ''}": (
+            lambda m: _interval(m.interval)
+        ),
         "balanced accuracy, mean": lambda m: f"{balanced_accuracy(m.confusion):.4f}",
         "log loss (nats)": lambda m: f"{m.calibration.log_loss:.3f}",
         "log loss of guessing (nats)": lambda m: f"{m.calibration.guessing_loss:.3f}",
@@ -175,7 +179,8 @@ def perturbation_rows(findings: Findings) -> list[list[str]]:
         row = [condition.name.replace("_", " "), level, *accuracies]
         for each, p_value in found:
             low, high = (each.recipes or each.networks).interval
-            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", "-" if p_value is None else f"{p_value:.2g}"]
+            shown = "-" if p_value is None else format_p(p_value).removeprefix("p = ")
+            row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", shown]
         rows.append(row)
     return rows
 

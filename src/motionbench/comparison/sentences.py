@@ -95,7 +95,7 @@ def describe_controls(pairs: Sequence[Pair], cannot_see: str = "motion") -> str:
     seeds = "" if pairs[0].found.recipes else " These are the trained networks: one seed says nothing of others."
     if not alike:
         differences = " and ".join(
-            f"{pair.second} by {pair.found.difference:+.3f}{', which is practically equal' if pair.equal else ''}"
+            f"{pair.second} by {pair.found.difference:+.3f}{' (practically equal)' if pair.equal else ''}"
             for pair in pairs
         )
         return f"{best} is better than the controls, which cannot see {cannot_see}: {differences}.{seeds}"

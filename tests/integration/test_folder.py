@@ -146,8 +146,9 @@ def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
     assert restored.keys() == before.keys()
     name = "train_convlstm fold 1 seed 0"
     assert restored[name]["best_validation_loss"] == before[name]["best_validation_loss"]
-    again = run(copy_of_folded, "python", "-m", "pipeline.mlflow_sync").stdout.splitlines()
+    *again, champion = run(copy_of_folded, "python", "-m", "pipeline.mlflow_sync").stdout.splitlines()
     assert all(line.endswith("there already") for line in again), again
+    assert "is registered and not in use" in champion
 
 
 def test_verify_brings_the_clips_that_git_does_not_have_and_finds_equal_outputs(copy_of_folded: Path) -> None:

@@ -188,7 +188,7 @@ def test_experiment_in_a_temporary_copy_uses_the_same_store(copy_of_reproduced: 
     done = run(copy_of_reproduced, "dvc", "exp", "run", "--temp", "--name", "wider", *change)
     assert done.returncode == 0, done.stdout + done.stderr
     parents = stage_runs(copy_of_reproduced)
-    assert list(parents) == ["train_cnn_lstm", "compare"]
+    assert list(parents) == ["train_cnn_lstm", "evaluate", "compare"]
     assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"wider"}
     assert parents["train_cnn_lstm"].data.params["cnn_lstm.filters"] == "(3, 3)"
     assert path_md5(copy_of_reproduced / "models/cnn_lstm") == before

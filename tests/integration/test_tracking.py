@@ -429,7 +429,7 @@ def test_lineage_shows_stage_data_parameters_and_run(reproduced: Path) -> None:
     assert f"data/train {lock['generate'].outs['data/train']}" in shown
     assert "convlstm.filters=[2, 2]" in shown
     assert "none yet: this dvc.lock is not committed" in shown
-    assert re.search(r"environment .*Python 3\.\d+\.\d+, keras .*; requirements.lock", shown)
+    assert re.search(r"environment .*Python 3\.\d+\.\d+, av .*, keras .*; requirements.lock", shown)
     [run_id] = re.findall(r"MLflow run   (\w{32}) train_convlstm, FINISHED", shown)
     shown = lineage(reproduced, run_id).stdout
     assert f"file         {file} {md5}, same here" in shown

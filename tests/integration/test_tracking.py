@@ -481,7 +481,7 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)
     assert "training.threads: 1" in done.stdout
     # Other code made the outputs, so that the machine is not why they differ.
-    assert "models/convlstm, metrics/training/convlstm" in done.stdout
+    assert "metrics/training/convlstm, models/convlstm" in done.stdout
     assert "differ, NOT as expected" in done.stdout
     assert "\nconclusions: " in done.stdout
     assert "warning: dvc.lock was made with other versions of: src/motionbench/training" in done.stderr

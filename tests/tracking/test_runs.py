@@ -208,7 +208,7 @@ REVISION = _get_latest_schema_revision()  # type: ignore[no-untyped-call] # mlfl
 
 @pytest.mark.usefixtures("generated", "runs")
 @pytest.mark.parametrize(
-    ("breaks", "mends", "said"),
+    ("breaks", "repairs", "said"),
     [
         (delete_experiment, undelete_experiment, "restore it: mlflow experiments restore --experiment-id 1"),
         (
@@ -219,7 +219,7 @@ REVISION = _get_latest_schema_revision()  # type: ignore[no-untyped-call] # mlfl
     ],
 )
 def test_stage_goes_on_whatever_the_store_answers(
-    breaks: Callable[[], None], mends: Callable[[], None], said: str, capsys: pytest.CaptureFixture[str]
+    breaks: Callable[[], None], repairs: Callable[[], None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     breaks()
     with stage_run("generate", PARAMS):
@@ -229,7 +229,7 @@ def test_stage_goes_on_whatever_the_store_answers(
     with pytest.raises(UserError, match=f"{said}.*; then run the command again: nothing is lost"):
         mlflow_sync.main()
     [record] = pending()[0]
-    mends()
+    repairs()
     assert log_run(record)[0] == "run generate"
 
 

@@ -120,6 +120,14 @@ def drawing(params: Params) -> Drawing:
     return section.drawing(params.data)
 
 
+@pytest.fixture(autouse=True)
+def registry_of_the_test() -> Iterator[None]:
+    """Forget MLflow's registry after each test: every client of the next would take its models from there."""
+    yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_registry_uri("")
+
+
 @pytest.fixture
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A temporary folder as the working directory, without variables that name a store elsewhere."""

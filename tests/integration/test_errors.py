@@ -36,14 +36,15 @@ def test_stages_name_what_they_lack_and_what_makes_it(stage: str, workspace: Pat
     for part in ("folds", "test"):
         (workspace / "data" / part).mkdir()
     (workspace / "data/folds/source.json").write_text(SOURCE_RECORD.model_dump_json(), encoding="utf-8")
-    assert refusal() == "error: data/test/class_names.json: missing; make the clips again: dvc repro --force generate"
+    missing = {
+        "evaluate": "models/cnn_lstm: missing; train it: dvc repro train_cnn_lstm",
+        "compare": "data/test/class_names.json: missing; make the clips again: dvc repro --force generate",
+    }
+    assert refusal() == f"error: {missing[stage]}"
     (workspace / "data/test/class_names.json").write_text('["a", "b"]', encoding="utf-8")
     np.save(workspace / "data/test/clips.npy", np.zeros((2, 1, 2, 2, 1), np.uint8))
     np.save(workspace / "data/test/labels.npy", np.array([0, 1]))
-    missing = {
-        "evaluate": "models/cnn_lstm: missing; train it: dvc repro train_cnn_lstm",
-        "compare": "data/predictions.parquet: missing; make it again: dvc repro evaluate",
-    }
+    missing["compare"] = "data/predictions.parquet: missing; make it: dvc repro evaluate"
     assert refusal() == f"error: {missing[stage]}"
     assert not (workspace / "metrics/inputs/compare.json").exists()
 

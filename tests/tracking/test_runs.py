@@ -99,7 +99,7 @@ def test_replicates_of_folds_are_child_runs_with_their_own_curves(runs: Runs) ->
         assert not {"fold", "seed"} & child.data.metrics.keys()
     [version] = client.search_model_versions("name = 'convlstm'")
     assert version.source
-    assert client.get_logged_model(version.source.removeprefix("models:/")).name == "convlstm fold-1-seed-4"
+    assert client.get_logged_model(version.source.removeprefix("models:/")).name == "convlstm fold-0-seed-0"
     assert not log_run(build_record("train_convlstm", PARAMS)), "nothing is missing"
 
 

@@ -145,7 +145,7 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
         predictions = _from_table(table)
         _check_columns(table, predictions)
     except FileNotFoundError as error:
-        raise UserError(f"{ANSWERS}: missing; {REDO}") from error
+        raise UserError(f"{ANSWERS}: missing; make it: dvc repro evaluate") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
         raise UserError(f"{ANSWERS}: not readable ({one_line(error)}); {REDO}") from error
     now = made_from(clips)

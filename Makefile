@@ -11,7 +11,6 @@ help: ## list the targets
 
 repro: .venv/installed ## make the clips, train all models, compare them (dvc repro)
 	dvc repro
-	@python -m pipeline.keep_runs
 
 verify: .venv/installed ## run every stage of the last commit from nothing, and compare the outputs with its dvc.lock
 	python -m pipeline.verify

@@ -126,6 +126,7 @@ def registry_of_the_test() -> Iterator[None]:
     yield
     if mlflow := sys.modules.get("mlflow"):
         mlflow.set_registry_uri("")
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow sets for child processes
 
 
 @pytest.fixture

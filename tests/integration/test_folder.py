@@ -39,11 +39,10 @@ def add_clips(example_clips: Path, clone: Path) -> None:
         shutil.copy(path, clone / "data/clips" / path.parent.name)
 
 
-def make_repro(clone: Path) -> str:
-    """Do what `make repro` does, and return what it prints."""
+def reproduce(clone: Path) -> str:
+    """Run `dvc repro`, and return what it prints."""
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stderr
-    assert run(clone, "python", "-m", "pipeline.keep_runs").returncode == 0
     return done.stdout
 
 
@@ -68,10 +67,10 @@ def folded(reproduced: Path, example_clips: Path, tmp_path_factory: pytest.TempP
     # They name the old paths.
     (clone / "mlflow.db").unlink()
     shutil.rmtree(clone / "mlruns")
-    make_repro(clone)
+    reproduce(clone)
     add_clips(example_clips, clone)
     edit_params(clone / "params.yaml", FOLDER)
-    assert "cross-validation" in make_repro(clone).lower()
+    assert "cross-validation" in reproduce(clone).lower()
     assert run(clone, "git", "commit", "--quiet", "--all", "--message", "recorded").returncode == 0
     return clone
 
@@ -212,7 +211,7 @@ def test_going_back_to_synthetic_clips_trains_nothing(reproduced: Path, copy_of_
     synthetic, clone = outs(reproduced), copy_of_folded
     assert outs(clone)["models/cnn_lstm"] != synthetic["models/cnn_lstm"]
     shutil.copy(reproduced / "params.yaml", clone / "params.yaml")
-    assert "epoch" not in make_repro(clone), "a stage trained"
+    assert "epoch" not in reproduce(clone), "a stage trained"
     assert outs(clone) == synthetic
     assert (clone / "models/cnn_lstm/seed-1.keras").exists()
     assert not list((clone / "models/cnn_lstm").glob("fold*"))

@@ -38,7 +38,7 @@ def test_an_unpacked_archive_is_told_to_become_a_repository(folder: Path) -> Non
 
 
 def test_an_environment_is_made_anew_only_after_a_move(folder: Path) -> None:
-    assert make(folder, "-n", "repro").stdout == "dvc repro\npython -m pipeline.keep_runs\n"
+    assert make(folder, "-n", "repro").stdout == "dvc repro\n"
     moved = folder.rename(folder.with_name("moved elsewhere"))
     assert "rm -rf .venv" in make(moved, "-n", "repro").stdout
 

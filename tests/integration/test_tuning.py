@@ -352,7 +352,7 @@ def test_next_report_names_the_study_and_the_optimism_gap(copy_of_tuned: Path) -
     store = f"sqlite:///{copy_of_tuned}/other.db"
     done = run(copy_of_tuned, "dvc", "repro", MLFLOW_TRACKING_URI=store)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["train_cnn_lstm", "evaluate", "compare"]
+    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["train_cnn_lstm", "evaluate", "compare", "keep_runs"]
     best = read_outcome(copy_of_tuned / "reports/tuning/cnn_lstm", "cnn_lstm")
     report = (copy_of_tuned / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert f"those of trial {best['number']} of study first.cnn_lstm, the best of 4" in report

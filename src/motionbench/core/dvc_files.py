@@ -43,7 +43,7 @@ class StageLock(NamedTuple):
 
 
 def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
-    """Return the stages of dvc.yaml by name, in their order, with values of params.yaml for ${...}, as DVC does.
+    """Return the stages of dvc.yaml with outputs by name, in their order, with values of params.yaml for ${...}.
 
     A path into the repository is relative, as in dvc.lock.
 
@@ -66,6 +66,7 @@ def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
             params=filled(declared.get("params", [])),
         )
         for name, declared in read_yaml(path)["stages"].items()
+        if "outs" in declared
     }
 
 

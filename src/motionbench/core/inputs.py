@@ -3,16 +3,19 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from motionbench.core.dvc_files import Stage, StageLock, flatten, read_lock, read_stages
+from ruamel.yaml import YAML
+
+from motionbench.core.dvc_files import Stage, StageLock, flatten, parse_lock, read_lock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5, files_below, path_md5, read_json, read_yaml, write_json
-from motionbench.core.paths import DVC_CACHE, DVC_LOCK, PARAMS, stage_inputs_path
+from motionbench.core.paths import DVC_CACHE, DVC_LOCK, DVC_RUNS, PARAMS, stage_inputs_path
 from motionbench.core.processes import PACKAGES
 
 NAMED = 3  # changes in a message
@@ -45,6 +48,7 @@ class Inputs(NamedTuple):
     """What a stage uses, as it was when the stage started."""
 
     stage: Stage
+    started: float  # when its process started, in seconds since 1970
     params: dict[str, Any]  # those that dvc.yaml declares for the stage, flat: {"data.seed": 0, ...}
     md5s: dict[str, str]  # of the files and folders that dvc.yaml declares
     files: dict[str, tuple[int, int]]  # all files of these: when each was written, and its size
@@ -90,7 +94,8 @@ class Inputs(NamedTuple):
         """
         self.check()
         with atomic_outputs(stage_inputs_path(self.stage.name)) as (path,):
-            write_json(path, {"params": self.params, "md5s": self.md5s})
+            # With the time, the file is another after each run, so that the stage `keep_runs` looks at each.
+            write_json(path, {"started": self.started, "params": self.params, "md5s": self.md5s})
 
 
 def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
@@ -106,12 +111,12 @@ def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
     """
     stage = read_stages()[name]
     earlier = read_lock().values() if DVC_LOCK.exists() else []
-    check_recorded(
+    drop_false_records(
         [entry for entry in earlier if any(Path(out).is_relative_to(dep) for out in entry.outs for dep in stage.deps)]
     )
     files = written(stage.deps)
     md5s = {dep: path_md5(Path(dep)) for dep in stage.deps if Path(dep).exists()}
-    inputs = Inputs(stage, json.loads(json.dumps(params)), md5s, files)
+    inputs = Inputs(stage, started, json.loads(json.dumps(params)), md5s, files)
     # A time in the future is that of a clock that is ahead.
     code = [file for file, (at, _) in files.items() if file.endswith(".py") and started * 1e9 < at <= time.time_ns()]
     if code:
@@ -132,14 +137,44 @@ def differences(used: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[t
             yield key, used.get(key, "none"), other.get(key, "none")
 
 
-def check_recorded(entries: Sequence[StageLock]) -> None:
+def check_recorded(entries: Iterable[StageLock]) -> None:
     """Check that dvc.lock records of stages what they used.
-
-    An edit in the moment when DVC records a stage or restores it from its run cache, or `dvc commit` by hand, makes it
-    record values that made nothing. Stages whose own record is neither here nor in DVC's cache are not looked at.
 
     Raises:
         UserError: naming the first stage and value.
+    """
+    for stage, what in _false_records(entries):
+        raise UserError(f"{DVC_LOCK}: {stage}: {what}; run it again: dvc repro --single-item --force {stage}")
+
+
+def drop_false_records(entries: Iterable[StageLock]) -> None:
+    """Check that dvc.lock records of stages what they used; remove from it, and from DVC's run cache, what is false.
+
+    Raises:
+        UserError: naming the first stage and value.
+    """
+    if false := dict(_false_records(entries)):
+        yaml = YAML()
+        content = yaml.load(DVC_LOCK.read_text(encoding="utf-8"))
+        for stage in false:
+            del content["stages"][stage]
+        with atomic_outputs(DVC_LOCK) as (path,):
+            yaml.dump(content, path)
+        for path in DVC_RUNS.glob("*/*/*"):
+            kept = {stage: read_yaml(path) for stage in false}  # It does not say which stage's it is.
+            if any(_false_records(parse_lock({"stages": kept}, str(path)).values())):
+                path.unlink()
+                with suppress(OSError):  # raised where it holds other runs; DVC fails at an empty folder
+                    path.parent.rmdir()
+        stage, what = next(iter(false.items()))
+        raise UserError(f"{DVC_LOCK}: {stage}: {what}; the record is removed: run the command again")
+
+
+def _false_records(entries: Iterable[StageLock]) -> Iterator[tuple[str, str]]:
+    """Yield the stages of which dvc.lock records what they did not use, each with the first value.
+
+    An edit in the moment when DVC records a stage or restores it from its run cache, or `dvc commit` by hand, makes it
+    record values that made nothing. Stages whose own record is neither here nor in DVC's cache are not looked at.
     """
     for entry in entries:
         path = stage_inputs_path(entry.stage)
@@ -151,8 +186,6 @@ def check_recorded(entries: Sequence[StageLock]) -> None:
             continue
         used = read_json(kept)
         changes = *differences(used["params"], entry.params), *differences(used["md5s"], entry.deps)
-        for key, value, recorded in changes:
-            raise UserError(
-                f"{DVC_LOCK}: {entry.stage}: {key}: {recorded} is recorded, but the stage used {value}; run it again: "
-                f"dvc repro --single-item --force {entry.stage}"
-            )
+        if changes:
+            key, value, recorded = changes[0]
+            yield entry.stage, f"{key}: {recorded} is recorded, but the stage used {value}"

@@ -10,6 +10,7 @@ DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 DVC_IGNORE = Path(".dvcignore")
 DVC_CACHE = Path(".dvc/cache/files/md5")
+DVC_RUNS = Path(".dvc/cache/runs")
 DATA = Path("data")
 TRAIN = DATA / "train"
 VALIDATION = DATA / "validation"

@@ -51,7 +51,10 @@ def _describe_interval(found: Found) -> str:
 
 def _describe_design(found: Comparison) -> str:
     if not found.testable:
-        return f" With {found.units} clips or groups no difference can be shown: {found.needed} are needed."
+        return (
+            f" With {found.units} clips or groups no difference can be shown, whatever the intervals are: "
+            f"{found.needed} are needed."
+        )
     if found.findable is None:
         return ""
     if found.findable > 1:

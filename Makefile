@@ -35,15 +35,9 @@ leaderboard: .venv/installed ## show all experiments, the most accurate first: d
 	dvc exp show --md --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed --keep 'best.*' \
 	  --drop '.*[/:].*|models|champion|reason|.*\.(low|high|f1|balanced.*|.*loss|brier.*|cali.*|p_value|prob.*|findable|flops|latency_.*|clips_.*|throughput.*)|(single|bag).*accuracy'
 
-bench: .venv/installed ## time layers, a whole run, growth, search, decoding, large clips: benchmarks/*.md (two and a half hours; 21 GB of disk)
+bench: .venv/installed ## time layers and a whole run: benchmarks/results, benchmarks/WHOLE_RUN.md (an hour)
 	python -m benchmarks.compare_layers
 	python -m benchmarks.whole_run
-	python -m benchmarks.growth
-	python -m benchmarks.search workers overhead trials pruning
-	python -m benchmarks.decoding
-	python -m benchmarks.convlstm_parts
-	python -m benchmarks.avx2
-	python -m benchmarks.large_clips
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
 	dvc repro --quiet generate

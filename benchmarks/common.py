@@ -10,10 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from motionbench.core.files import write_json
-from motionbench.core.paths import CLIPS, DATA, PARAMS, SOURCE
+from motionbench.core.paths import PARAMS
 from motionbench.core.processes import describe_environment, git
-from motionbench.data.sources import prepare_clips
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.execution.engine import EventCallback, Task, local_engine, run_tasks
 from motionbench.params.loading import load_params
@@ -36,13 +34,6 @@ def default_drawing() -> Drawing:
     section = params.source()
     assert isinstance(section, SyntheticParams)
     return section.drawing(params.data)
-
-
-def write_clips(params: Params) -> None:
-    """Write the clips that `params` describe into the working directory, as the stage generate does."""
-    for folder in CLIPS:
-        folder.mkdir(parents=True, exist_ok=True)
-    write_json(SOURCE, prepare_clips(params.data, params.source())(DATA.joinpath).model_dump())
 
 
 def processor() -> str:
@@ -75,18 +66,6 @@ def seconds_of(call: Callable[[], Any]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
-
-
-def processor_seconds_of(call: Callable[[], Any], calls: int, rounds: int) -> float:
-    """Return the processor's seconds of a call, the least of several rounds: other processes hardly change them."""
-    call()
-    measured = []
-    for _ in range(rounds):
-        started = time.process_time()
-        for _ in range(calls):
-            call()
-        measured.append((time.process_time() - started) / calls)
-    return min(measured)
 
 
 def as_task(function: Callable[..., Result], *arguments: Any) -> Task[Result]:

@@ -76,7 +76,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     labels, answers = np.repeat([0, 1], 40), np.full((2, 80, 2), 0.5, np.float32)
     unsure = {**table.unchanged.probabilities, "convlstm": answers}
     table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=unsure), perturbed=[])
-    told = "convlstm has learned nothing (seed 0, seed 1): its loss is about that of guessing."
+    told = "convlstm has learned nothing that shows (seed 0, seed 1): its loss is about that of guessing."
     assert told in describe(table, made).notes
     # With folds: where it did not learn.
     answers[1] = np.eye(2)[labels]
@@ -85,7 +85,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     answers[0, parts == 1] = [0.5, 0.5]
     found = describe(table._replace(folds=parts), made)
     assert found.models["convlstm"].guessing == [ReplicateKey(0, 1)]
-    assert "convlstm has learned nothing (fold 1 seed 0): its loss is about that of guessing." in found.notes
+    assert "convlstm has learned nothing that shows (fold 1 seed 0): its loss is about that of guessing." in found.notes
 
 
 def test_one_group_makes_no_guesser_of_a_perfect_model() -> None:

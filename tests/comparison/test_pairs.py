@@ -200,8 +200,8 @@ def test_what_can_be_found_is_no_limit_of_what_is_shown() -> None:
     # With such seeds only a much larger difference is found in 80 of 100 repetitions.
     assert found.findable is not None
     assert found.findable > 4 * found.difference
-    # Even if all seeds agree, no smaller one than 6 clips.
-    assert compare(ours, ours).findable == pytest.approx(6 / 80)
+    # Even if all seeds agree: of so few clips on which the models differ there are at times too few.
+    assert compare(ours, ours).findable == pytest.approx(8.3 / 80, abs=0.002)
 
 
 @pytest.mark.slow

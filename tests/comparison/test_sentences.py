@@ -23,17 +23,18 @@ def pair(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: int | None 
 def test_better_is_said_with_both_questions() -> None:
     sentence = describe_pair(pair(wrong(0, 0, 0), wrong(40, 41, 42)))
     assert sentence.startswith("cnn_lstm is better than convlstm: accuracy of cnn_lstm less convlstm +0.512; ")
-    assert "these networks: 95 % interval +0." in sentence
-    assert "exact p = " in sentence
+    assert "these networks: exact p = " in sentence
+    assert "adjusted" not in sentence
     assert "trained again: 95 % interval +0." in sentence
-    assert "100% likely that the first is better" in sentence
+    assert "more than 99% likely that the first is better" in sentence
     assert describe_pair(pair(wrong(40, 41, 42), wrong(0, 0, 0))).startswith("convlstm is better than cnn_lstm: ")
 
 
 def test_not_shown_and_equal_are_two_verdicts() -> None:
     not_shown = describe_pair(pair(wrong(0, 0, 0), wrong(0, 0, 0)))
     assert not_shown.startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal: ")
-    assert "is clear of 0 in 80 of 100 repetitions if the true difference is 0.075." in not_shown
+    assert "is below 0.05 in about 80 of 100 repetitions at a true difference of 0.104." in not_shown
+    assert "50% likely that the first is better" in not_shown
     equal = describe_pair(pair(wrong(0, 0, 0, clips=1000), wrong(1, 0, 0, clips=1000)))
     assert equal.startswith("cnn_lstm and convlstm are practically equal: ")
     small = describe_pair(pair(wrong(0, 0, 0, clips=5000), wrong(50, 50, 50, clips=5000)))
@@ -50,6 +51,7 @@ def test_one_seed_says_what_it_cannot_tell() -> None:
     sentence = describe_pair(pair(wrong(0), wrong(40)))
     assert sentence.startswith("The trained networks of cnn_lstm are better than those of convlstm, but whether the ")
     assert "if both were trained again one seed cannot tell" in sentence
+    assert "these networks: about 95 % interval +0." in sentence
     assert sentence.endswith("trained again: not known from one seed.")
 
 
@@ -71,9 +73,15 @@ def test_where_no_test_can_show_anything_no_p_value_of_it_is_given() -> None:
     assert "likely" not in one
 
 
-def test_seeds_that_differ_much_are_named_as_what_hides_differences() -> None:
+def test_where_seeds_differ_too_much_hardly_anything_can_be_shown() -> None:
     sentence = describe_pair(pair(wrong(0, 40), wrong(0, 0)))
-    assert sentence.endswith("With so few seeds, which differ so much, hardly any difference can be shown.")
+    assert sentence.endswith("With these clips and seeds hardly any difference can be shown.")
+
+
+def test_p_values_of_several_pairs_are_said_to_be_adjusted() -> None:
+    right = {name: wrong(number, number) for name, number in (("a", 0), ("b", 9), ("c", 20))}
+    sentences = [describe_pair(each) for each in compare_pairs(right, None, 0.02)]
+    assert all("likely that the first is better (p-values adjusted for 3 pairs)" in each for each in sentences)
 
 
 def right_of(control: NDArray[np.bool_], best: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:

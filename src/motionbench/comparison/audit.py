@@ -73,7 +73,7 @@ def summarise_audit(findings: Sequence[Finding]) -> str:
 
 def audit_control(pair: Pair, right: Mapping[str, Right]) -> Finding:
     """Check whether a contender is shown to be better than a control, which cannot see motion, by `left_behind`."""
-    best, name, found, _ = pair
+    best, name, found, *_ = pair
     better = left_behind(pair)
     low, high = (found.recipes or found.networks).interval
     sees = MODELS[name].sees

@@ -142,7 +142,11 @@ def _describe_model(
 def _describe_learning(name: str, model: Model) -> list[str]:
     guessing, overconfident = (", ".join(map(str, keys)) for keys in (model.guessing, model.overconfident))
     return [
-        *([f"{name} has learned nothing ({guessing}): its loss is about that of guessing."] if guessing else []),
+        *(
+            [f"{name} has learned nothing that shows ({guessing}): its loss is about that of guessing."]
+            if guessing
+            else []
+        ),
         *(
             [f"{name} is overconfident ({overconfident}): sure where it is wrong, so that its loss is above guessing."]
             if overconfident

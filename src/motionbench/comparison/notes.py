@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 
 from motionbench.comparison.intervals import effective_groups
+from motionbench.comparison.pairs import units_needed
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import APPLIED_SEARCHES
@@ -19,7 +20,7 @@ SEEN_BY_SEARCH = (
     "A search trains and validates on fold 0 alone. It has not seen the clips on which fold 0 is tested, but those of "
     "the other {} folds, so that the accuracy over all folds may be too high."
 )
-FEW_GROUPS = 6  # below which intervals hold the truth less often than they say
+FEW_GROUPS = units_needed(1)
 
 
 class Search(TypedDict):
@@ -112,7 +113,7 @@ def _describe_design(predictions: Predictions) -> list[str]:
         effective = effective_groups(np.array([*sizes], float))
         few = ""
         if len(sizes) < FEW_GROUPS:
-            few = f" With fewer than {FEW_GROUPS} groups intervals hold the truth less often than 95 of 100 times."
+            few = f" With fewer than {FEW_GROUPS} groups no difference can be shown."
         elif effective < FEW_GROUPS:
             few = (
                 f" Their sizes are so unequal that they count as {effective:.1f} groups of one size: intervals of "
@@ -120,7 +121,8 @@ def _describe_design(predictions: Predictions) -> list[str]:
             )
         notes.append(
             f"The {len(predictions.labels)} test clips are in {len(sizes)} group{'' if len(sizes) == 1 else 's'} of "
-            f"{size}, and clips of a group are alike: intervals and tests count whole groups.{few}"
+            f"{size}, and clips of a group are alike: intervals and tests count whole groups.{few} "
+            "Where one model errs on whole groups and another on any clips, equal ones are called different more often."
         )
     if len(predictions.seeds) == 1:
         notes.append(

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
-from motionbench.comparison.intervals import accuracy_interval
+from motionbench.comparison.intervals import LEVEL
 
 BINS = 10
 LIKE_GUESSING = 0.1  # how near a loss is to that of guessing, relative to it, if it is about the same
@@ -22,18 +23,19 @@ class Calibration(NamedTuple):
     """Expected: the mean distance of confidence and accuracy in bins (Guo and others, 2017)."""
     guessing_loss: float  # the log loss of always answering with the classes' shares
     guesses: tuple[bool, ...]
-    """Whether each replicate has learned nothing: its loss is within 10 % of that of guessing or NaN, and its accuracy
-    is not shown to be above the share of the commonest class. False for all if the clips have a single class."""
-    overconfident: tuple[bool, ...]
-    """Whether each replicate's loss is more than 10 % above that of guessing. False for all if the clips have a single
+    """Whether each replicate has learned nothing that shows: its loss is within 10 % of that of guessing or NaN, and
+    its accuracy is not shown to be above the share of the commonest class. False for all if the clips have a single
     class."""
+    overconfident: tuple[bool, ...]
+    """Whether each replicate's loss is more than 10 % above that of guessing, and its mean confidence above its
+    accuracy. False for all if the clips have a single class."""
 
 
 def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Calibration:
     """Return how good probabilities are.
 
-    Whether an accuracy is above the share of the commonest class is judged as if clips were independent: of one group
-    nothing would be known, and a perfect model would have learned nothing.
+    Whether an accuracy is above the share of the commonest class is judged by the exact binomial test of each network,
+    as if clips were independent: of one group nothing would be known, and a perfect model would have learned nothing.
 
     Args:
         probabilities: of each class, shape (replicates, clips, classes).
@@ -45,9 +47,10 @@ def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     guessing = -np.log(shares[labels])
     distances = (probabilities**2).sum(axis=2) - 2 * right + 1
     ratios = losses.mean(axis=1) / guessing.mean() if shares.max() < 1 else np.full(len(losses), np.inf)
-    lowest = [accuracy_interval((each.argmax(axis=1) == labels)[np.newaxis])[0] for each in probabilities]
-    guesses = ~(np.abs(ratios - 1) > LIKE_GUESSING) & (np.array(lowest) <= shares.max())
-    overconfident = (ratios > 1 + LIKE_GUESSING) & np.isfinite(ratios)
+    correct = (probabilities.argmax(axis=2) == labels).sum(axis=1)
+    guesses = ~(np.abs(ratios - 1) > LIKE_GUESSING) & (binom.sf(correct - 1, len(labels), shares.max()) > LEVEL / 2)
+    is_sure = probabilities.max(axis=2).mean(axis=1) > correct / len(labels)
+    overconfident = (ratios > 1 + LIKE_GUESSING) & np.isfinite(ratios) & is_sure
     return Calibration(
         log_loss=float(losses.mean()),
         brier_score=float(distances.mean()),

@@ -10,9 +10,10 @@ SMALLEST_P = 1e-15  # to print
 
 def describe_pair(pair: Pair) -> str:
     """Say which of two models is better, whether they are practically equal, or that neither is shown."""
-    first, second, found, margin = pair
+    first, second, found, margin, pairs = pair
     names = f"{first} and {second}"
-    figures = f"accuracy of {first} less {second} {found.difference:+.3f}; {_describe_found(found)}"
+    adjusted = f" (p-values adjusted for {pairs} pairs)" if pairs > 1 and found.testable else ""
+    figures = f"accuracy of {first} less {second} {found.difference:+.3f}; {_describe_found(found)}{adjusted}"
     within = f", by less than {margin:g}, so that they are practically equal" if pair.equal else ""
     if pair.better:
         worse = second if pair.better == first else first
@@ -30,14 +31,22 @@ def describe_pair(pair: Pair) -> str:
 
 
 def _describe_found(found: Comparison) -> str:
-    networks = f"these networks: {_describe_interval(found.networks)}"
-    again = "not known from one seed" if found.recipes is None else _describe_interval(found.recipes)
     # A p-value that cannot be small says nothing.
-    if found.testable:
-        networks += f", exact {format_p(found.networks.p_value)}"
-        if found.recipes:
-            again += f", {format_p(found.recipes.p_value)}, {found.probability:.0%} likely that the first is better"
-    return f"{networks}; trained again: {again}"
+    exact = [f"exact {format_p(found.networks.p_value)}"] if found.testable else []
+    if found.recipes is None:
+        interval = f"about {_describe_interval(found.networks)}"  # It is not of the exact test, and may disagree.
+        return f"these networks: {', '.join([interval, *exact])}; trained again: not known from one seed"
+    again = _describe_interval(found.recipes)
+    if found.probability is None:
+        return f"trained again: {again}"
+    likely = f"{_describe_probability(found.probability)} likely that the first is better"
+    return f"these networks: {exact[0]}; trained again: {again}, {format_p(found.recipes.p_value)}, {likely}"
+
+
+def _describe_probability(probability: float) -> str:
+    if 0.01 <= probability <= 0.99:
+        return f"{probability:.0%}"
+    return "more than 99%" if probability > 0.5 else "less than 1%"
 
 
 def format_p(p_value: float) -> str:
@@ -58,10 +67,10 @@ def _describe_design(found: Comparison) -> str:
     if found.findable is None:
         return ""
     if found.findable > 1:
-        return " With so few seeds, which differ so much, hardly any difference can be shown."
+        return " With these clips and seeds hardly any difference can be shown."
     return (
-        f" With these clips and seeds the interval of recipes is clear of 0 in 80 of 100 repetitions if the true "
-        f"difference is {found.findable:.3f}."
+        " If clips and seeds vary as much as they do here, the p-value of the recipes is below 0.05 in about 80 of 100 "
+        f"repetitions at a true difference of {found.findable:.3f}."
     )
 
 

@@ -40,6 +40,15 @@ def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
     return float(np.mean([class_scores(each)["recall"][each.sum(axis=1) > 0].mean() for each in confusion]))
 
 
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean F1 of the classes that the clips have or a model names, as scikit-learn's f1_score does.
+
+    Args:
+        confusion: answers by true and named class, shape (seeds, classes, classes).
+    """
+    return float(np.mean([class_scores(each)["f1"][(each + each.T).any(axis=1)].mean() for each in confusion]))
+
+
 def accuracies_when_perturbed(findings: Findings) -> pd.DataFrame:
     """Return each seed's accuracy for each perturbation, at each level and, on the same clips, as they are.
 
@@ -117,7 +126,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
             "accuracy": model.accuracy,
             "low": model.interval[0],
             "high": model.interval[1],
-            "f1": float(np.mean([class_scores(each)["f1"] for each in model.confusion])),
+            "f1": macro_f1(model.confusion),
             "balanced_accuracy": balanced_accuracy(model.confusion),
             "log_loss": model.calibration.log_loss,
             "brier_score": model.calibration.brier_score,

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import FiniteFloat, TypeAdapter
+
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import EVALUATION_TIMING
@@ -14,10 +16,10 @@ class Cost(NamedTuple):
     """The cost of inference in one process with the threads of a replicate, medians and quartiles without warm-up."""
 
     flops: int  # per clip, as `count_flops` counts them
-    latency_milliseconds: float  # of one clip alone
-    latency_quartiles: tuple[float, float]
-    clips_per_second: float  # in batches of 32
-    throughput_quartiles: tuple[float, float]
+    latency_milliseconds: FiniteFloat  # of one clip alone
+    latency_quartiles: tuple[FiniteFloat, FiniteFloat]
+    clips_per_second: FiniteFloat  # in batches of 32
+    throughput_quartiles: tuple[FiniteFloat, FiniteFloat]
 
 
 def write_costs(path: Path, costs: Mapping[str, Cost]) -> None:
@@ -33,7 +35,7 @@ def read_costs(models: Iterable[str]) -> dict[str, Cost]:
     """
     try:
         content = read_json(EVALUATION_TIMING)
-        return {name: Cost(**content[name]) for name in models}
+        return {name: TypeAdapter(Cost).validate_python(content[name]) for name in models}
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"not readable ({type(error).__name__}); measure again: dvc repro --force evaluate"
         raise UserError(f"{EVALUATION_TIMING}: {reason}") from error

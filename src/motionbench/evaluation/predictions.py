@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5s
-from motionbench.core.paths import ANSWERS, FOLDS, MODELS, TEST, ReplicateKey, replicate_path
+from motionbench.core.paths import ANSWERS, FOLDS, MODELS, PARAMS, TEST, ReplicateKey, replicate_path
 from motionbench.data.perturbations import perturbed_labels
 from motionbench.data.splits import (
     AnySplit,
@@ -29,6 +29,7 @@ from motionbench.data.splits import (
     read_test,
 )
 from motionbench.models.registry import MODEL_NAMES
+from motionbench.params.schema import PerturbationsParams
 
 UNCHANGED = "unchanged"
 PROBABILITY = "probability "  # and the class: the name of a column
@@ -128,7 +129,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "rows": _count_rows(predictions),
     }
     table = pa.table(dict(_columns(predictions))).replace_schema_metadata({KEY: json.dumps(facts)})
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 def read_predictions(clips: Mapping[str, str]) -> Predictions:
@@ -141,7 +142,8 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
         UserError: if the table is missing or damaged, or is not of these clips and models; if a file of the clips is.
     """
     try:
-        table = pq.read_table(ANSWERS, memory_map=False, read_dictionary=["model", "condition", "file", "group"])
+        texts = ["model", "condition", "file", "group"]
+        table = pq.read_table(ANSWERS, memory_map=False, read_dictionary=texts, page_checksum_verification=True)
         predictions = _from_table(table)
         _check_columns(table, predictions)
     except FileNotFoundError as error:
@@ -156,6 +158,17 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
     for what in _other_than_here(predictions, set(now)):
         raise UserError(f"{ANSWERS}: {what}; {REDO}")
     return predictions
+
+
+def check_conditions(predictions: Predictions, settings: PerturbationsParams) -> None:
+    """Check that a table has the perturbations of params.yaml.
+
+    Raises:
+        UserError: if it has others.
+    """
+    written = [(each.name, each.level) for each in predictions.perturbed], predictions.perturbation_seed
+    if written != ([*settings.settings(read_source())], settings.seed):
+        raise UserError(f"{ANSWERS}: has other perturbations than {PARAMS}; {REDO}")
 
 
 def _other_than_here(predictions: Predictions, paths: set[str]) -> Iterator[str]:
@@ -230,7 +243,8 @@ def _check_columns(table: pa.Table, predictions: Predictions) -> None:
     """Check that a table is the one of `predictions`, column by column: whole tables take twice the memory."""
     names = []
     for name, column in _columns(predictions):
-        if not table[name].cast(column.type).equals(pa.chunked_array([column])):
+        found = table[name].cast(column.type) if pa.types.is_dictionary(table[name].type) else table[name]
+        if not found.equals(pa.chunked_array([column])):
             raise ValueError(f"column {name}: not as evaluate writes it")
         names.append(name)
     if names != table.column_names:
@@ -265,7 +279,7 @@ def _from_table(table: pa.Table) -> Predictions:
     unchanged, *perturbed = conditions
     clips = len(unchanged.clips)
     if (
-        unchanged.name != UNCHANGED
+        (unchanged.name, unchanged.level) != (UNCHANGED, 0)
         or clips != unchanged.clips[-1] + 1
         or any(each.clips[-1] >= clips for each in perturbed)
     ):

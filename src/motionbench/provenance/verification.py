@@ -15,8 +15,10 @@ from motionbench.core.dvc_files import StageLock, is_result, is_wall_clock, read
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
 from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_TIMING, DVC_LOCK, PARAMS
-from motionbench.core.processes import git
+from motionbench.core.processes import PACKAGES, git
 from motionbench.params.loading import load_params
+
+PACKAGES_AND_PYTHON = tuple(f"{name} " for name in ("Python", *PACKAGES))
 
 
 class Check(NamedTuple):
@@ -40,6 +42,7 @@ class Verification(NamedTuple):
 
     checks: list[Check]
     recorded_on: dict[str, list[str]]  # by file with timings: the environment of the run that dvc.lock describes
+    deps: dict[str, list[str]]  # by stage, what it reads
     other_inputs: list[str]
     """Code and parameters of the commit that differ from those in dvc.lock: other code made its outputs."""
     other_conclusions: list[str]
@@ -50,16 +53,31 @@ class Verification(NamedTuple):
         return [each.out for each in self.checks if each.result == "DIFFERENT"]
 
     def elsewhere(self, here: Sequence[str]) -> list[str]:
-        """Return what the run was recorded with and is not here, if that can be why outputs differ.
+        """Return of which machines stages were recorded that are not this one, if that can be why outputs differ.
+
+        That is so if each output that differs is of a stage that was recorded on another machine with the packages that
+        are here, or of one that reads such an output.
 
         Args:
             here: the environment, as `describe_environment` returns it.
         """
-        made = {each.out for each in self.checks if each.stage == "generate"}  # the same on every machine
-        if self.other_inputs or made & set(self.different()):
+        if self.other_inputs:
             return []
-        recorded = {each for environment in self.recorded_on.values() for each in environment}
-        return sorted(each for each in recorded - {*here} if not each.endswith(" cores"))
+        machines = {
+            check.stage: [each for each in self.recorded_on[check.out] if each not in here and " cores" not in each]
+            for check in self.checks
+            if check.out in self.recorded_on
+        }
+        explained: list[Path] = []
+        for check in self.checks:  # in the order of the stages
+            if check.result != "DIFFERENT":
+                continue
+            machine = machines.get(check.stage, [])
+            reads = any(out.is_relative_to(dep) for out in explained for dep in self.deps[check.stage])
+            if any(each.startswith(PACKAGES_AND_PYTHON) for each in machine) or not (machine or reads):
+                return []
+            explained.append(Path(check.out))
+        return sorted({each for machine in machines.values() for each in machine}) if explained else []
 
 
 def verify() -> Verification:
@@ -91,7 +109,8 @@ def verify() -> Verification:
             for entry in recorded.values()
             for out, md5 in entry.outs.items()
         ]
-    return Verification(checks, recorded_on, _other_inputs(recorded, again), other_conclusions(before, after))
+    deps = {stage: [*entry.deps] for stage, entry in recorded.items()}
+    return Verification(checks, recorded_on, deps, _other_inputs(recorded, again), other_conclusions(before, after))
 
 
 def _conclusions(clone: Path) -> dict[str, Any]:

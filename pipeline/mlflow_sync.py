@@ -36,13 +36,15 @@ def _log_pending(champions: list[str]) -> bool:
     """Log the spooled records, and add the champions among them; return whether all are logged."""
     from motionbench.tracking.record import pending
     from motionbench.tracking.runs import log_run
-    from motionbench.tracking.store import RefusedError
+    from motionbench.tracking.store import OutOfReachError, RefusedError, open_store, store_errors
 
     records, refused = pending()
     for record in records:
         try:
             print(f"{record.stage}, pending: {'logged' if log_run(record) else 'there already'}")
-        except RefusedError as error:
+        except (RefusedError, OutOfReachError) as error:
+            with store_errors():
+                open_store()  # raises if it is the store that fails, and not this record alone
             refused[record.folder] = str(error)
         else:
             champions += [record.champion.md5] if record.champion else []

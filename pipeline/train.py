@@ -38,7 +38,8 @@ def main() -> None:
         with stage_run(stage.name, inputs.params, replicates, inputs.check) as run:
             for name in stage.model_names():
                 if name in enabled:
-                    train_model(engine, name, params, inputs.digest(), partial(run.log_epoch, name))
+                    log_epoch = partial(run.log_epoch, name)
+                    train_model(engine, name, params, inputs.digest(), log_epoch, inputs.are_current)
                 else:
                     leave_untrained(name)
             inputs.write()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
 from motionbench.comparison.tables import (
     accuracies_when_perturbed,
@@ -12,6 +12,7 @@ from motionbench.comparison.tables import (
     class_scores,
     conclusions,
     group_accuracies,
+    macro_f1,
     missed_clips,
     write_comparison,
 )
@@ -41,6 +42,8 @@ def test_scores_of_classes_are_those_of_scikit_learn() -> None:
     np.add.at(confusion, (labels, predicted), 1)
     expected = precision_recall_fscore_support(labels, predicted, labels=np.arange(5), zero_division=0)[:3]
     assert pytest.approx(np.array(expected)) == class_scores(confusion).to_numpy().T
+    assert macro_f1(confusion[np.newaxis]) == pytest.approx(f1_score(labels, predicted, average="macro"))
+    assert macro_f1(np.diag([5, 0])[np.newaxis]) == 1, "seen: 0.5, of a class without clips"
     assert balanced_accuracy(confusion[np.newaxis]) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 

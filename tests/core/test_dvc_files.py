@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from motionbench.core.dvc_files import flatten, is_wall_clock, parse_lock, read_lock, read_stages, training_stage
+from motionbench.core.dvc_files import Stage, flatten, is_wall_clock, parse_lock, read_lock, read_stages, training_stage
 from motionbench.core.errors import UserError
 
 DVC_YAML = """
@@ -32,7 +32,7 @@ def test_stages_are_read_as_dvc_yaml_declares_them(tmp_path: Path, monkeypatch: 
     assert stages["train_both"].outs == ["models/one", "models/two", "metrics/training/one"]
     assert stages["train_both"].params == ["data", "synthetic", "training.seeds"]
     assert stages["train_both"].model_names() == ["one", "two"]
-    assert stages["compare"] == ("compare", [], ["reports/comparison"], [])
+    assert stages["compare"] == Stage("compare", "python -m pipeline.compare", [], ["reports/comparison"], [])
     assert training_stage("two") == "train_both"
     assert training_stage("new") == "train_new"
 

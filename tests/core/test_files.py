@@ -1,3 +1,4 @@
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, file_stem, path_md5, read_yaml
+from tests.conftest import ROOT
 
 
 def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -49,20 +51,26 @@ def test_what_a_kill_left_is_removed_next_time(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
-def test_md5s_are_those_of_dvc(tmp_path: Path) -> None:
+def test_md5s_are_those_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    folder = tmp_path / "folder"
     for path, content in {"a.txt": "one", "b/c.txt": "two", "b.txt": "three", "__pycache__/d.pyc": "four"}.items():
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text(content, encoding="utf-8")
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git/HEAD").touch()
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        (folder / path).write_text(content, encoding="utf-8")
+    (folder / ".git").mkdir()
+    (folder / ".git/HEAD").touch()
     # `dvc add` of such a folder writes this.
-    assert path_md5(tmp_path) == "8e889f79fc97e41251d15c6387217807.dir"
-    assert path_md5(tmp_path / "a.txt") == "f97c5d29941bfb1b2fdab0874906ab82"
-    assert [Path(file).relative_to(tmp_path).as_posix() for file in file_md5s(tmp_path)] == [
-        "a.txt",
-        "b.txt",
-        "b/c.txt",
-    ]
+    assert path_md5(folder) == path_md5(Path("folder")) == "8e889f79fc97e41251d15c6387217807.dir"
+    assert path_md5(folder / "a.txt") == "f97c5d29941bfb1b2fdab0874906ab82"
+    assert names(folder) == ["a.txt", "b.txt", "b/c.txt"]
+    # Seen: outside the repository DVC ignores nothing, so that a folder that is a repository, too, could not be used.
+    monkeypatch.chdir(ROOT)
+    assert names(folder) == [".git/HEAD", "__pycache__/d.pyc", "a.txt", "b.txt", "b/c.txt"]
+
+
+def names(folder: Path) -> list[str]:
+    return [Path(file).relative_to(folder).as_posix() for file in file_md5s(folder)]
 
 
 @pytest.mark.parametrize(

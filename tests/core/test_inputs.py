@@ -12,7 +12,7 @@ from motionbench.core.dvc_files import flatten, read_lock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json
 from motionbench.core.inputs import Inputs, check_recorded, code_md5s, inputs_digest, read_inputs
-from motionbench.core.paths import DVC_CACHE, stage_inputs_path
+from motionbench.core.paths import cached_path, stage_inputs_path
 
 DVC_YAML = """
 stages:
@@ -86,6 +86,7 @@ EDITS: dict[str, tuple[Callable[[], object], str]] = {
     "a clip that is removed": (lambda: Path("data/b").unlink(), "data/b"),
     "all clips": (lambda: shutil.rmtree("data"), "data/a; data/b"),
     "dvc.yaml": (lambda: Path("dvc.yaml").write_text(DVC_YAML.replace(" data]", " drawn]")), "dvc.yaml: draw"),
+    "a command": (lambda: Path("dvc.yaml").write_text(DVC_YAML.replace("-m draw", "-v -m draw")), "dvc.yaml: draw"),
     "a stage that is gone": (lambda: Path("dvc.yaml").write_text("stages: {}"), "dvc.yaml: draw"),
 }
 
@@ -175,32 +176,59 @@ def test_what_an_earlier_run_used_is_read_from_the_cache() -> None:
     started().write()
     record({"seed": 1, "sizes": [1, 2]})
     md5 = path_md5(stage_inputs_path("draw"))
-    kept = DVC_CACHE / md5[:2] / md5[2:]
+    kept = cached_path(md5)
     kept.parent.mkdir(parents=True)
     stage_inputs_path("draw").rename(kept)
     with pytest.raises(UserError, match=r"drawing\.seed: 1 is recorded"):
         check_recorded(list(read_lock().values()))
 
 
-def test_the_digest_follows_parameters_clips_code_and_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = tmp_path / "loop.py"
-    code.write_text("code", encoding="utf-8")
+@pytest.mark.usefixtures("repository")
+def test_code_and_data_are_current_until_they_are_touched() -> None:
+    used = started()
+    write_param()
+    assert used.are_current(), "parameters are those that the stage has read"
+    undo_in_between()
+    assert not used.are_current()
+    Path("dvc.yaml").unlink()
+    assert used.are_current(), "a node of a cluster has copies of its own"
 
-    def digest(**params: int) -> str:
-        return inputs_digest(params, {"code": path_md5(tmp_path)})
 
-    digests = [digest(a=1), digest(a=2)]
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__/loop.pyc").touch()
-    assert digests[0] == digest(a=1), "Python's cache is no code"
-    code.write_text("other code", encoding="utf-8")
-    digests.append(digest(a=1))
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("cache", [".dvc/cache", "elsewhere"])
+def test_false_runs_are_removed_wherever_the_cache_is_and_whatever_else_lies_there(cache: str) -> None:
+    Path(".dvc").mkdir()
+    Path(".dvc/config.local").write_text(f"[cache]\n    dir = {Path(cache).resolve()}\n", encoding="utf-8")
+    started().write()
+    run = Path(cache, "runs/aa/aab")
+    run.mkdir(parents=True)
+    for seed in (0, 1):
+        record({"seed": seed, "sizes": [1, 2]})
+        entry = YAML(typ="safe").load(Path("dvc.lock"))["stages"]["draw"]
+        with (run / f"seed{seed}").open("w", encoding="utf-8") as stream:
+            YAML().dump(entry, stream)
+    (run / "empty").touch()
+    with pytest.raises(UserError, match="the record is removed"):
+        read_inputs("train", {}, time.time())
+    assert [path.name for path in run.iterdir()] == ["seed0"]
+    assert read_lock() == {}
+
+
+def test_the_digest_follows_parameters_clips_code_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(clip: str = "1", **params: int) -> str:
+        return inputs_digest(params, {**code_md5s("core"), "clip": clip})
+
+    digests = [digest(a=1), digest(a=2), digest("2", a=1)]
+    assert digests[0] == digest(a=1)
     monkeypatch.setattr(inputs, "_versions", lambda: {"av": "99"})
     digests.append(digest(a=1))
-    assert len(set(digests)) == 4
+    monkeypatch.setattr(inputs, "file_md5", lambda _file: "other code")
+    digests.append(digest(a=1))
+    assert len(set(digests)) == 5
 
 
-def test_code_is_that_of_the_packages_named() -> None:
-    assert code_md5s("core", "data") == {
-        name: path_md5(Path(inputs.__file__).parents[1] / name) for name in ("core", "data")
-    }
+def test_code_is_all_files_of_the_packages_named() -> None:
+    found = code_md5s("core", "data")
+    assert found["core/inputs.py"] == path_md5(Path(inputs.__file__))
+    assert {path.partition("/")[0] for path in found} == {"core", "data"}
+    assert {Path(path).suffix for path in found} == {".py"}

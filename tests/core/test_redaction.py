@@ -33,6 +33,8 @@ from tests.fuzzing import some_examples
         ("https://account.host/container?sv=1&sig=a%2Bb%3D", "https://account.host/container?sv=1&sig=***"),
         ("postgresql://host/db?user=me&password=a&sslpassword=b", "postgresql://host/db?user=me&password=***&sslpassword=***"),
         ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3D***"),
+        ("host=db user=me password=hunter2abc failed", "host=db user=me password=*** failed"),
+        ("Authorization: Bearer abcdefgh123", "Authorization: Bearer ***"),
         ("https://bucket.host/x?X-Amz-Signature=secret&X-Amz-Expires=1", "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Expires=1"),
     ],
 )  # fmt: skip
@@ -127,6 +129,9 @@ def test_a_secret_of_the_environment_is_found_without_its_address(secret: str) -
         ("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@host/mlflow", "mlflow db upgrade postgresql://mlflow:mlflow@host",
          "mlflow db upgrade postgresql://mlflow@host"),
         ("POSTGRES_PASSWORD", "postgres", "postgresql://postgres@host", "postgresql://***@host"),
+        ("AZURE_STORAGE_CONNECTION_STRING", "AccountName=me;AccountKey=abcd1234==", "bad: abcd1234==", "bad: ***=="),
+        ("DB_PASS", "hunter2abc", "login with hunter2abc failed", "login with *** failed"),
+        ("GITHUB_PAT", "ghp_abcdef", "ghp_abcdef has expired", "*** has expired"),
         ("PGPASSWORD", "short", "a short message", "a short message"),
         ("NO_PROXY", "127.0.0.1,localhost", "127.0.0.1,localhost", "127.0.0.1,localhost"),
         ("EMAIL", "someone@example.org", "someone@example.org", "someone@example.org"),

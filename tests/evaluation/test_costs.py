@@ -1,3 +1,5 @@
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,10 @@ def test_costs_are_read_as_they_were_measured_with_where() -> None:
     assert any(each.startswith("Python 3.") for each in content["environment"])
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"cnn_lstm": {}}', '{"cnn_lstm": 1}'])
+DAMAGED = [json.dumps({"cnn_lstm": {**COST._asdict(), "latency_milliseconds": each}}) for each in (None, math.nan, "x")]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"cnn_lstm": {}}', '{"cnn_lstm": 1}', *DAMAGED])
 def test_a_damaged_file_is_refused_in_one_line(content: str | None) -> None:
     if content is not None:
         EVALUATION_TIMING.write_text(content, encoding="utf-8")

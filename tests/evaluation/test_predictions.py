@@ -17,16 +17,18 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import ANSWERS, MODELS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
-from motionbench.data.splits import ClipRecord
+from motionbench.data.splits import ClipRecord, read_source
 from motionbench.evaluation.predictions import (
     KEY,
     UNCHANGED,
     Condition,
     Predictions,
+    check_conditions,
     made_from,
     read_predictions,
     write_predictions,
 )
+from motionbench.params.schema import Params
 from tests.conftest import SOURCE_RECORD
 
 CLIPS = {"data/train": "1", "data/test": "2", "data/folds": "3"}
@@ -153,6 +155,19 @@ def rewritten(change: Callable[[pa.Table], pa.Table]) -> None:
     pq.write_table(change(pq.read_table(ANSWERS)), ANSWERS)
 
 
+def retyped(name: str, kind: str) -> None:
+    rewritten(lambda table: table.set_column(table.column_names.index(name), name, table[name].cast(kind)))
+
+
+def flipped(content: bytes) -> bytes:
+    """Flip a bit in the last page of the last column, which holds probabilities."""
+    metadata = pq.ParquetFile(ANSWERS).metadata.row_group(0)
+    last = metadata.column(metadata.num_columns - 1)
+    changed = bytearray(content)
+    changed[last.data_page_offset + last.total_compressed_size // 2] ^= 1
+    return bytes(changed)
+
+
 def column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, pa.array(values))
 
@@ -176,6 +191,11 @@ def column(table: pa.Table, name: str, values: Any) -> pa.Table:
             lambda: rewritten(lambda table: column(table, "predicted", np.zeros(len(table), int))), id="other answers"
         ),
         pytest.param(lambda: rewritten(lambda table: column(table, "label", np.full(len(table), 9))), id="no class"),
+        *(
+            pytest.param(partial(retyped, name, kind), id=f"{name} as {kind}")
+            for name, kind in (("label", "float64"), ("clip", "float64"), ("level", "string"), ("seed", "int32"))
+        ),
+        pytest.param(lambda: ANSWERS.write_bytes(flipped(ANSWERS.read_bytes())), id="a bit flipped"),
         pytest.param(lambda: rewritten(lambda table: column(table, "clip", np.full(len(table), -1))), id="no clip"),
         pytest.param(
             lambda: rewritten(
@@ -193,6 +213,18 @@ def test_a_table_that_evaluate_has_not_written_is_refused_in_one_line(
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: not readable \(") as refused:
         read_predictions(CLIPS)
     assert str(refused.value).endswith("; make it again: dvc repro --single-item --force evaluate")
+
+
+def test_a_table_of_other_perturbations_is_refused_in_one_line(
+    predictions: Predictions, params_with: Callable[[dict[str, Any]], Params]
+) -> None:
+    settings = params_with({"perturbations.seed": 7, "perturbations.speed": [3.0]}).perturbations
+    expected = settings.settings(read_source())
+    parts = [condition(name, level, [1, 4], [1, 1], 0) for name, level in expected]
+    check_conditions(predictions._replace(perturbed=parts), settings)
+    for other in ({"perturbed": parts[1:]}, {"perturbed": parts, "perturbation_seed": 8}):
+        with pytest.raises(UserError, match=r"^data/predictions\.parquet: has other perturbations than params\.yaml; "):
+            check_conditions(predictions._replace(**other), settings)
 
 
 @pytest.mark.usefixtures("predictions")

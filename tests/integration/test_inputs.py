@@ -143,6 +143,7 @@ def test_a_checkout_there_and_back_while_a_stage_runs_records_nothing(clone: Pat
             git(clone, "checkout", "--quiet", branch)
 
     assert CODE in run_and_edit(clone, "train_cnn_lstm", there_and_back)
+    assert not list((clone / ".resume").glob("cnn_lstm/*.npz")), "no epoch of that is used later"
     restore(clone)
 
 

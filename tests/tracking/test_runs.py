@@ -30,7 +30,7 @@ from motionbench.core.paths import ReplicateKey, fold_path
 from motionbench.core.processes import git
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import version_in_use
-from motionbench.tracking.record import as_text, build_record, pending, spool
+from motionbench.tracking.record import Record, as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.trials import study_run
 from pipeline import mlflow_sync
@@ -283,6 +283,27 @@ def test_what_is_refused_or_damaged_holds_up_nothing_else(generated: Path, capsy
         assert named[1].endswith(f"; to give it up: rm -r {folder}/generate-refused")
         assert {path.name for path in folder.iterdir()} == {"generate-cut off", "generate-refused"}
     assert [run.info.status for run in store.find_runs({"record.content": "2"})] == ["FINISHED"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_record_at_which_the_store_fails_holds_up_nothing_else(
+    generated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_at_the_first(record: Record) -> list[str]:
+        if record.id == "first":
+            raise store.OutOfReachError("MLflow's store does not answer (INTERNAL_ERROR)")
+        return log_run(record)
+
+    for number, name in enumerate(("first", "second")):
+        record = build_record("generate", PARAMS)
+        spool(record.model_copy(update={"id": name, "started": number + 1, "content": name}))
+    monkeypatch.setattr("motionbench.tracking.runs.log_run", fail_at_the_first)
+    (generated / "dvc.lock").write_text("stages: {}\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        mlflow_sync.main()
+    done = capsys.readouterr()
+    assert done.out.splitlines() == ["generate, pending: logged"]
+    assert "generate-first, pending: not logged: MLflow's store does not answer (INTERNAL_ERROR); to give" in done.err
 
 
 def test_record_that_cannot_be_kept_costs_no_stage(

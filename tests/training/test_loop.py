@@ -111,6 +111,21 @@ def test_every_training_parameter_changes_the_training(params_with: Load, engine
     assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
 
 
+def test_epochs_of_other_code_or_clips_are_not_saved(params_with: Load, splits: Path) -> None:
+    with importing_tensorflow():
+        from motionbench.training.loop import train_replicate
+    both = (read_split(splits / "train"), read_split(splits / "validation"))
+    path, checkpoint, params = splits / "edited.keras", splits / "edited.npz", params_with(IMPATIENT)
+    epochs: list[Any] = []
+    train_replicate(
+        "cnn_lstm", ReplicateKey(0), params, SOURCE_RECORD, *both, path, checkpoint, "digest", epochs.append,
+        are_current=lambda: not epochs,
+    )  # fmt: skip
+    saved = load_checkpoint(checkpoint, "digest")
+    assert saved
+    assert len(saved.history) == 1 < len(epochs)
+
+
 class KilledError(Exception):
     """Ends a training in the middle of an epoch."""
 

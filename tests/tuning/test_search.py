@@ -214,8 +214,9 @@ def test_interrupted_search_logs_what_the_store_missed(params_with: Load, monkey
     assert logged == [([0], False), ([0], True)]
 
 
+@pytest.mark.parametrize("message", [completed(0.5), [Message("failed", "SyntaxError: invalid syntax")]])
 def test_code_that_changes_during_a_search_ends_it(
-    params_with: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    message: list[Message], params_with: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class EditingEngine(ActedEngine):
         def start(self, task: Any, *, threads: int = 1, fresh: bool = False) -> Any:
@@ -239,7 +240,7 @@ def test_code_that_changes_during_a_search_ends_it(
         ("log_trials", lambda _parent, _study, trials, **_: ended.extend(trials)),
     ):
         monkeypatch.setattr(searches, name, acted)
-    engine: Any = EditingEngine(completed(0.5))
+    engine: Any = EditingEngine(message)
     with pytest.raises(UserError, match=r"code\.py: changed while the search ran; finished trials are kept: run it"):
         searches.tune(engine, "convlstm", params_with({}), 1, 1)
     assert engine.closed

@@ -15,6 +15,7 @@ class Stage(NamedTuple):
     """A stage as dvc.yaml declares it."""
 
     name: str
+    command: str
     deps: list[str]
     outs: list[str]
     params: list[str]  # whole sections of params.yaml, or keys as in "data.seed"
@@ -61,6 +62,7 @@ def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
     return {
         name: Stage(
             name=name,
+            command=declared["cmd"],
             deps=[_relative(dep) for dep in filled(declared.get("deps", []))],
             outs=[out if isinstance(out, str) else next(iter(out)) for out in declared["outs"]],
             params=filled(declared.get("params", [])),

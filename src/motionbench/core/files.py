@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import unicodedata
@@ -84,9 +85,11 @@ def files_below(path: Path) -> list[Path]:
     files = sorted(path.rglob("*"), key=lambda file: file.relative_to(path).as_posix()) if path.is_dir() else [path]
     ours = DVC_IGNORE.read_text(encoding="utf-8").splitlines() if DVC_IGNORE.exists() else []
     ignored = GitIgnoreSpec.from_lines([*IGNORED_BY_DVC, *ours])
-    # Only names below the repository, or below the folder, count: a repository may lie in another's .dvc/tmp.
-    above = Path.cwd() if path.is_relative_to(Path.cwd()) else path.parent if path.is_absolute() else Path()
-    return [file for file in files if file.is_file() and not ignored.match_file(file.relative_to(above))]
+    files = [file for file in files if file.is_file()]
+    if path.is_absolute() and not path.is_relative_to(Path.cwd()):
+        return files  # DVC ignores nothing outside the repository.
+    # Only names below it count: it may lie in another's .dvc/tmp.
+    return [file for file in files if not ignored.match_file(os.path.relpath(file))]
 
 
 def file_md5s(path: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from motionbench.core.dvc_files import Stage, StageLock, flatten, parse_lock, read_lock, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5, files_below, path_md5, read_json, read_yaml, write_json
-from motionbench.core.paths import DVC_CACHE, DVC_LOCK, DVC_RUNS, PARAMS, stage_inputs_path
+from motionbench.core.paths import DVC_LOCK, DVC_YAML, PARAMS, cached_path, dvc_cache, stage_inputs_path
 from motionbench.core.processes import PACKAGES
 
 NAMED = 3  # changes in a message
@@ -35,8 +35,9 @@ def _versions() -> dict[str, str]:
 
 
 def code_md5s(*packages: str) -> dict[str, str]:
-    """Return the md5 of the code of each of these packages of the library, as of "data"."""
-    return {package: path_md5(code_folder(package)) for package in packages}
+    """Return the md5 of each file of code in these packages of the library, as in "data", by its path."""
+    files = (file for package in packages for file in sorted(code_folder(package).rglob("*.py")))
+    return {file.relative_to(code_folder("")).as_posix(): file_md5(file) for file in files}
 
 
 def code_folder(package: str) -> Path:
@@ -57,6 +58,13 @@ class Inputs(NamedTuple):
         """Return the digest of what the stage makes."""
         return inputs_digest(self.params, self.md5s)
 
+    def are_current(self) -> bool:
+        """Return whether code and data are as they were, so that what a process has made by now is made from them.
+
+        A node of a cluster has copies of its own, to which this does not apply: it returns True there.
+        """
+        return not DVC_YAML.exists() or written(self.stage.deps) == self.files
+
     def check(self) -> None:
         """Check that everything is as it was.
 
@@ -69,7 +77,7 @@ class Inputs(NamedTuple):
             more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
             raise UserError(
                 f"{self.stage.name}: changed while the stage ran: {'; '.join(changed[:NAMED])}{more}; nothing is "
-                "recorded, and finished epochs are kept: run the command again"
+                "recorded, and epochs that finished before are kept: run the command again"
             )
 
     def _changes(self) -> Iterator[str]:
@@ -154,20 +162,28 @@ def drop_false_records(entries: Iterable[StageLock]) -> None:
         UserError: naming the first stage and value.
     """
     if false := dict(_false_records(entries)):
+        for path in (dvc_cache() / "runs").glob("*/*/*"):
+            if _is_false_run(path, false):
+                path.unlink()
+                with suppress(OSError):  # raised where it holds other runs; DVC fails at an empty folder
+                    path.parent.rmdir()
         yaml = YAML()
         content = yaml.load(DVC_LOCK.read_text(encoding="utf-8"))
         for stage in false:
             del content["stages"][stage]
         with atomic_outputs(DVC_LOCK) as (path,):
             yaml.dump(content, path)
-        for path in DVC_RUNS.glob("*/*/*"):
-            kept = {stage: read_yaml(path) for stage in false}  # It does not say which stage's it is.
-            if any(_false_records(parse_lock({"stages": kept}, str(path)).values())):
-                path.unlink()
-                with suppress(OSError):  # raised where it holds other runs; DVC fails at an empty folder
-                    path.parent.rmdir()
         stage, what = next(iter(false.items()))
         raise UserError(f"{DVC_LOCK}: {stage}: {what}; the record is removed: run the command again")
+
+
+def _is_false_run(path: Path, stages: Iterable[str]) -> bool:
+    """Return whether a run in DVC's run cache, which does not say of which stage it is, is false for one of these."""
+    try:
+        kept = dict.fromkeys(stages, read_yaml(path))
+        return any(_false_records(parse_lock({"stages": kept}, str(path)).values()))
+    except UserError:
+        return True  # DVC cannot read it either.
 
 
 def _false_records(entries: Iterable[StageLock]) -> Iterator[tuple[str, str]]:
@@ -179,9 +195,7 @@ def _false_records(entries: Iterable[StageLock]) -> Iterator[tuple[str, str]]:
     for entry in entries:
         path = stage_inputs_path(entry.stage)
         md5 = entry.outs.get(path.as_posix(), "")
-        kept = next(
-            (file for file in (path, DVC_CACHE / md5[:2] / md5[2:]) if file.is_file() and file_md5(file) == md5), None
-        )
+        kept = next((file for file in (path, cached_path(md5)) if file.is_file() and file_md5(file) == md5), None)
         if kept is None:
             continue
         used = read_json(kept)

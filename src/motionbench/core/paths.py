@@ -1,5 +1,6 @@
 """Paths relative to the repository's root: the only module with path literals."""
 
+import configparser
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,6 @@ EXPERIMENTS = Path("experiments")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 DVC_IGNORE = Path(".dvcignore")
-DVC_CACHE = Path(".dvc/cache/files/md5")
-DVC_RUNS = Path(".dvc/cache/runs")
 DATA = Path("data")
 TRAIN = DATA / "train"
 VALIDATION = DATA / "validation"
@@ -84,3 +83,15 @@ def repository_root() -> Path:
     """Return the repository's root, also where DVC runs an experiment in a temporary copy below it."""
     here, root = Path.cwd(), Path(os.environ.get("DVC_ROOT", ".")).resolve()
     return root if here.is_relative_to(root) else here  # DVC_ROOT may be another repository's
+
+
+def dvc_cache() -> Path:
+    """Return the folder of DVC's cache: as configured for this repository, or the default."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    return Path(".dvc", config.get("cache", "dir", fallback="cache"))  # relative to the file, if it is not absolute
+
+
+def cached_path(md5: str) -> Path:
+    """Return where DVC's cache keeps the file, or the listing of a folder, with this md5."""
+    return dvc_cache() / "files/md5" / md5[:2] / md5[2:]

@@ -5,11 +5,14 @@ import re
 from urllib.parse import parse_qsl, quote, unquote
 
 CONFIDENTIAL = (
-    r"[\w.-]*(?:password|passwd|passphrase|secret|token|signature|(?:api|access|account|secret)[_-]?key|_pwd)"
+    r"[\w.-]*(?:password|passwd|passphrase|secret|token|signature|credentials?|connection_string"
+    r"|(?:api|access|account|secret)[_-]?key|_pwd|_pass|_pat)"
 )
 """Names whose values are secrets, of fields in the query of an address and of environment variables."""
 FIELD = re.compile(rf"((?:[?&;=]|%3[BDF]|%26)(?:{CONFIDENTIAL}|sig|pwd|pass|key|auth)(?:=|%3D))[^\s&]*", re.IGNORECASE)
 """Such a field, which may be escaped; the group is what to keep of it."""
+OUTSIDE = re.compile(rf"((?<![\w.?&;=-]){CONFIDENTIAL}=|Authorization: \w+ )\S+", re.IGNORECASE)
+"""The same outside of an address: in the settings of a database's library, or in the header of a request."""
 NO_SECRETS = ("mlflow", "motionbench")  # what messages must be able to name
 SHORTEST = 6  # characters of a secret that is looked for outside of addresses: a shorter one may be a usual word
 
@@ -42,7 +45,7 @@ def without_secrets(text: str) -> str:
         longest_first = "|".join(map(re.escape, sorted(secrets, key=len, reverse=True)))
         # Whole words, of which one may follow the escape of a character.
         text = re.sub(rf"((?<!\w)|(?<=%[0-9A-Fa-f]{{2}}))({longest_first})(?!\w)", "***", text)
-    return FIELD.sub(r"\1***", IN_TEXT.sub(_kept, text))
+    return OUTSIDE.sub(r"\1***", FIELD.sub(r"\1***", IN_TEXT.sub(_kept, text)))
 
 
 def _kept(found: re.Match[str]) -> str:
@@ -77,6 +80,6 @@ def _in_environment() -> tuple[dict[str, str], set[str]]:
 def _forms(secret: str) -> set[str]:
     """Return a secret and its parts as they may appear in a message: escaped or not, or in quotes."""
     whole = {secret, unquote(secret)}
-    parts = whole | {part for each in whole for part in re.split(r"[\s@:/?#]", each)}
+    parts = whole | {part for each in whole for part in re.split(r"[\s@:/?#;=]", each)}
     forms = {form for part in parts for form in (part, quote(os.fsencode(part), safe=""), repr(part)[1:-1])}
     return {form for form in forms if len(form) >= SHORTEST and form.lower() not in NO_SECRETS}

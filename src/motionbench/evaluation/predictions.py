@@ -272,6 +272,8 @@ def _from_table(table: pa.Table) -> Predictions:
         shape = (len(models), len(seeds), size, len(names))
         answers = probabilities[:, start : start + rows].reshape(shape)
         clips, labels = (block[column].to_numpy()[:size] for column in ("clip", "label"))
+        if labels.dtype != np.int64 or clips.dtype != np.int64:
+            raise ValueError("numbers of clips or classes that are not whole")
         if labels.min() < 0 or labels.max() >= len(names) or clips.min() < 0 or (np.diff(clips) < 1).any():
             raise ValueError("numbers of clips or classes that cannot be")
         conditions.append(Condition(name, level, clips, labels, dict(zip(models, answers, strict=True))))

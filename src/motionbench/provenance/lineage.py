@@ -12,7 +12,7 @@ from motionbench.core.dvc_files import StageLock, is_wall_clock, parse_lock, rea
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
-from motionbench.core.paths import DVC_CACHE, DVC_LOCK
+from motionbench.core.paths import DVC_LOCK, cached_path
 from motionbench.core.processes import git
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _state(path: Path, out: str, recorded: str) -> str:
     ours = path_md5(path)
     if path_md5(Path(out)) == recorded:
         return f"{ours}, as recorded" if path == Path(out) else f"{ours}, in {out} {recorded}, as recorded"
-    listing = DVC_CACHE / recorded[:2] / recorded[2:]
+    listing = cached_path(recorded)
     files = read_json(listing) if recorded.endswith(".dir") and listing.exists() else []
     expected = {Path(out): recorded, **{Path(out, file["relpath"]): file["md5"] for file in files}}
     if path not in expected:

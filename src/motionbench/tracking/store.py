@@ -4,6 +4,7 @@ The store is `MLFLOW_TRACKING_URI`, by default sqlite:///mlflow.db at the reposi
 finds it.
 """
 
+import errno
 import logging
 import os
 import re
@@ -118,6 +119,7 @@ def _explain(error: Exception) -> StoreError:
         return RefusedError(f"{store} refuses access ({reason}); ask whoever runs it for the permission")
     if status >= 500 or status in (408, 425, 429, 499):
         remedy = "end the program that locks it" if "locked" in reason else "start it, or read its log"
+        remedy = REMEDIES[errno.ENOSPC] if "disk is full" in reason else remedy
         return OutOfReachError(f"{store} does not answer ({reason}); {remedy}")
     return RefusedError(f"{store} refuses this ({reason})")
 

@@ -168,12 +168,13 @@ def fit_epochs(
 
 def train_replicate(
     model_name: str, key: ReplicateKey, params: Params, source: SourceRecord, train: AnySplit, validation: Split,
-    path: Path, checkpoint: Path, digest: str, on_event: EventCallback,
+    path: Path, checkpoint: Path, digest: str, on_event: EventCallback, are_current: Callable[[], bool] = lambda: True,
 ) -> Replicate:  # fmt: skip
     """Fit one replicate of a model and write it to `path` with the weights of its best epoch.
 
-    Each epoch is saved in the file `checkpoint`. If that holds a checkpoint with the same `digest`, training continues
-    from there and gives the same weights as one without interruption.
+    Each epoch is saved in the file `checkpoint`, unless code and clips are no longer `are_current`. If that holds a
+    checkpoint with the same `digest`, training continues from there and gives the same weights as one without
+    interruption.
 
     Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
     `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`, once it is saved;
@@ -198,7 +199,7 @@ def train_replicate(
         history.append(epoch)
         if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
             best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
-        if not resumed:
+        if not resumed and are_current():
             variables = [variable.numpy() for variable in _variables(model)]
             save_checkpoint(checkpoint, digest, Checkpoint(history, epoch_seconds, variables, best_weights))
         on_event(epoch)  # after the checkpoint, which goes with it where the process runs on another machine

@@ -15,13 +15,15 @@ from motionbench.training.results import Epoch, Replicate, replicate_key, write_
 
 
 def train_model(
-    engine: Engine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None]
-) -> None:
+    engine: Engine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None],
+    are_current: Callable[[], bool] = lambda: True,
+) -> None:  # fmt: skip
     """Train all replicates of a model and write its models, metrics and timing.
 
     Args:
         digest: of what the stage uses, which its checkpoints must have.
         on_epoch: called with each finished epoch.
+        are_current: whether that is still so; if not, no checkpoint is saved.
 
     Raises:
         UserError: if a loss stops being a number.
@@ -38,7 +40,7 @@ def train_model(
 
         tasks = [
             FileTask(
-                partial(_train, model_name, key, params, replicate_path(models, key), digest),
+                partial(_train, model_name, key, params, replicate_path(models, key), digest, are_current),
                 inputs=[SOURCE, *training_folders(key.fold)],
                 outputs=[replicate_path(models, key)],
                 kept=checkpoint_path(model_name, key),
@@ -58,13 +60,14 @@ def leave_untrained(model_name: str) -> None:
 
 
 def _train(
-    model_name: str, key: ReplicateKey, params: Params, path: Path, digest: str, on_event: EventCallback
-) -> Replicate:
+    model_name: str, key: ReplicateKey, params: Params, path: Path, digest: str, are_current: Callable[[], bool],
+    on_event: EventCallback,
+) -> Replicate:  # fmt: skip
     # Imported here: the main process needs no TensorFlow.
     with importing_tensorflow():
         from motionbench.training.loop import train_replicate
     train, validation = read_training(key.fold)
     checkpoint = checkpoint_path(model_name, key)
     return train_replicate(
-        model_name, key, params, read_source(), train, validation, path, checkpoint, digest, on_event
+        model_name, key, params, read_source(), train, validation, path, checkpoint, digest, on_event, are_current
     )

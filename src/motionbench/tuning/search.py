@@ -138,8 +138,7 @@ def search(
                 told = here.wait(POLL_SECONDS_WHEN_TIMING) if timed else []
                 for task, message in [*told, *engine.wait(0.0 if timed else POLL_SECONDS)]:
                     timed = None if task is timed else timed
-                    if message.kind == "completed":
-                        check()
+                    check()  # before an epoch prunes the trial, or its end is stored
                     try:
                         end = _handle(message, ours[task], study, params)
                     except UpdateFinishedTrialError:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -106,6 +107,20 @@ def test_a_changed_file_is_decoded_again(folder: Path) -> None:
     assert_decoded(decode(*NAMES)[0], *NAMES)
     assert before.items() < kept().items()
     assert len(kept()) == 4
+
+
+def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace_and_decode(path: Path, *arguments: Any, **options: Any) -> Any:
+        shutil.copy(folder / "wave/c.mp4", path)
+        return decode_clip(path, *arguments, **options)
+
+    monkeypatch.setattr(decoded, "decode_clip", replace_and_decode)
+    DECODED.mkdir()
+    with pytest.raises(UserError, match="changed while it was decoded"):
+        decoded._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED)
+    assert not kept()
 
 
 def test_another_setting_decodes_again() -> None:

@@ -97,12 +97,13 @@ def test_class_names_have_1_to_100_printable_characters(tmp_path: Path) -> None:
     assert all("1 to 100 printable characters" in entry.reason for entry in bad)
 
 
-def test_links_are_followed_inside_the_folder_alone(tmp_path: Path) -> None:
+def test_links_to_files_inside_the_folder_are_followed_and_no_others(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "clips"
     write(outside, "a.mp4", "dir/b.mp4")
     write(folder, ".store/a.mp4", ".store/dir/b.mp4", "wave/real.mp4")
     (folder / "wave/inside.mp4").symlink_to("../.store/a.mp4")
     (folder / "wave/inside").symlink_to("../.store/dir")
+    (folder / "bow").symlink_to(".store/dir")  # Seen: two classes swapped without a word.
     (folder / "wave/out.mp4").symlink_to(outside / "a.mp4")
     (folder / "wave/outer").symlink_to(outside / "dir")
     (folder / "wave/broken.mp4").symlink_to("nothing")
@@ -111,10 +112,12 @@ def test_links_are_followed_inside_the_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(folder)
     for start in (folder, tmp_path / "link"):
         clips, bad = list_clips(start, None, None)
-        assert names(clips) == ["wave/inside.mp4", "wave/inside/b.mp4", "wave/real.mp4"]
+        assert names(clips) == ["wave/inside.mp4", "wave/real.mp4"]
         assert {entry.name: entry.reason.split(";")[0].split(" (")[0] for entry in bad} == {
             "wave/broken.mp4": "a link to what is missing",
-            "wave/loop": "not a file, or a link to a folder that it lies in",
+            "bow": "not a file, or a link to a folder, which DVC does not follow",
+            "wave/inside": "not a file, or a link to a folder, which DVC does not follow",
+            "wave/loop": "not a file, or a link to a folder, which DVC does not follow",
             "wave/out.mp4": "a link out of the folder",
             "wave/outer": "a link out of the folder",
             "wave/self.mp4": "not readable",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
-from motionbench.core.inputs import code_md5s, inputs_digest
+from motionbench.core.inputs import code_md5s, inputs_digest, written
 from motionbench.core.paths import DECODED, repository_root
 from motionbench.data.decoding import Facts, Preprocessing, decode_clip
 from motionbench.data.folder.listing import BadClip, ClipFile
@@ -97,6 +97,7 @@ def _decode(
         UserError: with the reason why it cannot be decoded.
     """
     try:
+        before = written([file.path])
         content = file_md5(file.path)
     except OSError as error:
         raise UserError(f"not readable ({error.strerror})") from error
@@ -111,6 +112,8 @@ def _decode(
     except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile):
         pass  # new or damaged
     clip, facts = decode_clip(file.path, preprocessing, start=file.start, end=file.end, max_pixels=max_pixels)
+    if written([file.path]) != before:
+        raise UserError("changed while it was decoded; run the command again")
     new = kept.with_suffix(f".{os.getpid()}.partial")  # Another process may be decoding a copy of the file.
     try:
         with new.open("wb") as stream:

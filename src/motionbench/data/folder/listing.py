@@ -129,22 +129,21 @@ def _read_class_folders(folder: Path) -> Iterator[_Entry | BadClip]:
         if not class_folder.is_dir():
             yield BadClip(class_folder.name, f"lies in no class folder; {_expected(folder)}")
             continue
-        paths = [path.relative_to(folder).as_posix() for path in _walk(class_folder, (folder.resolve(),))]
+        paths = [path.relative_to(folder).as_posix() for path in _walk(class_folder)]
         if not paths:
             yield BadClip(class_folder.name, "an empty class; put clips into it, or delete it")
         for path in paths:
             yield _Entry(path, path, class_folder.name)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield what lies in a folder at any depth, and as they are: links out of it, and to one of the folders `above`."""
-    real = folder.resolve()
-    if real in above or not real.is_relative_to(above[0]):
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder at any depth, and links to folders as they are, since DVC does not follow them."""
+    if folder.is_symlink():
         yield folder
         return
     for path in _visible(folder):
         if path.is_dir():
-            yield from _walk(path, (*above, real))
+            yield from _walk(path)
         else:
             yield path
 
@@ -246,7 +245,7 @@ def _real_file(path: Path, root: Path) -> Path:
     if not real.is_relative_to(root):
         raise UserError("a link out of the folder; copy the file")
     if not is_file:
-        raise UserError("not a file, or a link to a folder that it lies in")
+        raise UserError("not a file, or a link to a folder, which DVC does not follow; move the folder itself there")
     return real
 
 

@@ -1,7 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks.calibration import OldRule, World, as_markdown, draw, simulate_all, some_worlds
+from benchmarks.calibration import (
+    NOT_COVERED,
+    OldRule,
+    World,
+    as_markdown,
+    describe_not_covered,
+    draw,
+    simulate_all,
+    some_worlds,
+)
 
 
 @pytest.mark.parametrize("accuracy", [0.7, 0.97])
@@ -40,6 +50,15 @@ def test_the_rule_before_is_the_one_before(
     old = OldRule(*draw(world, groups, 5, np.random.default_rng(0)), groups)
     assert old.differences[0] == pytest.approx(difference, abs=0.03)
     assert old.accuracies[0] == pytest.approx(accuracy, abs=0.03)
+
+
+@pytest.mark.parametrize("world", NOT_COVERED[::4])
+def test_worlds_that_are_not_covered_have_the_accuracy_that_they_say(world: World) -> None:
+    groups = np.arange(world.clips) % world.groups if world.groups else None
+    for right in draw(world._replace(seeds=1), groups, 2000, np.random.default_rng(0)):
+        assert right.mean() == pytest.approx(world.accuracy, abs=0.01)
+    table = pd.DataFrame([{**world._asdict(), "better": 0.2, "covered": 0.8, "accuracy covered": 0.9}])
+    assert "| 20.0 " in "".join(describe_not_covered(table))
 
 
 def test_the_page_has_a_row_per_number_of_seeds() -> None:

@@ -81,7 +81,7 @@ cluster-leave: .venv/cluster ## stop all that Ray runs on this machine
 	ray stop > /dev/null
 	@echo 'make: Ray is stopped on this machine'
 
-lint: .venv/installed ## check style, formatting, types and the floors of the rooms
+lint: .venv/installed ## check style, formatting, types and the layers of the packages
 	ruff check .
 	ruff format --check .
 	mypy

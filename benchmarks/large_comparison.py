@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import machine, seconds_of, temporary_clone
 from motionbench.core.files import path_md5, write_json
-from motionbench.core.paths import ANSWERS, EVALUATION_TIMING, FOLDS, MODELS, SOURCE, TEST, TRAIN, training_paths
+from motionbench.core.paths import EVALUATION_TIMING, FOLDS, MODELS, PREDICTIONS, SOURCE, TEST, TRAIN, training_paths
 from motionbench.data.splits import ClipRecord, SourceRecord
 from motionbench.evaluation.costs import Cost, write_costs
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, write_predictions
@@ -65,7 +65,7 @@ def write_inputs() -> None:
         unchanged=conditions[0], perturbed=conditions[1:],
         md5s=made_from({str(path): path_md5(path) for path in (TEST, FOLDS)}),
     )  # fmt: skip
-    write_predictions(ANSWERS, table)
+    write_predictions(PREDICTIONS, table)
     cost = Cost(1, 1.0, (0.9, 1.1), 100.0, (90.0, 110.0))
     write_costs(EVALUATION_TIMING, dict.fromkeys(MODEL_NAMES, cost))
 

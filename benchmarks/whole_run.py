@@ -17,7 +17,7 @@ from benchmarks.common import HERE, machine, markdown_table, reproduce, run_in_n
 from benchmarks.notebook_recipe import run_notebook
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import read_json
-from motionbench.core.paths import ANSWERS, DVC_YAML, MLFLOW_DATABASE, training_paths
+from motionbench.core.paths import DVC_YAML, MLFLOW_DATABASE, PREDICTIONS, training_paths
 
 PARTS = (
     "start of Python, imports, parameters, store",
@@ -67,7 +67,7 @@ def read_parts(clone: Path) -> pd.DataFrame:
             times = [process, begin, fit, fit + first_call, max(epochs), max(epochs), end]
         elif name == "evaluate":
             # The stage writes this file first, after all measurements.
-            measured = (clone / ANSWERS).stat().st_mtime
+            measured = (clone / PREDICTIONS).stat().st_mtime
             times = [process, *[begin] * 4, measured, end]
         else:
             times = [process, *[begin] * 5, end]

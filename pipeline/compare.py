@@ -3,7 +3,7 @@
 import os
 
 from motionbench.core import paths
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
 from motionbench.data.splits import join, read_source, read_test

@@ -1,9 +1,9 @@
 """Stage `evaluate`: the answers of all models to the held-out clips, which no earlier stage has used."""
 
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
-from motionbench.core.paths import ANSWERS, EVALUATION_TIMING
+from motionbench.core.paths import EVALUATION_TIMING, PREDICTIONS
 from motionbench.execution.cluster import open_engine
 from motionbench.params.loading import load_params, stage_params
 from pipeline import STARTED
@@ -14,17 +14,17 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs("evaluate", stage_params(params, "evaluate"), STARTED)
     with open_engine() as engine:
-        engine.prepare("motionbench.evaluation.scoring", engine.slots(params.training.threads))
+        engine.prepare("motionbench.evaluation.inference", engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
         from motionbench.evaluation.costs import write_costs
+        from motionbench.evaluation.held_out import measure_costs, predict_held_out
         from motionbench.evaluation.predictions import write_predictions
-        from motionbench.evaluation.testing import measure_costs, predict_held_out
         from motionbench.tracking.runs import stage_run
 
         with stage_run("evaluate", inputs.params, check=inputs.check):
             predictions = predict_held_out(engine, params, inputs.md5s)
             costs = measure_costs(engine, params, predictions.models)
-            with atomic_outputs(ANSWERS, EVALUATION_TIMING) as (table, timing):
+            with atomic_outputs(PREDICTIONS, EVALUATION_TIMING) as (table, timing):
                 write_predictions(table, predictions)
                 write_costs(timing, costs)
             inputs.write()

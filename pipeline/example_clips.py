@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.commands import run_command
+from motionbench.core.errors import UserError
 from motionbench.data.examples import write_example_clips
 
 

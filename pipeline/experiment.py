@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.commands import run_command
+from motionbench.core.errors import UserError
 from motionbench.params.editing import read_experiment
 
 

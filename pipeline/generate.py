@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs, file_stem, write_json
 from motionbench.core.inputs import read_inputs
 from motionbench.core.paths import DATA, FOLDS, SAMPLES, SOURCE

@@ -8,8 +8,9 @@ trains nothing.
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from motionbench.core.commands import run_command
 from motionbench.core.dvc_files import read_lock
-from motionbench.core.errors import UserError, one_line, run_command
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.inputs import drop_false_records
 
 

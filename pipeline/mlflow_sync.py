@@ -4,8 +4,9 @@ import shlex
 import shutil
 import sys
 
+from motionbench.core.commands import run_command
 from motionbench.core.dvc_files import read_lock, read_stages
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.errors import UserError
 from motionbench.provenance.lineage import commit_of
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.commands import run_command
+from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import PREDICTIONS
+from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
 
 WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
@@ -38,7 +39,7 @@ def main() -> None:
             ignore_index=True,
         )
         windows = [Window(*each, tuple(row)) for each, row in zip(times, answers.to_numpy().tolist(), strict=True)]
-        with atomic_outputs(folder := PREDICTIONS / path.stem) as (new_folder,):
+        with atomic_outputs(folder := ANNOTATED / path.stem) as (new_folder,):
             write_timeline(new_folder, path, windows, [str(name) for name in answers])
         print(
             f"{path} lasts {facts.seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "

@@ -2,7 +2,7 @@
 
 import sys
 
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 import sys
 from functools import partial
 
+from motionbench.core.commands import run_command
 from motionbench.core.dvc_files import read_stages
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.errors import UserError
 from motionbench.core.inputs import read_inputs
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training, replicate_keys

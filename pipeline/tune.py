@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.commands import run_command
+from motionbench.core.errors import UserError
 from motionbench.core.paths import PARAMS
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training

@@ -2,7 +2,8 @@
 
 import sys
 
-from motionbench.core.errors import UserError, run_command
+from motionbench.core.commands import run_command
+from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, read_json, write_json
 from motionbench.core.paths import APPLIED_SEARCHES, PARAMS, TUNING_REPORTS
 from motionbench.models.registry import CONTENDERS

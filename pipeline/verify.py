@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.core.processes import describe_environment, git
 from motionbench.params.loading import load_params
 from motionbench.provenance.verification import verify

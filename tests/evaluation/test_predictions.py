@@ -16,7 +16,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import ANSWERS, MODELS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
+from motionbench.core.paths import MODELS, PREDICTIONS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
 from motionbench.data.splits import ClipRecord, read_source
 from motionbench.evaluation.predictions import (
     KEY,
@@ -101,7 +101,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_what_is_written_is_read(predictions: Predictions) -> None:
-    write_predictions(ANSWERS, predictions)
+    write_predictions(PREDICTIONS, predictions)
     assert same(read_predictions(CLIPS), predictions)
 
 
@@ -111,9 +111,9 @@ def test_without_files_groups_folds_and_perturbations_there_are_no_such_rows(pre
     for path in list(MODELS.glob("*/fold-*.keras")):
         path.rename(path.with_name(path.name.split("-", 2)[2]))  # without the fold
     plain = predictions._replace(folds=None, files=None, groups=None, perturbed=[], md5s=made_from(CLIPS))
-    write_predictions(ANSWERS, plain)
+    write_predictions(PREDICTIONS, plain)
     assert same(read_predictions(CLIPS), plain)
-    assert not {"file", "group", "fold"} & set(pq.read_schema(ANSWERS).names)
+    assert not {"file", "group", "fold"} & set(pq.read_schema(PREDICTIONS).names)
 
 
 def test_the_table_is_the_same_bytes_each_time(predictions: Predictions) -> None:
@@ -123,8 +123,8 @@ def test_the_table_is_the_same_bytes_each_time(predictions: Predictions) -> None
 
 
 def test_a_row_is_what_one_replicate_answers_to_one_clip(predictions: Predictions) -> None:
-    write_predictions(ANSWERS, predictions)
-    table = pd.read_parquet(ANSWERS)
+    write_predictions(PREDICTIONS, predictions)
+    table = pd.read_parquet(PREDICTIONS)
     assert list(table) == [
         "model", "seed", "fold", "clip", "file", "group", "label", "condition", "level", "predicted",
         *(f"probability {name}" for name in NAMES),
@@ -152,7 +152,7 @@ def test_right_answers_are_those_that_name_the_label_under_a_condition(predictio
 
 
 def rewritten(change: Callable[[pa.Table], pa.Table]) -> None:
-    pq.write_table(change(pq.read_table(ANSWERS)), ANSWERS)
+    pq.write_table(change(pq.read_table(PREDICTIONS)), PREDICTIONS)
 
 
 def retyped(name: str, kind: str) -> None:
@@ -161,7 +161,7 @@ def retyped(name: str, kind: str) -> None:
 
 def flipped(content: bytes) -> bytes:
     """Flip a bit in the last page of the last column, which holds probabilities."""
-    metadata = pq.ParquetFile(ANSWERS).metadata.row_group(0)
+    metadata = pq.ParquetFile(PREDICTIONS).metadata.row_group(0)
     last = metadata.column(metadata.num_columns - 1)
     changed = bytearray(content)
     changed[last.data_page_offset + last.total_compressed_size // 2] ^= 1
@@ -175,9 +175,9 @@ def column(table: pa.Table, name: str, values: Any) -> pa.Table:
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda: ANSWERS.write_bytes(b""), id="empty"),
-        pytest.param(lambda: ANSWERS.write_bytes(ANSWERS.read_bytes()[:-100]), id="cut off"),
-        pytest.param(lambda: ANSWERS.write_bytes(b"x" * 5000), id="not Parquet"),
+        pytest.param(lambda: PREDICTIONS.write_bytes(b""), id="empty"),
+        pytest.param(lambda: PREDICTIONS.write_bytes(PREDICTIONS.read_bytes()[:-100]), id="cut off"),
+        pytest.param(lambda: PREDICTIONS.write_bytes(b"x" * 5000), id="not Parquet"),
         pytest.param(lambda: rewritten(lambda table: table.replace_schema_metadata({})), id="without metadata"),
         pytest.param(
             lambda: rewritten(lambda table: table.replace_schema_metadata({b"motionbench": b"[]"})), id="other metadata"
@@ -195,7 +195,7 @@ def column(table: pa.Table, name: str, values: Any) -> pa.Table:
             pytest.param(partial(retyped, name, kind), id=f"{name} as {kind}")
             for name, kind in (("label", "float64"), ("clip", "float64"), ("level", "string"), ("seed", "int32"))
         ),
-        pytest.param(lambda: ANSWERS.write_bytes(flipped(ANSWERS.read_bytes())), id="a bit flipped"),
+        pytest.param(lambda: PREDICTIONS.write_bytes(flipped(PREDICTIONS.read_bytes())), id="a bit flipped"),
         pytest.param(lambda: rewritten(lambda table: column(table, "clip", np.full(len(table), -1))), id="no clip"),
         pytest.param(
             lambda: rewritten(
@@ -208,7 +208,7 @@ def column(table: pa.Table, name: str, values: Any) -> pa.Table:
 def test_a_table_that_evaluate_has_not_written_is_refused_in_one_line(
     damage: Callable[[], None], predictions: Predictions
 ) -> None:
-    write_predictions(ANSWERS, predictions)
+    write_predictions(PREDICTIONS, predictions)
     damage()
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: not readable \(") as refused:
         read_predictions(CLIPS)
@@ -290,7 +290,7 @@ def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
 def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_line(
     change: Callable[[pa.Table], pa.Table], said: str, predictions: Predictions
 ) -> None:
-    write_predictions(ANSWERS, predictions)
+    write_predictions(PREDICTIONS, predictions)
     rewritten(change)
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as refused:
         read_predictions(CLIPS)
@@ -299,7 +299,7 @@ def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_li
 
 def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(predictions: Predictions) -> None:
     def refused(**changes: Any) -> str:
-        write_predictions(ANSWERS, predictions._replace(**changes))
+        write_predictions(PREDICTIONS, predictions._replace(**changes))
         with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as error:
             read_predictions(CLIPS)
         return str(error.value)
@@ -318,7 +318,7 @@ def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(
 
 
 def test_a_table_of_other_clips_or_models_is_refused_in_one_line(predictions: Predictions) -> None:
-    write_predictions(ANSWERS, predictions)
+    write_predictions(PREDICTIONS, predictions)
 
     def refused(clips: dict[str, str] = CLIPS) -> str:
         with pytest.raises(UserError, match=r"; make it again: dvc repro --single-item --force evaluate$") as error:

@@ -167,7 +167,7 @@ def test_a_node_with_other_versions_is_refused_unless_allowed(
 
 DRIVER = """
 import sys
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.execution.cluster import open_engine
 from motionbench.execution.engine import run_tasks
 

@@ -28,9 +28,9 @@ from motionbench.execution.cluster import LOOK_SECONDS, ClusterEngine, RemoteTas
 from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_model
+from motionbench.tuning.objective import run_trial
 from motionbench.tuning.search import search
 from motionbench.tuning.study import claim_trial, open_storage, open_study
-from motionbench.tuning.trial import run_trial
 from tests.conftest import ROOT, SOURCE_RECORD, TINY, allow_interrupts, clean_environment, clone_with, drawing, run
 from tests.execution.clusters import LOOPBACK, STORE_BYTES, on_cluster, two_nodes
 from tests.execution.test_engine import eventually, lives

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from motionbench.core.errors import OBJECTS_BETWEEN_COLLECTIONS, UserError
+from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
+from motionbench.core.errors import UserError
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 

@@ -52,7 +52,7 @@ def train(name: str, params: Params, source: SourceRecord, on_event: EventCallba
 
 def classify(name: str, _on_event: EventCallback) -> NDArray[np.float32]:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import answer
+        from motionbench.evaluation.inference import answer
     return answer(Path(f"{name}.keras"), read_test(None).clips, 1)
 
 

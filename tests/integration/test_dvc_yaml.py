@@ -18,8 +18,8 @@ ALL_STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if "outs" in stage}
 
 
-# A change in these rooms must not make a stage stale: MLflow is a view of the stages' files (tracking), a search writes
-# params.yaml and nothing else that stages read (tuning), and lineage and verification only read (provenance).
+# A change in these packages must not make a stage stale: MLflow is a view of the stages' files (tracking), a search
+# writes params.yaml and nothing else that stages read (tuning), and lineage and verification only read (provenance).
 VIEW_ONLY = ("motionbench.tracking", "motionbench.tuning", "motionbench.provenance")
 
 
@@ -88,8 +88,8 @@ def test_stage_depends_on_the_code_it_imports_and_no_other(stage: str) -> None:
 def test_change_of_a_view_leaves_trainings_up_to_date(copy_of_reproduced: Path) -> None:
     trainings = [stage for stage in STAGES if stage.startswith("train_")]
     before = {stage: key_of(copy_of_reproduced, stage) for stage in trainings}
-    for room in ("tracking", "reporting", "tuning", "provenance"):
-        for module in (copy_of_reproduced / "src/motionbench" / room).glob("*.py"):
+    for package in ("tracking", "reporting", "tuning", "provenance"):
+        for module in (copy_of_reproduced / "src/motionbench" / package).glob("*.py"):
             with module.open("a", encoding="utf-8") as file:
                 file.write("# a comment\n")
     assert json.loads(run(copy_of_reproduced, "dvc", "status", "--json", *trainings).stdout) == {}

@@ -105,7 +105,7 @@ import signal
 from functools import partial
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from pipeline.generate import main
 
 def interrupt(method, cursor, statement, parameters, _context):

@@ -179,4 +179,4 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
     assert {key.split(".")[0] for key in declared} == {"training", "single_frame", "bag_of_frames"}
     # The shape of the clips is that of the files which `generate` wrote.
     assert {key.split(".")[0] for key in stage_params(params, "evaluate")} == {"training", "perturbations"}
-    assert {key.split(".")[0] for key in stage_params(params, "compare")} == {"gate"}
+    assert {key.split(".")[0] for key in stage_params(params, "compare")} == {"gate", "perturbations"}

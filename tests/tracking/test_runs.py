@@ -32,7 +32,7 @@ from motionbench.tracking import store
 from motionbench.tracking.model_registry import version_in_use
 from motionbench.tracking.record import Record, as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
-from motionbench.tracking.trials import study_run
+from motionbench.tracking.study_runs import study_run
 from pipeline import mlflow_sync
 from tests.conftest import ROOT, run
 from tests.tracking.conftest import FOLD_LOSSES, Runs, clips_of_comparison, serving, write_comparison_of

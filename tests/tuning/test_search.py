@@ -15,7 +15,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
 from motionbench.execution.engine import FileTask, LocalEngine, Message
 from motionbench.params.schema import Params
-from motionbench.tracking.trials import TrialRecord
+from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning import search as searches
 from motionbench.tuning.study import finished, open_storage, open_study, retry, running
 from tests.conftest import SOURCE_RECORD

@@ -11,6 +11,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
 from motionbench.models.registry import ConvLstmParams
 from motionbench.tuning import study as studies
+from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import check_search_space, model_values
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
@@ -23,7 +24,6 @@ from motionbench.tuning.study import (
     running,
     send_heartbeat,
 )
-from motionbench.tuning.trial import seeds_of
 from tests.tuning.studies import DATA, Load, claimed, finish, opened
 
 pytestmark = pytest.mark.usefixtures("working_directory")

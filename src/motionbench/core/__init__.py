@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, paths, git, DVC's files, processes."""
+"""What every package uses: errors, files, paths, git, DVC's files, processes."""

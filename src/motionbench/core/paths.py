@@ -23,12 +23,12 @@ MODELS = Path("models")
 TRAINING_METRICS = Path("metrics/training")
 TRAINING_TIMING = Path("metrics/training_timing")
 STAGE_INPUTS = Path("metrics/inputs")
-ANSWERS = DATA / "predictions.parquet"  # of all models to all held-out clips
+PREDICTIONS = DATA / "predictions.parquet"  # of all models to all held-out clips
 EVALUATION_TIMING = Path("metrics/evaluation_timing.json")
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
-PREDICTIONS = Path("reports/predictions")
+ANNOTATED = Path("reports/predictions")
 TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""

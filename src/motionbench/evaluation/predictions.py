@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5s
-from motionbench.core.paths import ANSWERS, FOLDS, MODELS, PARAMS, TEST, ReplicateKey, replicate_path
+from motionbench.core.paths import FOLDS, MODELS, PARAMS, PREDICTIONS, TEST, ReplicateKey, replicate_path
 from motionbench.data.perturbations import perturbed_labels
 from motionbench.data.splits import (
     AnySplit,
@@ -143,20 +143,20 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
     """
     try:
         texts = ["model", "condition", "file", "group"]
-        table = pq.read_table(ANSWERS, memory_map=False, read_dictionary=texts, page_checksum_verification=True)
+        table = pq.read_table(PREDICTIONS, memory_map=False, read_dictionary=texts, page_checksum_verification=True)
         predictions = _from_table(table)
         _check_columns(table, predictions)
     except FileNotFoundError as error:
-        raise UserError(f"{ANSWERS}: missing; make it: dvc repro evaluate") from error
+        raise UserError(f"{PREDICTIONS}: missing; make it: dvc repro evaluate") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
-        raise UserError(f"{ANSWERS}: not readable ({one_line(error)}); {REDO}") from error
+        raise UserError(f"{PREDICTIONS}: not readable ({one_line(error)}); {REDO}") from error
     now = made_from(clips)
     for path in (*predictions.md5s, *now):
         if predictions.md5s.get(path) != now.get(path):
-            raise UserError(f"{ANSWERS}: was made with another {path} than is there now; {REDO}")
+            raise UserError(f"{PREDICTIONS}: was made with another {path} than is there now; {REDO}")
     # What it says it was made from may be true of another table: one whose rows somebody chose or changed.
     for what in _other_than_here(predictions, set(now)):
-        raise UserError(f"{ANSWERS}: {what}; {REDO}")
+        raise UserError(f"{PREDICTIONS}: {what}; {REDO}")
     return predictions
 
 
@@ -168,7 +168,7 @@ def check_conditions(predictions: Predictions, settings: PerturbationsParams) ->
     """
     written = [(each.name, each.level) for each in predictions.perturbed], predictions.perturbation_seed
     if written != ([*settings.settings(read_source())], settings.seed):
-        raise UserError(f"{ANSWERS}: has other perturbations than {PARAMS}; {REDO}")
+        raise UserError(f"{PREDICTIONS}: has other perturbations than {PARAMS}; {REDO}")
 
 
 def _other_than_here(predictions: Predictions, paths: set[str]) -> Iterator[str]:

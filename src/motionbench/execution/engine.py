@@ -22,7 +22,8 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import joblib
 
-from motionbench.core.errors import OBJECTS_BETWEEN_COLLECTIONS, UserError
+from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
+from motionbench.core.errors import UserError
 from motionbench.execution.runtime import importing_tensorflow
 
 EventCallback = Callable[[Any], None]

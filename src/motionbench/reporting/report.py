@@ -18,7 +18,7 @@ from motionbench.comparison.audit import Finding
 from motionbench.comparison.findings import Findings, Model
 from motionbench.comparison.sentences import format_p
 from motionbench.comparison.tables import balanced_accuracy, class_scores, group_accuracies, missed_clips
-from motionbench.core.errors import UserError
+from motionbench.core.errors import printable
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.evaluation.predictions import UNCHANGED
 
@@ -151,7 +151,7 @@ def missed_rows(findings: Findings) -> list[list[str]]:
 
 
 def _printable(name: object) -> str:
-    return str(UserError(str(name)))  # The name of a file or group may hold line ends and terminal codes.
+    return printable(str(name))  # The name of a file or group may hold line ends and terminal codes.
 
 
 def audit_rows(findings: Sequence[Finding]) -> list[list[str]]:

@@ -1,1 +1,1 @@
-"""MLflow's view of files. The only room that imports MLflow."""
+"""MLflow's view of files. The only package that imports MLflow."""

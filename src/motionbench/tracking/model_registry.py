@@ -17,8 +17,9 @@ from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import ColSpec, Schema
 
+from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import read_lock
-from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5, read_json
 from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.data.decoding import Preprocessing

@@ -153,7 +153,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 if isinstance(value, int | float) and not key.startswith("section.")  # which repeats the parameters
             },
             datasets=datasets,
-            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.ANSWERS)))],
+            artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.PREDICTIONS)))],
             replicates=[each for name in trained for each in _replicates(name, files, model, source.source)],
             champion=_champion(outs, model, source.source),
         )

@@ -17,8 +17,9 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
+from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import is_wall_clock
-from motionbench.core.errors import deferred_interrupts, one_line
+from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import store
 from motionbench.tracking.model_registry import log_model, old_champion, promote

@@ -28,7 +28,8 @@ from mlflow.utils.rest_utils import http_request
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from motionbench.core.errors import REMEDIES, UserError, deferred_interrupts, one_line
+from motionbench.core.commands import deferred_interrupts
+from motionbench.core.errors import REMEDIES, UserError, one_line
 from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository_root
 from motionbench.core.processes import describe_environment, git, is_gone, this_process
 from motionbench.core.redaction import without_secrets

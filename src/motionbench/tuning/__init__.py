@@ -1,1 +1,1 @@
-"""The search for better parameters. The only room that imports Optuna."""
+"""The search for better parameters. The only package that imports Optuna."""

@@ -18,7 +18,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import PARAMS
 from motionbench.params.editing import update_yaml
-from motionbench.tracking.trials import TrialRecord
+from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import finished
 

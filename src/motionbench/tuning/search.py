@@ -16,7 +16,8 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from motionbench.core.errors import UserError, deferred_interrupts, one_line
+from motionbench.core.commands import deferred_interrupts
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.inputs import code_folder, written
 from motionbench.core.paths import SOURCE, TUNING_REPORTS
@@ -27,11 +28,11 @@ from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.execution.progress import trial_progress
 from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
-from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
+from motionbench.tracking.study_runs import TrialRecord, log_outcome, log_trials, study_run
 from motionbench.tuning import study as studies
+from motionbench.tuning.objective import measure_cost, run_trial
 from motionbench.tuning.outcome import print_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.space import model_values
-from motionbench.tuning.trial import measure_cost, run_trial
 
 POLL_SECONDS = 1.0
 POLL_SECONDS_WHEN_TIMING = 0.1

@@ -23,8 +23,8 @@ from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
 from motionbench.core.redaction import without_secrets
 from motionbench.params.schema import Domain, Params
+from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import NOT_SEARCHED
-from motionbench.tuning.trial import seeds_of
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 RETRIES = 3  # of a trial whose process crashed

@@ -8,7 +8,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.data.decoding import Preprocessing
-from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder.decode_cache import DecodedClip, decode_clips
 from motionbench.data.folder.duplicates import refuse_copies, warn_of_equal_pixels
 from motionbench.data.folder.listing import ClipFile
 from tests.data.folder.recordings import record

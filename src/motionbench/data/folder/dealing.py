@@ -12,7 +12,7 @@ from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import block_array, csr_array, eye_array, kron
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, printable
 from motionbench.data.folder.listing import SPLITS, ClipFile
 
 SHARES = (3, 1, 1)  # of train, validation and test
@@ -56,7 +56,7 @@ def deal(clips: Sequence[ClipFile], folds: int | str | None, seed: int) -> dict[
 def class_table(clips: Sequence[ClipFile]) -> str:
     """Return how many clips of each class (columns) each group (rows) has, as text of at most 30 groups."""
     # A group's name may hold terminal codes, as a file's may.
-    groups = [str(UserError(clip.group)) for clip in clips]
+    groups = [printable(clip.group) for clip in clips]
     table = pd.crosstab(pd.Series(groups, name="group"), pd.Series([clip.label for clip in clips], name="class"))
     shown = table.iloc[:TABLE_GROUPS].copy()
     if len(table) > TABLE_GROUPS:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from motionbench.core.errors import UserError
-from motionbench.data.folder.decoded import DecodedClip
+from motionbench.core.errors import UserError, printable
+from motionbench.data.folder.decode_cache import DecodedClip
 
 NAMED = 5  # pairs in the warning
 
@@ -57,4 +57,4 @@ def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> 
         for names, what in pairs[:NAMED]
     ]
     more = f" and {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
-    return str(UserError(f"equal pixels from different files: {', '.join(named)}{more}"))
+    return printable(f"equal pixels from different files: {', '.join(named)}{more}")

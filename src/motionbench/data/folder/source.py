@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, printable
 from motionbench.core.files import write_json
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.folder.dealing import deal
-from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder.decode_cache import DecodedClip, decode_clips
 from motionbench.data.folder.duplicates import refuse_copies, warn_of_equal_pixels
 from motionbench.data.folder.listing import list_clips
 from motionbench.data.folder.params import FolderParams
@@ -106,7 +106,7 @@ def _warnings(clips: Sequence[DecodedClip]) -> list[str]:
 
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return str(UserError(f"{', '.join(names[:NAMED])}{more}"))
+    return printable(f"{', '.join(names[:NAMED])}{more}")
 
 
 def _going_with_class(clips: Sequence[DecodedClip], what: str, value_of: Callable[[DecodedClip], str]) -> list[str]:

@@ -6,12 +6,8 @@ import sys
 
 import pytest
 
-from motionbench.core.errors import (
-    OBJECTS_BETWEEN_COLLECTIONS,
-    UserError,
-    deferred_interrupts,
-    run_command,
-)
+from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS, deferred_interrupts, run_command
+from motionbench.core.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -48,7 +44,7 @@ def test_user_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[
 TERMINATED = """
 import gc
 import signal
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 
 def main():
     try:

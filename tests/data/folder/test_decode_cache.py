@@ -16,8 +16,8 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.paths import DECODED
 from motionbench.data.decoding import Preprocessing, decode_clip
-from motionbench.data.folder import decoded
-from motionbench.data.folder.decoded import DecodedClip, decode_clips
+from motionbench.data.folder import decode_cache
+from motionbench.data.folder.decode_cache import DecodedClip, decode_clips
 from motionbench.data.folder.listing import BadClip, ClipFile
 from tests.conftest import ROOT, run
 from tests.data.folder.recordings import record
@@ -71,7 +71,7 @@ def test_a_second_run_decodes_nothing() -> None:
 
 def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = decode(NAMES[0])
-    monkeypatch.setattr(decoded, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
+    monkeypatch.setattr(decode_cache, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
     again, _ = decode(NAMES[0])
     assert again[0].kept != before[0].kept
 
@@ -79,7 +79,7 @@ def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_no_run_has_used_for_a_month_is_removed() -> None:
     clips, _ = decode(*NAMES)
     for clip in clips:
-        os.utime(clip.kept, (0, time.time() - decoded.KEPT - 1))
+        os.utime(clip.kept, (0, time.time() - decode_cache.KEPT - 1))
     decode(NAMES[0])
     assert [*kept()] == [clips[0].kept.name]
 
@@ -116,10 +116,10 @@ def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
         shutil.copy(folder / "wave/c.mp4", path)
         return decode_clip(path, *arguments, **options)
 
-    monkeypatch.setattr(decoded, "decode_clip", replace_and_decode)
+    monkeypatch.setattr(decode_cache, "decode_clip", replace_and_decode)
     DECODED.mkdir()
     with pytest.raises(UserError, match="changed while it was decoded"):
-        decoded._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED)
+        decode_cache._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED)
     assert not kept()
 
 
@@ -263,10 +263,10 @@ def test_copies_of_a_file_are_decoded_by_several_processes_at_once(
 DECODE = """
 from pathlib import Path
 import pipeline
-from motionbench.core.errors import run_command
+from motionbench.core.commands import run_command
 from motionbench.data.decoding import Preprocessing
-from motionbench.data.folder import decoded
-from motionbench.data.folder.decoded import decode_clips
+from motionbench.data.folder import decode_cache
+from motionbench.data.folder.decode_cache import decode_clips
 from motionbench.data.folder.listing import list_clips
 files, _ = list_clips(Path("clips"), None, None)
 run_command(lambda: decode_clips(files, Preprocessing(9, 24, 32, "rgb", "pad"), 10**6))

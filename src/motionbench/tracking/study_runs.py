@@ -10,7 +10,7 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Metric
 
-from motionbench.core.errors import deferred_interrupts
+from motionbench.core.commands import deferred_interrupts
 from motionbench.core.paths import MLFLOW_ARTIFACTS, repository_root
 from motionbench.tracking import store
 

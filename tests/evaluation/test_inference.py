@@ -17,7 +17,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (9, 4, 16, 20, 1), dtype=np.ui
 
 def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_event: EventCallback) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import answer, measure_cost
+        from motionbench.evaluation.inference import answer, measure_cost
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.registry import build_model

@@ -10,7 +10,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, replicate_path
 from motionbench.data.splits import ClipRecord, read_test
 from motionbench.data.synthetic.frames import write_split
-from motionbench.evaluation.testing import check_answers, measure_costs, predict_held_out, trained_models
+from motionbench.evaluation.held_out import check_answers, measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES

@@ -119,7 +119,7 @@ def _answer(
         how: name and level of the condition, and the seed of what it draws.
     """
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import answer
+        from motionbench.evaluation.inference import answer
     name, level, seed = how
     clips = read_test(fold).clips
     return answer(
@@ -129,5 +129,5 @@ def _answer(
 
 def _measure_cost(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
     with importing_tensorflow():
-        from motionbench.evaluation.scoring import measure_cost
+        from motionbench.evaluation.inference import measure_cost
     return measure_cost(path, read_test(fold).clips, threads)

@@ -5,7 +5,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.tracking import store
-from motionbench.tracking.trials import TrialRecord, log_outcome, log_trials, study_run
+from motionbench.tracking.study_runs import TrialRecord, log_outcome, log_trials, study_run
 from tests.tracking.conftest import Runs
 
 

@@ -11,7 +11,7 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
 from motionbench.data.synthetic.frames import write_split
 from motionbench.execution.engine import local_engine, run_tasks
-from motionbench.tuning.trial import measure_cost, run_trial
+from motionbench.tuning.objective import measure_cost, run_trial
 from tests.conftest import SOURCE_RECORD, TINY, drawing
 from tests.tuning.studies import Load
 

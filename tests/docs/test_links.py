@@ -89,10 +89,6 @@ def test_every_make_target_exists(page: str) -> None:
     assert named - targets == set()
 
 
-def test_the_readme_is_short() -> None:
-    assert len(read("README.md").splitlines()) <= README_LINES
-
-
 def test_anchors_have_the_form_of_github() -> None:
     text = "# A `b_c`: what's [new](x.md)?\n## Run it\n```\n# no heading\n```\n## Run it\n"
     assert anchors_of(text) == {"a-b_c-whats-new", "run-it", "run-it-1"}

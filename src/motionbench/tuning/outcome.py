@@ -5,8 +5,6 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any, TypedDict
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import optuna
 import pandas as pd
 from optuna.study import Study
@@ -34,7 +32,7 @@ PLOTS = {
     "parallel_coordinates": "plot_parallel_coordinate",
     "slices": "plot_slice",
 }
-"""By name of the file: Optuna's function, one for plotly and one for matplotlib."""
+"""By name of the file: Optuna's function."""
 
 
 class Outcome(TypedDict):
@@ -84,7 +82,7 @@ def summarise_best(study: Study) -> Outcome:
 
 
 def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
-    """Write best.json, trials.csv, and the study's figures as HTML pages and PNG files."""
+    """Write best.json, trials.csv, and the study's figures as HTML pages."""
     write_json(folder / "best.json", outcome)
     rows = [
         {
@@ -99,8 +97,6 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
         if trial.state.is_finished()
     ]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
-    mpl.rcdefaults()  # A matplotlibrc of the user changes nothing.
-    mpl.use("agg")  # No window is opened.
     # Low values are what is wanted.
     warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances of params")
     options: dict[str, Any] = {"target_name": "validation loss"}
@@ -112,23 +108,15 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
 
 
 def _draw(path: Path, kind: str, study: Study, **options: Any) -> None:
-    """Write a figure as an HTML page and a PNG file, or as a text file that says why it cannot be drawn."""
+    """Write a figure as an HTML page, or as a text file that says why it cannot be drawn."""
     try:
         page = getattr(optuna.visualization, kind)(study, **options)
-        axes = getattr(optuna.visualization.matplotlib, kind)(study, **options)
     except (ValueError, RuntimeError) as error:
         # Importances cannot be computed from trials that are all alike.
         path.with_suffix(".txt").write_text(f"not drawn: {error}\n", encoding="utf-8")
         return
     # All pages share one copy of plotly.js beside them, so that they open without a network.
     page.write_html(path.with_suffix(".html"), include_plotlyjs="directory")
-    figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-    figure.set_size_inches(max(10, figure.get_size_inches()[0]), 5)
-    if kind == "plot_parallel_coordinate":
-        for axis in figure.axes:
-            axis.grid(visible=False)  # Each axis would draw its own.
-    figure.savefig(path.with_suffix(".png"), dpi=110, bbox_inches="tight")
-    plt.close(figure)
 
 
 def _validation_losses(trial: FrozenTrial) -> dict[int, float]:

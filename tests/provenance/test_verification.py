@@ -7,8 +7,9 @@ import pytest
 
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
-from motionbench.core.processes import git
+from motionbench.core.processes import describe_environment, git
 from motionbench.provenance.verification import Check, Verification, _other_inputs, other_conclusions, verify
+from pipeline import verify as command
 from tests.conftest import ROOT
 
 
@@ -89,6 +90,33 @@ def test_other_bits_are_expected_on_another_machine_alone() -> None:
     # Seen: excused, since some other stage was recorded elsewhere, or with other packages.
     assert elsewhere(new, "predictions") == []
     assert elsewhere(["a new processor", "numpy 3"], "models/a") == []
+
+
+@pytest.mark.parametrize(
+    ("found", "recorded", "others", "code", "said"),
+    [
+        ("1", "an old processor", [], 0, "1 of 1 outputs are equal."),
+        ("2", "an old processor", [], 3, "as expected: recorded with, but not here: an old processor"),
+        ("2", "an old processor", ["champion: a became b"], 1, "conclusions: champion: a became b."),
+        ("2", None, [], 1, "models/a differ, NOT as expected"),
+    ],
+)
+def test_the_exit_code_says_whether_bits_and_conclusions_are_as_expected(
+    found: str, recorded: str | None, others: list[str], code: int, said: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    timing = "metrics/training_timing/a.json"
+    checks = [Check("train", "models/a", "1", found), Check("train", timing, "1", "2")]
+    environment = {timing: [recorded] if recorded else describe_environment()}
+    monkeypatch.setattr(command, "verify", lambda: Verification(checks, environment, {"train": []}, [], others))
+    monkeypatch.chdir(ROOT)
+    try:
+        command.main()
+        ended = 0
+    except SystemExit as error:
+        ended = int(error.code or 0)
+    assert ended == code
+    assert said in capsys.readouterr().out
 
 
 def test_commit_without_dvc_lock_cannot_be_verified(working_directory: Path) -> None:

@@ -32,7 +32,7 @@ def test_what_was_written_is_read() -> None:
     training = read_training("convlstm")
     assert training
     assert training.parameters == 123
-    assert training.best_epochs == [2, 1]
+    assert training.replicates["epoch"].tolist() == [2, 1]
     assert training.best == ReplicateKey(7)
     # The first replicate's first two epochs, and the second's only one.
     assert training.seconds == (4.0 + 2.0) / 2
@@ -72,7 +72,7 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     training = read_training("convlstm")
     assert training
     assert training.best == ReplicateKey(seed=5, fold=0), "losses of other folds are of other clips"
-    assert training.best_epochs == [2, 1, 2, 1]
+    assert training.replicates["epoch"].tolist() == [2, 1, 2, 1]
     assert training.machines == {ReplicateKey(seed, fold): f"machine {seed}" for fold, seed in losses}
     assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
         [fold, seed, epoch, loss] for (fold, seed), each in losses.items() for epoch, loss in enumerate(each, start=1)

@@ -99,7 +99,7 @@ def summary_rows(findings: Findings) -> list[list[str]]:
         "expected calibration error": lambda m: f"{m.calibration.calibration_error:.3f}",
         "parameters": lambda m: f"{m.training.parameters:,}",
         "million FLOPs per clip": lambda m: f"{m.cost.flops / 1e6:,.0f}",
-        "best epoch": lambda m: ", ".join(str(epoch) for epoch in m.training.best_epochs),
+        "best epoch": lambda m: ", ".join(str(epoch) for epoch in m.training.replicates["epoch"]),
         "time to best epoch (s)": lambda m: f"{m.training.seconds:.1f}",
         "peak memory of training (MB)": lambda m: f"{m.training.peak_megabytes:,.0f}",
         "latency of one clip (ms, quartiles)": lambda m: _spread(

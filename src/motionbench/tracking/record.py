@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, Field
 
 from motionbench.core import paths
@@ -22,7 +21,7 @@ from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_jso
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import part_folders, read_source
-from motionbench.training.results import best_replicate, replicate_key
+from motionbench.training.results import read_training, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
 
@@ -207,19 +206,14 @@ def clip_md5s(md5s: Mapping[str, str]) -> dict[str, str]:
 
 
 def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], source: str) -> Iterator[ReplicateRecord]:
-    models, metrics, timing = paths.training_paths(name)
-    history = pd.read_csv(metrics / "history.csv")
-    if history.empty:
+    training = read_training(name)
+    if training is None:
         return  # The model was switched off.
-    kept = pd.read_csv(metrics / "replicates.csv")
-    best = best_replicate(kept)
-    keys = [replicate_key(epoch) for epoch in history.to_dict("records")]
-    measures = history.drop(columns=["seed", "fold"], errors="ignore")
-    for index, (row, seconds) in enumerate(
-        zip(kept.to_dict("records"), read_json(timing)["replicate_seconds"], strict=True)
-    ):
+    keys = [replicate_key(epoch) for epoch in training.history.to_dict("records")]
+    measures = training.history.drop(columns=["seed", "fold"], errors="ignore")
+    for row, seconds in zip(training.replicates.to_dict("records"), training.replicate_seconds, strict=True):
         key = replicate_key(row)
-        path = paths.replicate_path(models, key)
+        path = paths.replicate_path(paths.MODELS / name, key)
         at_best = {f"best_{measure}": row[measure] for measure in measures}
         yield ReplicateRecord(
             model_name=name,
@@ -227,7 +221,7 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
             metrics={**at_best, "training_seconds": seconds},
             curves=measures[[each == key for each in keys]].to_dict("records"),
             model=ModelRecord(
-                name=name, path=path, md5=md5s[path.as_posix()], best=index == best,
+                name=name, path=path, md5=md5s[path.as_posix()], best=key == training.best,
                 facts={"model": name, "source": source}, **model,
             ),
         )  # fmt: skip

@@ -45,7 +45,8 @@ class Training(NamedTuple):
     """The results of training a model, as read from its files."""
 
     parameters: int
-    best_epochs: list[int]  # of each replicate
+    replicates: "pd.DataFrame"  # a row per replicate: the items of its best epoch
+    replicate_seconds: list[float]  # of each
     history: "pd.DataFrame"  # a row per epoch and replicate: the items of `training.Epoch`
     best: ReplicateKey  # as `best_replicate` returns it
     seconds: float  # time to the best epoch, mean over the replicates
@@ -145,7 +146,8 @@ def read_training(model_name: str) -> Training | None:
         keys = [replicate_key(row) for row in replicates.to_dict("records")]
         return Training(
             parameters=summary["parameters"],
-            best_epochs=replicates["epoch"].tolist(),
+            replicates=replicates,
+            replicate_seconds=timings["replicate_seconds"],
             history=pd.read_csv(folder / "history.csv"),
             best=keys[best_replicate(replicates)],
             seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],

@@ -106,6 +106,8 @@ def test_paths_of_a_moved_store_are_changed_wherever_they_are(
         database.execute("UPDATE runs SET artifact_uri = ?", (f"{form.format(before)}/run/artifacts",))
     assert store.open_store() == experiment_id
     assert f"moved here from {old}: its paths are changed" in capsys.readouterr().err
+    with closing(sqlite3.connect("mlflow.db.before-move")) as kept:
+        assert kept.execute("SELECT artifact_uri FROM runs").fetchall() == [(f"{form.format(before)}/run/artifacts",)]
     assert runs()["run"].info.artifact_uri == f"{form.format(after)}/run/artifacts"
     store.open_store()
     assert capsys.readouterr().err == ""

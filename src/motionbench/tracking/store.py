@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -320,6 +321,7 @@ def _follow_move(uri: str, location: str) -> None:
     if file.resolve().parent != repository_root() and folder.exists():
         return
     old, new = (each.as_uri() if is_uri else str(each) for each in (folder, ours))
+    kept = shutil.copy2(file, file.with_name(f"{file.name}.before-move"))
     engine, tables = sqlalchemy.create_engine(uri), sqlalchemy.MetaData()
     with engine.begin() as connection:
         tables.reflect(connection)
@@ -330,7 +332,8 @@ def _follow_move(uri: str, location: str) -> None:
                     named = (column == old) | column.startswith(f"{old}/", autoescape=True)
                     connection.execute(table.update().where(named).values({column: moved}))
     engine.dispose()
-    print(f"MLflow's store was moved here from {folder.parent}: its paths are changed", file=sys.stderr)
+    moved_here = f"MLflow's store was moved here from {folder.parent}: its paths are changed"
+    print(f"{moved_here}, and {kept} is as it was", file=sys.stderr)
 
 
 def search_runs(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:

@@ -23,8 +23,7 @@ def main() -> None:
     table = Table("stage", "output", "md5 in dvc.lock", "md5 now", "result")
     for check in found.checks:
         table.add_row(check.stage, check.out, check.expected, check.found, check.result)
-    # Wide enough for a whole md5.
-    Console(width=max(Console().width, 160)).print(table)
+    Console(width=max(Console().width, 200)).print(table)  # wide enough for whole names and md5s
     print(f"commit: {git('log', '-1', '--format=%h %s').strip()}")
     here = describe_environment()
     print(f"here: {', '.join(here)}; training.threads: {load_params().training.threads}")

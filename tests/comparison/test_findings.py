@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from motionbench.comparison.findings import adjust_false_discoveries, find
+from motionbench.comparison.findings import LIKE_GUESSING, adjust_false_discoveries, find
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import compare
 from motionbench.core.paths import MODELS, ReplicateKey
@@ -46,7 +46,7 @@ def test_contenders_are_compared_with_each_other_and_the_best_with_the_controls(
     assert [pair[:2] for pair in found.pairs] == list(combinations(FIVE, 2))
     assert len(found.verdict) == 11
     assert found.verdict[0].startswith("convlstm is better than cnn_lstm: ")
-    assert found.verdict[4].startswith("Between convlstm and cnn3d no difference is shown, and not that they are equal")
+    assert found.verdict[4].startswith("Between convlstm and cnn3d no difference is shown, nor that they are equal")
     assert [pair[:2] for pair in found.controls] == [("convlstm", control) for control in CONTROLS]
     assert found.verdict[-1].startswith(
         "convlstm is not shown to be better than bag_of_frames, which cannot see motion"
@@ -59,11 +59,11 @@ def test_the_margin_decides_what_is_practically_equal() -> None:
         return compared(models(PERFECT, GOOD), gate=gate).verdict[0]
 
     assert verdict(0.2).startswith("cnn_lstm and convlstm are practically equal: ")
-    assert verdict(0.02).startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal")
+    assert verdict(0.02).startswith("Between cnn_lstm and convlstm no difference is shown, nor that they are equal")
 
 
 def test_of_drawn_clips_that_do_not_ask_for_motion_another_variant_is_named() -> None:
-    hint = " synthetic.variant: motion draws clips that ask for it."
+    hint = " To draw clips that need motion, set synthetic.variant: motion."
     assert compared(models(PERFECT, PERFECT)).verdict[-1].endswith(hint)
     assert hint not in compared(models(PERFECT, PERFECT, controls=(20, 20))).verdict[-1]
 
@@ -76,7 +76,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     labels, answers = np.repeat([0, 1], 40), np.full((2, 80, 2), 0.5, np.float32)
     unsure = {**table.unchanged.probabilities, "convlstm": answers}
     table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=unsure), perturbed=[])
-    told = "convlstm has learned nothing that shows (seed 0, seed 1): its loss is about that of guessing."
+    told = f"convlstm has learned nothing that shows (seed 0, seed 1): {LIKE_GUESSING}."
     assert told in describe(table, made).notes
     # With folds: where it did not learn.
     answers[1] = np.eye(2)[labels]
@@ -85,7 +85,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     answers[0, parts == 1] = [0.5, 0.5]
     found = describe(table._replace(folds=parts), made)
     assert found.models["convlstm"].guessing == [ReplicateKey(0, 1)]
-    assert "convlstm has learned nothing that shows (fold 1 seed 0): its loss is about that of guessing." in found.notes
+    assert f"convlstm has learned nothing that shows (fold 1 seed 0): {LIKE_GUESSING}." in found.notes
 
 
 def test_one_group_makes_no_guesser_of_a_perfect_model() -> None:

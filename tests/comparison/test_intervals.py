@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,20 @@ def test_sums_are_by_the_names_of_groups() -> None:
     sums, sizes = sum_by_group(np.array([[True, True, False, True], [False, True, False, False]]), ["b", "a", "b", "a"])
     assert sums.tolist() == [[1, 2], [0, 1]]
     assert sizes.tolist() == [2, 2]
+
+
+def test_more_seeds_that_differ_narrow_the_interval() -> None:
+    # The union of the replicates' intervals would stay as wide.
+    two = np.arange(100) >= np.array([[5], [15]])
+    (low, high), (low_of_ten, high_of_ten) = (accuracy_interval(np.tile(two, (times, 1))) for times in (1, 5))
+    assert high_of_ten - low_of_ten < high - low - 0.03
+
+
+@pytest.mark.parametrize("size", [1, 50])
+def test_the_interval_of_a_hundred_thousand_clips_needs_little_memory(size: int) -> None:
+    right = np.random.default_rng(0).random((3, 100_000)) < 0.9
+    tracemalloc.start()
+    accuracy_interval(right, np.arange(100_000) // size)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6

@@ -127,7 +127,7 @@ def test_folds_bad_files_and_warnings_are_told() -> None:
 def test_it_is_told_what_counts_where_clips_are_in_groups() -> None:
     [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=GROUPS))
     assert note.startswith("The 80 test clips are in 10 groups of 8, and clips of a group are alike: ")
-    assert "intervals and tests count whole groups. Where one model errs on whole groups and another on any " in note
+    assert "intervals and tests count whole groups. If one model errs on whole groups, and another" in note
     [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.arange(80) % 33))
     assert note.startswith("The 80 test clips are in 33 groups of 2 to 3, and")
     [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.zeros(80)))

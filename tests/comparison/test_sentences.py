@@ -32,8 +32,11 @@ def test_better_is_said_with_both_questions() -> None:
 
 def test_not_shown_and_equal_are_two_verdicts() -> None:
     not_shown = describe_pair(pair(wrong(0, 0, 0), wrong(0, 0, 0)))
-    assert not_shown.startswith("Between cnn_lstm and convlstm no difference is shown, and not that they are equal: ")
-    assert "is below 0.05 in about 80 of 100 repetitions at a true difference of 0.104." in not_shown
+    assert not_shown.startswith("Between cnn_lstm and convlstm no difference is shown, nor that they are equal: ")
+    assert (
+        "A true difference of 0.104 would be shown of models that are trained again in about 80 of 100 repetitions, if"
+        in not_shown
+    )
     assert "50% likely that the first is better" in not_shown
     equal = describe_pair(pair(wrong(0, 0, 0, clips=1000), wrong(1, 0, 0, clips=1000)))
     assert equal.startswith("cnn_lstm and convlstm are practically equal: ")
@@ -51,7 +54,7 @@ def test_one_seed_says_what_it_cannot_tell() -> None:
     sentence = describe_pair(pair(wrong(0), wrong(40)))
     assert sentence.startswith("The trained networks of cnn_lstm are better than those of convlstm, but whether the ")
     assert "if both were trained again one seed cannot tell" in sentence
-    assert "these networks: about 95 % interval +0." in sentence
+    assert "these networks: approximate 95 % interval +0." in sentence
     assert sentence.endswith("trained again: not known from one seed.")
 
 
@@ -132,7 +135,7 @@ def test_below_six_groups_nothing_is_shown_of_controls() -> None:
     assert not any(left_behind(each) for each in pairs)
     sentence = describe_controls(pairs)
     assert "is no evidence that it sees motion. With 5 clips or groups no difference can be shown" in sentence
-    assert "whatever the intervals are: 8 are needed." in sentence
+    assert "whatever the intervals are: 8 are needed for 4 comparisons." in sentence
 
 
 def test_a_control_can_be_left_behind_by_trained_networks_of_one_seed() -> None:

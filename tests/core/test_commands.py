@@ -65,6 +65,15 @@ def test_sigterm_cleans_up_and_exits_with_130() -> None:
     assert (done.returncode, done.stdout, done.stderr) == expected
 
 
+def test_a_reader_who_has_read_enough_ends_a_command_in_silence() -> None:
+    program = (
+        "from motionbench.core.commands import run_command; run_command(lambda: print(*range(99_999), sep=chr(10)))"
+    )
+    command = f"set -o pipefail; PYTHONPATH=src {sys.executable} -c {program!r} | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
+
+
 def test_deferred_interrupts_come_when_the_block_ends() -> None:
     reached: list[str] = []
 

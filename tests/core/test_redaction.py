@@ -145,7 +145,7 @@ def test_secrets_of_the_environment_are_found_in_other_forms(
 
 
 def test_a_secret_is_gone_before_a_message_is_cut_off() -> None:
-    assert one_line(f"{190 * 'a'} http://me:secret@host") == f"{190 * 'a'} http://ho"
+    assert one_line(f"{190 * 'a'} http://me:secret@host") == f"{190 * 'a'} http://h…"
 
 
 CRASH = """

@@ -8,6 +8,7 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, replicate_path
+from motionbench.data.perturbations import chosen_numbers
 from motionbench.data.splits import ClipRecord, read_test
 from motionbench.data.synthetic.frames import write_split
 from motionbench.evaluation.held_out import check_answers, measure_costs, predict_held_out, trained_models
@@ -91,6 +92,8 @@ def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_wi
     ]
     for condition in predictions.perturbed:
         assert len(condition.clips) == 4
+        spread = chosen_numbers(predictions.labels, predictions.groups, 1, params.perturbations.seed)
+        assert condition.clips.tolist() == spread.tolist()
         assert (condition.predicted("single_frame") == said[:, condition.clips]).all()
     # Where up and down are swapped, what was ascending is class 2, descending.
     swapped = {condition.name: condition.labels for condition in predictions.perturbed}["upside_down"]

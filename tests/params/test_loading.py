@@ -8,7 +8,7 @@ import pytest
 from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
-from motionbench.params.loading import load_params, stage_params
+from motionbench.params.loading import check_params, load_params, stage_params
 from motionbench.params.schema import Params
 from tests.conftest import ROOT
 
@@ -160,6 +160,13 @@ def test_every_key_of_params_yaml_has_a_comment() -> None:
                 continue  # Of a contender's search, they are those of the default one.
             assert " # " in line, line
             commented.add(key[0])
+
+
+def test_a_misspelled_key_is_named_before_the_one_that_is_missing_for_that() -> None:
+    content = read_yaml(ROOT / "params.yaml")
+    content["gate"]["marginn"] = content["gate"].pop("margin")
+    with pytest.raises(UserError, match=r"^params\.yaml: gate\.marginn: 0\.02: unknown key; known here: .*margin"):
+        check_params(content, Path("params.yaml"))
 
 
 def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,9 +106,9 @@ def test_tables_of_three_contenders_have_a_cell_per_column(tmp_path: Path, monke
 
 
 def test_one_seed_claims_nothing_of_training_again(tmp_path: Path) -> None:
-    again = "as these\nnetworks and trained again, adjusted"
+    again = "as these\nnetworks and trained again; it is adjusted"
     for written in write(tmp_path, BOTH):
-        assert "95 % intervals of these networks; p is" in written
+        assert "95 % intervals of these networks; p tests" in written
         assert again not in written
         assert "95 % interval, if seeds differ by 3 points" in written
     for written in write(tmp_path, compared(models(result(80, 80), result(70, 70)))):

@@ -1,10 +1,12 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5
+from motionbench.core.files import file_md5, write_json
+from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.tracking.model_registry import (
     list_versions,
     load_champion,
@@ -85,13 +87,13 @@ def test_the_alias_moves_forward_in_time_of_the_comparison(
     compared(one, 3, "9999999999")  # It started earlier and ended later.
     assert number_in_use() == 2
     assert capsys.readouterr().out == (
-        "version 1 of motionbench (unknown model; trained on unknown clips: a, b; commit 99999999; 2026-01-03 10:00:00 "
-        "UTC) is not in use: version 2 of motionbench (unknown model; trained on unknown clips: a, b; commit abcdef01; "
-        "2026-01-04 10:00:00 UTC) is of a later comparison; to use it: make promote VERSION=1\n"
+        "version 1 of motionbench (unknown model; trained on unknown clips: a, b; logged at commit 99999999; 2026-01-03"
+        " 10:00:00 UTC) is not in use: version 2 of motionbench (unknown model; trained on unknown clips: a, b; logged"
+        " at commit abcdef01; 2026-01-04 10:00:00 UTC) is of a later comparison; to use it: make promote VERSION=1\n"
     )
     assert old_champion("2026-01-03T10:00:00.000+00:00", None) == [
-        "The champion in use is still version 2 of motionbench (unknown model; trained on unknown clips: a, b; commit "
-        "abcdef01; 2026-01-04 10:00:00 UTC), which is of a later comparison; to use another: make promote."
+        "The champion in use is still version 2 of motionbench (unknown model; trained on unknown clips: a, b; logged "
+        "at commit abcdef01; 2026-01-04 10:00:00 UTC), which is of a later comparison; to use another: make promote."
     ]
     assert old_champion("2026-01-05T10:00:00.000+00:00", None) == []
     compared(one, 6)
@@ -117,7 +119,7 @@ def test_a_version_is_put_in_use_by_its_number_whatever_its_time(working_directo
         list_versions()
     compared(archive(working_directory / "one", "one"), 1)
     compared(archive(working_directory / "other", "the other"), 2)
-    described = "unknown model; trained on unknown clips: a, b; commit abcdef01; 2026-01-01 10:00:00 UTC"
+    described = "unknown model; trained on unknown clips: a, b; logged at commit abcdef01; 2026-01-01 10:00:00 UTC"
     assert use_version("1") == f"in use: version 1 of motionbench ({described})"
     assert number_in_use() == 1
     for wrong in ("3", "x"):
@@ -152,8 +154,8 @@ def test_the_old_champion_is_named_with_what_it_was_made_from(
     compared(archive(working_directory / "one", "one").model_copy(update={"facts": facts}), 1)
     [sentence] = old_champion("", data)
     assert sentence == (
-        "The champion in use is still version 1 of motionbench (convlstm; trained on folder clips: a, b; commit "
-        f"abcdef01; 2026-01-01 10:00:00 UTC), which was made from {said}"
+        "The champion in use is still version 1 of motionbench (convlstm; trained on folder clips: a, b; logged at "
+        f"commit abcdef01; 2026-01-01 10:00:00 UTC), which was made from {said}"
     )
 
 
@@ -161,5 +163,19 @@ def test_a_sentence_names_the_first_of_many_classes() -> None:
     assert describe_classes([str(number) for number in range(101)]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 91 more"
     assert describe_model({}) == "unknown model; trained on unknown clips"
     assert describe_model({"commit": "unknown", "git.dirty": "true"}).endswith(
-        "; commit unknown with uncommitted changes"
+        "; logged at commit unknown with uncommitted changes"
     )
+
+
+@pytest.mark.usefixtures("runs")
+def test_another_champion_than_the_comparison_here_has_chosen_is_named(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = archive(working_directory / "one", "one"), archive(working_directory / "other", "the other")
+    compared(one, 1)
+    facts = SimpleNamespace(metadata={"clip_shape": (4, 2, 2, 1), "class_names": ["a", "b"]})
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda _: SimpleNamespace(metadata=facts))
+    COMPARISON_TIMING.parent.mkdir(exist_ok=True)
+    for chosen, said in ((one, False), (other, True)):
+        write_json(COMPARISON_TIMING, {"champion": chosen.path.as_posix()})
+        assert load_champion().what.endswith(": ANOTHER champion than the comparison here has chosen") == said

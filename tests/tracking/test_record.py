@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, read_json, write_json
-from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_TIMING, ReplicateKey, stage_inputs_path
+from motionbench.core.paths import COMPARISON_METRICS, COMPARISON_TIMING, ReplicateKey, fold_path, stage_inputs_path
 from motionbench.data.splits import read_source
 from motionbench.tracking.record import Record, as_text, build_record, content_md5, pending, restored_record, spool
 from motionbench.training.replicates import leave_untrained
@@ -57,6 +58,13 @@ def test_record_names_the_parts_of_folds_instead_of_empty_splits(stage: str) -> 
         (f"folds/{part}", path_md5(Path("data/folds", str(part))), (4 + part, 3, 2, 2, 3)) for part in range(3)
     ]
     assert {f"data.md5.{each.name}": each.md5 for each in record.datasets}.items() <= record.tags.items()
+
+
+@pytest.mark.usefixtures("folded")
+def test_trainings_on_other_clips_are_other_runs_even_if_their_outputs_are_equal() -> None:
+    before = build_record("train_convlstm", PARAMS).content
+    np.save(fold_path(1) / "labels.npy", np.zeros(5))
+    assert build_record("train_convlstm", PARAMS).content != before
 
 
 @pytest.mark.usefixtures("folded")

@@ -473,22 +473,29 @@ def test_a_comparison_that_started_earlier_and_ends_later_leaves_the_alias(
         assert sentence.endswith("which was made from OTHER clips.")
     assert in_use() == md5_of("B")
     [line] = capsys.readouterr().out.splitlines()
-    assert line.startswith("version 2 of motionbench (convlstm; trained on synthetic clips: a, b, c, d; commit ")
+    assert line.startswith(
+        "version 2 of motionbench (convlstm; trained on synthetic clips: a, b, c, d; logged at commit "
+    )
     assert line.endswith("is of a later comparison; to use it: make promote VERSION=2")
 
 
 @pytest.mark.usefixtures("checkouts")
-def test_a_comparison_says_nothing_of_a_champion_that_it_cannot_see(
+def test_a_comparison_says_of_a_store_that_it_cannot_see_that_nothing_is_put_in_use(
     generated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compare_in(generated / "A", monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     with stage_run("compare", PARAMS) as comparison:
-        assert (
-            comparison.old_champion(clips_of_comparison(), chosen=False)
-            == comparison.old_champion(clips_of_comparison(), chosen=True)
-            == []
-        )
+        assert comparison.old_champion(clips_of_comparison(), chosen=False) == []
+        [line] = comparison.old_champion(clips_of_comparison(), chosen=True)
+        assert line.startswith("MLflow's store is unavailable: the champion is not in use. Later: make mlflow-sync")
+
+
+@pytest.mark.usefixtures("generated", "runs")
+def test_the_address_of_a_run_has_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:1/")
+    with stage_run("generate", PARAMS) as run:
+        assert run.origin()["url"].startswith("http://127.0.0.1:1/#/runs/")
 
 
 @pytest.mark.usefixtures("checkouts")

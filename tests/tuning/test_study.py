@@ -7,6 +7,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
 from motionbench.models.registry import ConvLstmParams
@@ -15,6 +16,7 @@ from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import check_search_space, model_values
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
+    TRAINING_CODE,
     claim_trial,
     finished,
     open_storage,
@@ -24,6 +26,7 @@ from motionbench.tuning.study import (
     running,
     send_heartbeat,
 )
+from tests.conftest import ROOT
 from tests.tuning.studies import DATA, Load, claimed, finish, opened
 
 pytestmark = pytest.mark.usefixtures("working_directory")
@@ -241,3 +244,9 @@ def test_study_of_other_code_is_refused(params_with: Load, monkeypatch: pytest.M
         UserError, match=r"^code and package versions: \w{10}, but study .* was started with \w{10}; undo"
     ):
         opened(params_with({}))
+
+
+def test_a_study_depends_on_the_code_that_a_training_depends_on() -> None:
+    deps = map(str, read_stages(ROOT / "dvc.yaml")["train_convlstm"].deps)
+    of_training = {dep.removeprefix("src/motionbench/") for dep in deps if dep.startswith("src/motionbench/")}
+    assert set(TRAINING_CODE) == of_training | {"tuning"}

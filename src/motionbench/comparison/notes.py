@@ -122,7 +122,8 @@ def _describe_design(predictions: Predictions) -> list[str]:
         notes.append(
             f"The {len(predictions.labels)} test clips are in {len(sizes)} group{'' if len(sizes) == 1 else 's'} of "
             f"{size}, and clips of a group are alike: intervals and tests count whole groups.{few} "
-            "Where one model errs on whole groups and another on any clips, equal ones are called different more often."
+            "If one model errs on whole groups, and another one on single clips anywhere, a difference may be shown "
+            "where there is none."
         )
     if len(predictions.seeds) == 1:
         notes.append(

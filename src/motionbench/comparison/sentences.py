@@ -25,16 +25,16 @@ def describe_pair(pair: Pair) -> str:
         why = "one seed cannot tell" if found.recipes is None else "is not shown"
         return (
             f"The trained networks of {pair.better_network} are better than those of {worse}, but whether the recipe "
-            f"would be so if both were trained again {why}: {figures}.{_describe_design(found)}"
+            f"would be so if both were trained again {why}: {figures}.{_describe_design(pair)}"
         )
-    return f"Between {names} no difference is shown, and not that they are equal: {figures}.{_describe_design(found)}"
+    return f"Between {names} no difference is shown, nor that they are equal: {figures}.{_describe_design(pair)}"
 
 
 def _describe_found(found: Comparison) -> str:
     # A p-value that cannot be small says nothing.
     exact = [f"exact {format_p(found.networks.p_value)}"] if found.testable else []
     if found.recipes is None:
-        interval = f"about {_describe_interval(found.networks)}"  # It is not of the exact test, and may disagree.
+        interval = f"approximate {_describe_interval(found.networks)}"  # not of the exact test, and may disagree
         return f"these networks: {', '.join([interval, *exact])}; trained again: not known from one seed"
     again = _describe_interval(found.recipes)
     if found.probability is None:
@@ -58,19 +58,20 @@ def _describe_interval(found: Found) -> str:
     return f"95 % interval {found.interval[0]:+.3f} to {found.interval[1]:+.3f}"
 
 
-def _describe_design(found: Comparison) -> str:
+def _describe_design(pair: Pair) -> str:
+    found, number = pair.found, f" for {pair.pairs} comparisons" if pair.pairs > 1 else ""
     if not found.testable:
         return (
             f" With {found.units} clips or groups no difference can be shown, whatever the intervals are: "
-            f"{found.needed} are needed."
+            f"{found.needed} are needed{number}."
         )
     if found.findable is None:
         return ""
     if found.findable > 1:
-        return " With these clips and seeds hardly any difference can be shown."
+        return f" With these clips and seeds hardly any difference can be shown{number}."
     return (
-        " If clips and seeds vary as much as they do here, the p-value of the recipes is below 0.05 in about 80 of 100 "
-        f"repetitions at a true difference of {found.findable:.3f}."
+        f" A true difference of {found.findable:.3f} would be shown of models that are trained again in about 80 of "
+        f"100 repetitions{number}, if clips and seeds vary as they do here."
     )
 
 
@@ -112,7 +113,7 @@ def describe_controls(pairs: Sequence[Pair], cannot_see: str = "motion") -> str:
         )
         return f"{best} is better than the controls, which cannot see {cannot_see}: {differences}.{seeds}"
     names = " and ".join(pair.second for pair in alike)
-    design = _describe_design(alike[0].found)
+    design = _describe_design(alike[0])
     return (
         f"{best} is not shown to be better than {names}, which cannot see {cannot_see}: on these clips its accuracy is "
         f"no evidence that it sees {cannot_see}.{design}{seeds}"

@@ -49,6 +49,8 @@ def run_command(main: Callable[[], None]) -> None:
         raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # from pipeline/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.excepthook = _show_traceback
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
@@ -56,6 +58,9 @@ def run_command(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         # Not the error's own message, which a library may have made several lines long.
         reason = os.strerror(error.errno) if error.errno else str(error)

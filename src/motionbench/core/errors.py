@@ -15,6 +15,9 @@ REMEDIES = {
 }
 
 
+LONGEST = 200  # characters of a message that a library has made
+
+
 class UserError(Exception):
     """An error that only the user can fix. The message is one line: what is wrong, where, and how to fix it."""
 
@@ -29,5 +32,6 @@ def printable(text: str) -> str:
 
 
 def one_line(error: object) -> str:
-    """Return an error's message without secrets as one line of at most 200 characters."""
-    return " ".join(without_secrets(str(error)).split())[:200]
+    """Return an error's message without secrets as one line, cut off if it is too long."""
+    line = " ".join(without_secrets(str(error)).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"

@@ -149,7 +149,7 @@ def read_predictions(clips: Mapping[str, str]) -> Predictions:
     except FileNotFoundError as error:
         raise UserError(f"{PREDICTIONS}: missing; make it: dvc repro evaluate") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
-        raise UserError(f"{PREDICTIONS}: not readable ({one_line(error)}); {REDO}") from error
+        raise UserError(f"{PREDICTIONS}: damaged or changed ({one_line(error)}); {REDO}") from error
     now = made_from(clips)
     for path in (*predictions.md5s, *now):
         if predictions.md5s.get(path) != now.get(path):
@@ -253,7 +253,9 @@ def _check_columns(table: pa.Table, predictions: Predictions) -> None:
 
 def _from_table(table: pa.Table) -> Predictions:
     """Return what a table says. If `write_predictions` has not written it, that may be anything."""
-    facts = json.loads((table.schema.metadata or {})[KEY])
+    if KEY not in (table.schema.metadata or {}):
+        raise ValueError("evaluate has not written it")
+    facts = json.loads(table.schema.metadata[KEY])
     names, models = tuple(map(str, facts["class_names"])), table["model"].unique().to_pylist()
     first = table.slice(0, len(table) // len(models))
     seeds = tuple(first["seed"].unique().to_pylist())

@@ -48,7 +48,8 @@ def shown(value: object) -> str:
 
 
 def _first_line(error: ValidationError) -> str:
-    first, *others = error.errors()
+    # An unknown key may be a known one that is misspelled, and is missing for that.
+    first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     more = f" (and {len(others)} more)" if others else ""
     key = ".".join(str(part) for part in first["loc"])
     match first["type"]:

@@ -200,7 +200,7 @@ def machine_rows(findings: Findings) -> list[list[str]]:
 def print_summary(findings: Findings, notes: Sequence[str], report: Path) -> None:
     """Print a table with a row per model, the verdict, the notes, and where the report is."""
     table = Table("model", box=SIMPLE, pad_edge=False)
-    for heading in ("accuracy", "95 % interval", "log loss", "latency", "training"):
+    for heading in ("accuracy", "95 % interval", "log loss", "latency", "time to best"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, model in findings.models.items():
         table.add_row(
@@ -211,6 +211,7 @@ def print_summary(findings: Findings, notes: Sequence[str], report: Path) -> Non
             f"{model.cost.latency_milliseconds:.1f} ms",
             f"{model.training.seconds:.1f} s",
         )
-    console = Console()
+    console = Console(highlight=False)
     console.print(table)
-    console.print("\n".join([*findings.verdict, *notes, f"The report: {report}"]), soft_wrap=True, markup=False)
+    lines = "\n".join([*findings.verdict, *notes, f"The report: {report}"])
+    console.print(lines, soft_wrap=not console.is_terminal, markup=False)

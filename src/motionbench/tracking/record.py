@@ -137,7 +137,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
         return Record(
             stage=stage,
             params=as_text(params),
-            content=content_md5(stage, params, md5s),
+            content=content_md5(stage, params, {**md5s, **{dataset.name: dataset.md5 for dataset in datasets}}),
             tags={
                 **{f"data.md5.{dataset.name}": dataset.md5 for dataset in datasets},
                 **{f"md5.{out}": md5 for out, md5 in md5s.items()},
@@ -181,7 +181,7 @@ def restored_record(entry: StageLock, commit: str | None) -> Record:
 
 
 def content_md5(stage: str, params: Mapping[str, Any], md5s: Mapping[str, str]) -> str:
-    """Return the md5 of a stage, its parameters and its results."""
+    """Return the md5 of a stage, its parameters, and the clips and results among these md5s by path."""
     # Writing params.yaml may turn a whole number into a float.
     numbers = {key: float(value) if type(value) is int else value for key, value in params.items()}
     content = [stage, numbers, {out: md5 for out, md5 in md5s.items() if is_result(out)}]

@@ -102,14 +102,15 @@ class StageRun:
     def old_champion(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
         """Say what becomes of the champion in use, now that the comparison has chosen one or none.
 
-        Nothing is said if the store is unavailable.
-
         Args:
             md5s: of the files and folders that the comparison used.
             chosen: whether it has chosen a champion.
         """
         data = None if chosen else clip_md5s(md5s)
-        return store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data)) or []
+        said = store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data))
+        if said is None and chosen:
+            return ["MLflow's store is unavailable: the champion is not in use. Later: make mlflow-sync, make promote."]
+        return said or []
 
     def end(self, status: str) -> None:
         """End the run and its child runs, unless they are complete already: an interrupt may come that late."""

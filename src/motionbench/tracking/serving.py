@@ -54,7 +54,7 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
 
 
 def describe_model(facts: Mapping[str, str], class_names: Sequence[str] = ()) -> str:
-    """Say what is known of a model: its name, what it was trained on, and commit and time of its run.
+    """Say what is known of a model: its name, what it was trained on, commit and time of the run that logged it last.
 
     Args:
         facts: tags of a registered version, or the metadata of a logged model. One that an earlier version of this
@@ -67,7 +67,7 @@ def describe_model(facts: Mapping[str, str], class_names: Sequence[str] = ()) ->
         [
             facts.get("model", "unknown model"),
             f"trained on {facts.get('source', 'unknown')} clips{f': {classes}' if classes else ''}",
-            *([f"commit {facts['commit'][:8]}{changed}"] if "commit" in facts else []),
+            *([f"logged at commit {facts['commit'][:8]}{changed}"] if "commit" in facts else []),
             *([f"{facts['started'][:19].replace('T', ' ')} UTC"] if "started" in facts else []),
         ]
     )

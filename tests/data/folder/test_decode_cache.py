@@ -13,7 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
+from motionbench.core import inputs
 from motionbench.core.errors import UserError
+from motionbench.core.files import file_md5
 from motionbench.core.paths import DECODED
 from motionbench.data.decoding import Preprocessing, decode_clip
 from motionbench.data.folder import decode_cache
@@ -72,6 +74,14 @@ def test_a_second_run_decodes_nothing() -> None:
 def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = decode(NAMES[0])
     monkeypatch.setattr(decode_cache, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
+    again, _ = decode(NAMES[0])
+    assert again[0].kept != before[0].kept
+
+
+@pytest.mark.parametrize("module", ["core/files.py", "data/scaling.py", "data/decoding.py", "data/video_files.py"])
+def test_each_module_that_decodes_is_in_the_key(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = decode(NAMES[0])
+    monkeypatch.setattr(inputs, "file_md5", lambda file: "another" if file.match(f"*/{module}") else file_md5(file))
     again, _ = decode(NAMES[0])
     assert again[0].kept != before[0].kept
 

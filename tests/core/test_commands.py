@@ -74,6 +74,20 @@ def test_a_reader_who_has_read_enough_ends_a_command_in_silence() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
+def test_an_interrupt_ends_an_import_in_silence_and_a_command_cleanly() -> None:
+    program = """
+import signal, sys
+sys.argv[0] = "-m"  # as where Python runs a module of the package
+import pipeline
+from motionbench.core.commands import run_command
+print(signal.getsignal(signal.SIGINT) == signal.SIG_DFL)
+run_command(lambda: signal.raise_signal(signal.SIGINT))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "True\n")
+    assert done.stderr == "interrupted: no output is half-written\n"
+
+
 def test_deferred_interrupts_come_when_the_block_ends() -> None:
     reached: list[str] = []
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from motionbench.comparison.intervals import LEVEL
 
@@ -48,7 +48,7 @@ def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     distances = (probabilities**2).sum(axis=2) - 2 * right + 1
     ratios = losses.mean(axis=1) / guessing.mean() if shares.max() < 1 else np.full(len(losses), np.inf)
     correct = (probabilities.argmax(axis=2) == labels).sum(axis=1)
-    guesses = ~(np.abs(ratios - 1) > LIKE_GUESSING) & (binom.sf(correct - 1, len(labels), shares.max()) > LEVEL / 2)
+    guesses = ~(np.abs(ratios - 1) > LIKE_GUESSING) & (bdtrc(correct - 1, len(labels), shares.max()) > LEVEL / 2)
     is_sure = probabilities.max(axis=2).mean(axis=1) > correct / len(labels)
     overconfident = (ratios > 1 + LIKE_GUESSING) & np.isfinite(ratios) & is_sure
     return Calibration(

@@ -19,8 +19,8 @@ def main() -> None:
         UserError: if the store does not answer, is too old, or refuses every run.
     """
     # Imported late: keeps error messages fast.
+    from motionbench.tracking.answers import StoreError, store_errors
     from motionbench.tracking.model_registry import champions_not_in_use
-    from motionbench.tracking.store import StoreError, store_errors
 
     champions: list[str] = []  # md5s of their archives
     try:
@@ -35,9 +35,10 @@ def main() -> None:
 
 def _log_pending(champions: list[str]) -> bool:
     """Log the spooled records, and add the champions among them; return whether all are logged."""
+    from motionbench.tracking.answers import OutOfReachError, RefusedError, store_errors
     from motionbench.tracking.record import pending
     from motionbench.tracking.runs import log_run
-    from motionbench.tracking.store import OutOfReachError, RefusedError, open_store, store_errors
+    from motionbench.tracking.store import open_store
 
     records, refused = pending()
     for record in records:
@@ -57,9 +58,9 @@ def _log_pending(champions: list[str]) -> bool:
 
 def _log_outputs(champions: list[str]) -> bool:
     """Log the run behind the outputs of each stage, and add the champion; return whether all are logged."""
+    from motionbench.tracking.answers import RefusedError
     from motionbench.tracking.record import restored_record
     from motionbench.tracking.runs import log_run
-    from motionbench.tracking.store import RefusedError
 
     lock, complete = read_lock(), True
     for stage in read_stages():

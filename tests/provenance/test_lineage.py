@@ -11,7 +11,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.processes import git
 from motionbench.provenance.lineage import commit_of, lineage
-from motionbench.tracking import store
+from motionbench.tracking import address, store
 
 
 def record(outs: Mapping[str, str], **params: Any) -> None:
@@ -143,7 +143,7 @@ def test_md5_of_a_file_that_only_the_store_knows_leads_to_its_run() -> None:
     commit("recorded")
     names = ["reports/samples/(it's).gif", "reports/samples/the same.gif"]
     tags = {"dvc.stage": "generate", "md5.reports/samples": f"{'3' * 32}.dir", f"file.{'4' * 32}": "\n".join(names)}
-    client = mlflow.MlflowClient(store.store_uri())
+    client = mlflow.MlflowClient(address.store_uri())
     run_id = client.create_run(store.open_store(), tags={**tags, "md5.models/old.keras": "5" * 32}).info.run_id
     for md5 in ("4" * 32, f"{'3' * 32}.dir", "5" * 32):  # the last as earlier versions tagged files
         lines = list(lineage(md5))

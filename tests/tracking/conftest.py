@@ -34,7 +34,7 @@ from motionbench.core.paths import (
     training_paths,
 )
 from motionbench.data.splits import SPLITS, SourceRecord
-from motionbench.tracking import store
+from motionbench.tracking import address, store
 from motionbench.training.results import write_training
 from tests.conftest import ROOT, SOURCE_RECORD, clean_environment, free_port, wait_for_answer
 from tests.training.made_up import SECTION, replicate
@@ -51,7 +51,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in os.environ.keys() - clean_environment().keys():
             patch.delenv(name)
         patch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets for its child processes
-        store._create_database(store.store_uri())
+        store._create_database(address.store_uri())
     return folder / "mlflow.db"
 
 
@@ -101,7 +101,7 @@ def runs(working_directory: Path, empty_database: Path, monkeypatch: pytest.Monk
 
     def all_runs() -> dict[str, Run]:
         client = mlflow.MlflowClient(f"sqlite:///{working_directory}/mlflow.db")
-        experiment = client.get_experiment_by_name(store.EXPERIMENT)
+        experiment = client.get_experiment_by_name(address.EXPERIMENT)
         found = client.search_runs([experiment.experiment_id]) if experiment else []
         names = [run.info.run_name for run in found]
         assert len(set(names)) == len(names)

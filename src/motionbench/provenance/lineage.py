@@ -40,9 +40,9 @@ def lineage(what: str) -> Lines:
         raise UserError(f"FILE: {what or 'nothing'}: no output, md5 or run id; outputs of the stages: {outs}")
     if found := _find_here(what, lock) or _find_in_git(what):
         return _of_file(*found)
-    from motionbench.tracking import store  # imported late: keeps error messages fast
+    from motionbench.tracking import address, store  # imported late: keeps error messages fast
 
-    runs, searched = [], f"no run of the store {store.store_name()}"
+    runs, searched = [], f"no run of the store {address.store_name()}"
     try:
         runs = store.find_runs({})
     except UserError as error:
@@ -112,7 +112,7 @@ def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
     yield "from code", f"{len(code)} files and folders, by md5 in dvc.lock"
     yield "parameters", ", ".join(f"{key}={value}" for key, value in entry.params.items())
     yield "environment", _environment(entry, commit)
-    from motionbench.tracking import store  # imported late: keeps error messages fast
+    from motionbench.tracking import address, store  # imported late: keeps error messages fast
 
     try:
         runs = store.find_runs({f"md5.{out}": recorded})
@@ -120,7 +120,7 @@ def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
         yield "MLflow", str(error)
         return
     if not runs:
-        yield "MLflow", f"no run of it in {store.store_name()}; to make one from the files: make mlflow-sync"
+        yield "MLflow", f"no run of it in {address.store_name()}; to make one from the files: make mlflow-sync"
     for run in runs:
         restored = ", restored from files" if "restored" in run.data.tags else ""
         yield "MLflow run", f"{_described(run)}, commit {_commit_of_run(run)}{restored}"

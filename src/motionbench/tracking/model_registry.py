@@ -25,9 +25,11 @@ from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
+from motionbench.tracking.address import store_name
+from motionbench.tracking.answers import RefusedError, store_errors
 from motionbench.tracking.record import REGISTERED, ModelRecord, clip_md5s
 from motionbench.tracking.serving import LOGGER, describe_classes, describe_model
-from motionbench.tracking.store import RefusedError, open_store, store_errors, store_name
+from motionbench.tracking.store import open_store
 
 CHAMPION = "champion"
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")

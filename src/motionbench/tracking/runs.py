@@ -21,7 +21,7 @@ from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
-from motionbench.tracking import store
+from motionbench.tracking import address, answers, store
 from motionbench.tracking.model_registry import log_model, old_champion, promote
 from motionbench.tracking.record import (
     DatasetRecord,
@@ -93,7 +93,7 @@ class StageRun:
 
         The reports show them: the URL has no credentials, of which a browser asks for its reader's own.
         """
-        name = store.store_name()
+        name = address.store_name()
         ui = name.partition("?")[0].rstrip("/") if name.startswith("http") else "http://127.0.0.1:5000"
         run_id = self._ids.get(self._record.stage, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
@@ -164,14 +164,14 @@ def log_run(record: Record) -> list[str]:
     Raises:
         StoreError: if the store fails.
     """
-    with deferred_interrupts(), store.store_errors():
+    with deferred_interrupts(), answers.store_errors():
         return _write_record(record)
 
 
 def _write_record(record: Record, *, ends: bool = True) -> list[str]:
     """Log what the store lacks of `record` and, if it `ends`, end its runs; return what was missing."""
     experiment_id = store.open_store()
-    with FileLock(store.artifacts_folder() / ".log_run.lock"):
+    with FileLock(address.artifacts_folder() / ".log_run.lock"):
         ids, missing = _open_runs(experiment_id, record)
         parent = ids[record.stage]
         missing += _log_missing(parent, record, record.params, {**record.tags, **record.identity()})
@@ -193,7 +193,7 @@ def _write_record(record: Record, *, ends: bool = True) -> list[str]:
 def _conclude(record: Record, *, promotes: bool) -> bool:
     """End the runs of a stage that has just run and, if it `promotes`, put its champion in use; return True."""
     experiment_id = store.open_store()
-    with FileLock(store.artifacts_folder() / ".log_run.lock"):
+    with FileLock(address.artifacts_folder() / ".log_run.lock"):
         if record.champion and promotes:
             promote(record.champion, record.folder, record.commit_and_start()["started"])
         _end_runs(_open_runs(experiment_id, record)[0])

@@ -1,18 +1,12 @@
-"""MLflow's store: opened, searched, written to in batches; what its answers mean.
+"""MLflow's store: opened, searched, written to in batches."""
 
-The store is `MLFLOW_TRACKING_URI`, by default sqlite:///mlflow.db at the repository's root, where a plain `mlflow ui`
-finds it.
-"""
-
-import errno
 import logging
 import os
-import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -21,21 +15,26 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import sqlalchemy
 from filelock import FileLock
-from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from motionbench.core.commands import deferred_interrupts
-from motionbench.core.errors import REMEDIES, UserError, one_line
-from motionbench.core.paths import MLFLOW_ARTIFACTS, MLFLOW_DATABASE, repository_root
+from motionbench.core.errors import UserError, one_line
+from motionbench.core.paths import repository_root
 from motionbench.core.processes import describe_environment, git, is_gone, this_process
-from motionbench.core.redaction import without_secrets
+from motionbench.tracking.address import (
+    EXPERIMENT,
+    artifacts_folder,
+    is_on_a_server,
+    sqlite_file,
+    store_name,
+    store_uri,
+)
+from motionbench.tracking.answers import ClosedError, RefusedError, StoreError, explain, store_errors
 
-EXPERIMENT = "motionbench"
 WAIT_LIMITS = {
     # MLflow's defaults retry for minutes.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -44,130 +43,10 @@ WAIT_LIMITS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Environment variables, times in seconds; those that are set already stay."""
-DENIED = ("authentication failed", "Access denied", "pg_hba.conf", "does not exist", "readonly database")
-"""What databases say that will not take the same request later either."""
 Texts = Mapping[str, str]
 NOTHING: Texts = MappingProxyType({})
 BATCH = 100  # parameters, metrics or tags that a server accepts at once
 Result = TypeVar("Result")
-
-
-class StoreError(UserError):
-    """MLflow's store did not do what it was asked. The message says why, and how to fix it."""
-
-
-class OutOfReachError(StoreError):
-    """The store does not answer, or not now: the same request may succeed later."""
-
-
-class TooOldError(StoreError):
-    """The store is of another version of MLflow, usually an older one, and lacks what is asked."""
-
-
-class ClosedError(StoreError):
-    """The store refuses every run: no access, no store of MLflow at all, or the experiment was deleted."""
-
-
-class RefusedError(StoreError):
-    """The store can never do what it was asked; it may do other things."""
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Raise what MLflow raises in the block as a `StoreError`. A bug shows its traceback."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        # MLflow wraps whatever is raised while it writes to a database or makes a request.
-        inner = error.__cause__ or error.__context__
-        if isinstance(error, MlflowException) and isinstance(inner, TypeError | AttributeError | NameError):
-            raise
-        raise _explain(error) from error
-
-
-def _explain(error: Exception) -> StoreError:
-    """Return which answer of the store an error of MLflow, SQLAlchemy or the system is."""
-    store, status = f"MLflow's store {store_name()}", _http_status(error)
-    cause = re.search(r"\(Caused by (.+)\)$", str(error))  # last in a message of urllib3's that is longer than a line
-    reason = one_line(cause[1] if cause else str(error).partition("[SQL:")[0])  # SQLAlchemy adds its statement
-    another = "set MLFLOW_TRACKING_URI to another"
-    if found := re.search(r"database schema \(found version (\S+), but expected (\S+)\)", str(error)):
-        return TooOldError(
-            f"{store} cannot be used: another version of MLflow made it: its tables are of version {found[1]}, "
-            f"and MLflow {mlflow.__version__} needs {found[2]}; keep a copy and run: mlflow db upgrade {store_name()}; "
-            "if that fails, the other version is newer: move the store away and run: make mlflow-sync"
-        )
-    if "must be in the 'active' state" in reason and (deleted := _deleted_experiment()):
-        restore = f"mlflow experiments restore --experiment-id {deleted}"
-        return ClosedError(f"{store} refuses runs: its experiment {EXPERIMENT} was deleted; restore it: {restore}")
-    if isinstance(error, OSError) and error.filename:  # a full disk, say, or a folder of the server's machine
-        remedy = REMEDIES.get(error.errno or 0, "let the server store them: mlflow server --artifacts-destination")
-        return RefusedError(f"{store}: artifacts cannot be stored ({reason}); {remedy}")
-    from_database = isinstance(error, SQLAlchemyError) or isinstance(error.__cause__, SQLAlchemyError)
-    if from_database and any(each in str(error) for each in DENIED):
-        return ClosedError(f"{store} refuses access ({reason}); correct the permissions there, or {another}")
-    no_route = getattr(error, "error_code", "") in ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
-    if no_route or "not in a valid JSON format" in str(error):
-        if (server := _server_version()) is None:
-            return ClosedError(f"{store} does not answer as a server of MLflow does ({reason}); {another}")
-        return TooOldError(
-            f"{store} is too old: its server has MLflow {server}, and logged models need a server of MLflow 3; "
-            f"upgrade it to {mlflow.__version__}, as here, or {another}"
-        )
-    if status == 401:
-        tokens = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        return ClosedError(f"{store} refuses access ({reason}); set {tokens}")
-    if status == 403:
-        return RefusedError(f"{store} refuses access ({reason}); ask whoever runs it for the permission")
-    if status >= 500 or status in (408, 425, 429, 499):
-        remedy = "end the program that locks it" if "locked" in reason else "start it, or read its log"
-        remedy = REMEDIES[errno.ENOSPC] if "disk is full" in reason else remedy
-        return OutOfReachError(f"{store} does not answer ({reason}); {remedy}")
-    return RefusedError(f"{store} refuses this ({reason})")
-
-
-def _http_status(error: Exception) -> int:
-    """Return the HTTP status that an error has, or would have if a server had answered so."""
-    if isinstance(error, MlflowException):
-        if isinstance(error, RestException) and "error_code" not in error.json:
-            return _gateway_status()
-        # MLflow takes a status that it does not know, such as 413 of a proxy, for 500.
-        stated = re.search(r"failed with error code (\d{3}) ", str(error))
-        code = stated[1] if stated else error.get_http_status_code()  # type: ignore[no-untyped-call] # mlflow has none
-        return int(code)
-    if isinstance(error, SQLAlchemyError):
-        return 503 if isinstance(error, OperationalError | sqlalchemy.exc.TimeoutError) else 400
-    response = getattr(error, "response", None)  # of requests' HTTPError
-    return 503 if response is None else int(response.status_code)
-
-
-def _gateway_status() -> int:
-    """Return the status of what answers in front of a server: MLflow keeps none of an answer that is not a server's.
-
-    An answer to what is asked here means that only the request before, for its size or content, was refused.
-    """
-    with suppress(MlflowException, OSError):
-        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
-        route = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
-        answer = http_request(credentials, route, "GET")  # type: ignore[no-untyped-call] # mlflow has none
-        return int(answer.status_code) if answer.status_code >= 400 else 400
-    return 503
-
-
-def _deleted_experiment() -> str | None:
-    with suppress(MlflowException, SQLAlchemyError, OSError):
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-        if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
-            return str(experiment.experiment_id)
-    return None
-
-
-def _server_version() -> str | None:
-    with suppress(MlflowException, OSError):
-        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
-        answer = http_request(credentials, "/version", "GET").text.strip()  # type: ignore[no-untyped-call] # mlflow has none
-        return answer if re.fullmatch(r"\d+\.\d+[\w.+]{0,30}", answer) else None
-    return None
 
 
 class BestEffort:
@@ -209,30 +88,11 @@ def find_runs(tags: Mapping[str, str]) -> list[Run]:
     Raises:
         UserError: if there is no store, or it fails.
     """
-    file = _sqlite_file(store_uri())
+    file = sqlite_file(store_uri())
     if file and not file.exists():
         raise UserError(f"no store at {store_name()}; to fill one from the files: make mlflow-sync")
     with store_errors():
         return search_runs(open_store(), tags)
-
-
-def store_name() -> str:
-    """Return the store's address without secrets."""
-    return without_secrets(re.sub(r"^(https?://).*@", r"\1", store_uri()))
-
-
-def store_uri() -> str:
-    """Return the store's address. A relative file is one in the repository's root, not in a temporary copy of DVC's."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"
-    file = _sqlite_file(uri)
-    if file is None:
-        return uri
-    return sqlalchemy.make_url(uri).set(database=str(repository_root() / file)).render_as_string(hide_password=False)
-
-
-def is_on_a_server() -> bool:
-    """Return whether the store is on a server, which may be down for a while and come back."""
-    return store_uri().startswith(("http:", "https:", "postgresql", "mysql", "mssql"))
 
 
 def current_milliseconds() -> int:
@@ -272,32 +132,21 @@ def open_store() -> str:
                 return experiment.experiment_id
             # With this tag the UI shows trained models, not traces of language models.
             tags = {"mlflow.experimentKind": "custom_model_development"}
-            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if _sqlite_file(uri) else None, tags)
+            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if sqlite_file(uri) else None, tags)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: a database's driver
         reason = one_line(error)
         known = "database schema" in reason or "database is locked" in reason
         if (known or is_on_a_server()) and not isinstance(error, ImportError):
-            answer = _explain(error)
+            answer = explain(error)
             # Without its experiment nothing can be logged.
             raise ClosedError(str(answer)) if isinstance(answer, RefusedError) else answer from error
         remedy = "set MLFLOW_TRACKING_URI to another"
         raise UserError(f"MLflow's store {store_name()} cannot be opened: {reason}; {remedy}") from error
 
 
-def artifacts_folder() -> Path:
-    """Return the folder of artifacts and locks: beside a database file, which several checkouts may share."""
-    file = _sqlite_file(store_uri())
-    return (file.resolve().parent if file else repository_root()) / MLFLOW_ARTIFACTS
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    name = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
-    return Path(name) if name else None
-
-
 def _create_database(uri: str) -> None:
     """Create SQLite's file with all tables at once: MLflow cannot open one that a kill left with a part of them."""
-    path = _sqlite_file(uri)
+    path = sqlite_file(uri)
     if path is None or path.exists():
         return
     partial = path.with_name(f".partial.{path.name}")
@@ -313,7 +162,7 @@ def _follow_move(uri: str, location: str) -> None:
 
     A store that lies elsewhere than in this repository keeps a folder that is still there.
     """
-    file, ours, is_uri = _sqlite_file(uri), artifacts_folder(), location.startswith("file:")
+    file, ours, is_uri = sqlite_file(uri), artifacts_folder(), location.startswith("file:")
     path = Path(unquote(urlsplit(location).path) if is_uri else location)
     folder = next((each for each in (path, *path.parents) if each.name == ours.name), ours)
     if file is None or folder == ours or not folder.is_absolute():

@@ -20,7 +20,7 @@ def main() -> None:
     """
     # Imported late: keeps error messages fast.
     from motionbench.tracking.answers import StoreError, store_errors
-    from motionbench.tracking.model_registry import champions_not_in_use
+    from motionbench.tracking.champion import champions_not_in_use
 
     champions: list[str] = []  # md5s of their archives
     try:

@@ -26,7 +26,7 @@ def main() -> None:
     import pandas as pd
 
     from motionbench.reporting.timeline import Window, is_long, window_times, write_timeline
-    from motionbench.tracking.model_registry import load_champion
+    from motionbench.tracking.champion import load_champion
 
     champion = load_champion()
     print(f"champion: {champion.what}", flush=True)

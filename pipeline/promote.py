@@ -8,7 +8,7 @@ from motionbench.core.commands import run_command
 def main() -> None:
     """Give a version in MLflow's store the alias `champion`, and print what it is."""
     # Imported late: keeps error messages fast.
-    from motionbench.tracking.model_registry import list_versions, use_version
+    from motionbench.tracking.champion import list_versions, use_version
 
     number = " ".join(sys.argv[1:])
     print(use_version(number) if number else "\n".join(list_versions()))

@@ -224,7 +224,7 @@ def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:
         "import sys, numpy\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, 'src')\n"
-        "from motionbench.tracking.model_registry import load_champion\n"
+        "from motionbench.tracking.champion import load_champion\n"
         "from motionbench.data.decoding import read_clip\n"
         "champion = load_champion()\n"
         f"clip, _ = read_clip(Path('data/clips', {table['clip'][4]!r}), champion.preprocessing)\n"

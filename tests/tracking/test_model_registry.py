@@ -7,15 +7,15 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, write_json
 from motionbench.core.paths import COMPARISON_TIMING
-from motionbench.tracking.model_registry import (
+from motionbench.tracking.champion import (
     list_versions,
     load_champion,
-    log_model,
     old_champion,
     promote,
     use_version,
     version_in_use,
 )
+from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.serving import describe_classes, describe_model
 from motionbench.tracking.store import open_store

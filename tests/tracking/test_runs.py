@@ -29,7 +29,7 @@ from motionbench.core.files import file_md5, file_md5s, file_stem, path_md5, wri
 from motionbench.core.paths import ReplicateKey, fold_path
 from motionbench.core.processes import git
 from motionbench.tracking import answers, store
-from motionbench.tracking.model_registry import version_in_use
+from motionbench.tracking.champion import version_in_use
 from motionbench.tracking.record import Record, as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.study_runs import study_run

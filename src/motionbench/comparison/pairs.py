@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
 from motionbench.comparison.intervals import (
@@ -173,13 +172,15 @@ def _findable(variance: float, freedom: float, of_clips: float, clips: int, test
         clips: their number.
         tests: the number of such tests.
     """
-    errors: float = nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, 1 - LEVEL / 2 / tests))
-
-    def lacks(difference: float) -> float:
-        more = max(0.0, difference * (1 - difference) / clips - of_clips)
-        return float(difference - errors * (variance + more) ** 0.5)
-
-    return float(brentq(lacks, 0, 1)) if lacks(1) > 0 else 2.0
+    errors = float(nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, 1 - LEVEL / 2 / tests)))
+    difference = errors * math.sqrt(variance)
+    if difference >= 1:
+        return 2.0
+    if difference * (1 - difference) / clips <= of_clips:
+        return difference
+    # The positive root of (x / errors) ** 2 = variance - of_clips + x * (1 - x) / clips.
+    least = errors * errors / clips
+    return (least + math.sqrt(least**2 + 4 * (1 + least) * errors**2 * (variance - of_clips))) / 2 / (1 + least)
 
 
 def _seed_variance(sums: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:

@@ -22,7 +22,8 @@ from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import address, answers, store
-from motionbench.tracking.model_registry import log_model, old_champion, promote
+from motionbench.tracking.champion import old_champion, promote
+from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import (
     DatasetRecord,
     Record,
@@ -78,9 +79,8 @@ class StageRun:
         ours = self._record
         record = build_record(ours.stage, self._params)
         replicates = [each.model_copy(update={"logged_at": self._logged_at[each.name]}) for each in record.replicates]
-        tags = {**record.tags, **ours.tags}
-        changes = {"id": ours.id, "started": ours.started, "tags": tags, "replicates": replicates}
-        record = record.model_copy(update=changes)
+        identity = {"id": ours.id, "started": ours.started, "tags": {**record.tags, **ours.tags}}
+        record = record.model_copy(update={**identity, "replicates": replicates})
         with deferred_interrupts() as interrupted:  # so that what is logged is also concluded
             logged = store.best_effort(partial(_write_record, record, ends=False), at_end=True)
             check()  # Logging may have taken long.
@@ -207,17 +207,13 @@ def _end_runs(ids: dict[str, str]) -> None:
             client.set_terminated(run_id)
 
 
-def _find_runs(experiment_id: str, record: Record) -> list[Run]:
-    """Return the run that was started for `record`, or else those with the same content."""
-    found = (store.search_runs(experiment_id, {key: value}) for key, value in record.identity().items())
-    return next(filter(None, found), [])
-
-
 def _open_runs(experiment_id: str, record: Record) -> tuple[dict[str, str], list[str]]:
     """Return the ids of a record's runs by name, the stage's run first, and the names of those that were missing."""
     start = partial(mlflow.MlflowClient().create_run, experiment_id, record.started or None)
     route = {} if record.id else {"restored": "from files"}
-    found = _find_runs(experiment_id, record)
+    # The run that was started for the record, or else those with the same content.
+    same = (store.search_runs(experiment_id, {key: value}) for key, value in record.identity().items())
+    found: list[Run] = next(filter(None, same), [])
     run = found[0] if found else start({**store.cut_tags(record.tags), **record.identity(), **route}, record.stage)
     below = {"mlflow.parentRunId": run.info.run_id}
     children = store.search_runs(experiment_id, below)

@@ -50,7 +50,10 @@ def drawn(params_with: Load, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback) -> Any:
+def train(
+    model_name: str, folder: Path, params: Params, number: int, on_event: EventCallback,
+    are_current: Callable[[], bool] = lambda: True,
+) -> Any:  # fmt: skip
     with importing_tensorflow():
         from motionbench.training.loop import train_replicate
     splits = (read_split(folder / "train"), read_split(folder / "validation"))
@@ -58,7 +61,9 @@ def train(model_name: str, folder: Path, params: Params, number: int, on_event: 
     key = ReplicateKey(params.training.seeds[0])
     checkpoint = path.with_suffix(".npz")
     digest = str(number)
-    replicate = train_replicate(model_name, key, params, SOURCE_RECORD, *splits, path, checkpoint, digest, on_event)
+    replicate = train_replicate(
+        model_name, key, params, SOURCE_RECORD, *splits, path, checkpoint, digest, on_event, are_current
+    )
     return replicate, path.read_bytes()
 
 
@@ -111,19 +116,19 @@ def test_every_training_parameter_changes_the_training(params_with: Load, engine
     assert sorted(map(str, events)) == sorted(str(epoch) for replicate in trained for epoch in replicate["history"])
 
 
-def test_epochs_of_other_code_or_clips_are_not_saved(params_with: Load, splits: Path) -> None:
-    with importing_tensorflow():
-        from motionbench.training.loop import train_replicate
-    both = (read_split(splits / "train"), read_split(splits / "validation"))
-    path, checkpoint, params = splits / "edited.keras", splits / "edited.npz", params_with(IMPATIENT)
+def train_until_an_edit(model_name: str, folder: Path, params: Params, number: int, _on_event: EventCallback) -> Any:
     epochs: list[Any] = []
-    train_replicate(
-        "cnn_lstm", ReplicateKey(0), params, SOURCE_RECORD, *both, path, checkpoint, "digest", epochs.append,
-        are_current=lambda: not epochs,
-    )  # fmt: skip
-    saved = load_checkpoint(checkpoint, "digest")
-    assert saved
-    assert len(saved.history) == 1 < len(epochs)
+    train(model_name, folder, params, number, epochs.append, are_current=lambda: not epochs)
+    saved = load_checkpoint(folder / f"{number}.npz", str(number))
+    return saved.history if saved else [], epochs
+
+
+@pytest.mark.slow
+def test_epochs_of_other_code_or_clips_are_not_saved(params_with: Load, engine: LocalEngine, splits: Path) -> None:
+    task = partial(train_until_an_edit, "cnn_lstm", splits, params_with(IMPATIENT), 99)
+    [(saved, epochs)] = run_tasks(engine, [task], 1)
+    assert saved == epochs[:1]
+    assert len(epochs) > 1
 
 
 class KilledError(Exception):

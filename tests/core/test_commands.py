@@ -78,6 +78,7 @@ def test_an_interrupt_ends_an_import_in_silence_and_a_command_cleanly() -> None:
     program = """
 import signal, sys
 sys.argv[0] = "-m"  # as where Python runs a module of the package
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background ignores it.
 import pipeline
 from motionbench.core.commands import run_command
 print(signal.getsignal(signal.SIGINT) == signal.SIG_DFL)

@@ -150,7 +150,7 @@ def train(
     engine: Engine, params: Params, model_name: str, on_epoch: Callable[[Any], None] = lambda _epoch: None
 ) -> Outputs:
     """Train all replicates of a model in the working directory and return the md5s of its outputs."""
-    train_model(engine, model_name, params, "digest", on_epoch)
+    train_model(engine, model_name, params, "digest", on_epoch, partial(bool, 1))
     return outputs(Path(), model_name)
 
 

@@ -16,14 +16,14 @@ from motionbench.training.results import Epoch, Replicate, replicate_key, write_
 
 def train_model(
     engine: Engine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None],
-    are_current: Callable[[], bool] = lambda: True,
+    are_current: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Train all replicates of a model and write its models, metrics and timing.
 
     Args:
         digest: of what the stage uses, which its checkpoints must have.
         on_epoch: called with each finished epoch.
-        are_current: whether that is still so; if not, no checkpoint is saved.
+        are_current: whether that is still so; if not, no checkpoint is saved. It is pickled.
 
     Raises:
         UserError: if a loss stops being a number.

@@ -48,7 +48,7 @@ def test_a_new_contender_needs_only_the_four_places(tmp_path: Path) -> None:
     assert report.startswith("# cnn_lstm, convlstm or temporal_cnn?")
     for first, second in (pair.split("_vs_") for pair in pairs):
         assert f"{first} less {second}" in report
-    assert report.count("; these networks: exact ") == 3
+    assert report.count("; these networks: approximate 95 % interval ") == 3
 
     done = run(clone, "python", "-m", "pipeline.tune", "--model", "temporal_cnn", "--trials", "2", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -149,10 +149,8 @@ def test_kill_while_tables_are_created_leaves_no_broken_store(reproduced: Path, 
 
 
 def number_of_tables(database: Path) -> int:
-    if not database.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        try:
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
-        except sqlite3.OperationalError:  # locked
-            return 0
+    except sqlite3.OperationalError:  # not there yet, or locked
+        return 0

@@ -16,11 +16,23 @@ from numpy.typing import NDArray
 
 from benchmarks.common import machine, seconds_of, temporary_clone
 from motionbench.core.files import path_md5, write_json
-from motionbench.core.paths import EVALUATION_TIMING, FOLDS, MODELS, PREDICTIONS, SOURCE, TEST, TRAIN, training_paths
+from motionbench.core.paths import (
+    EVALUATION_TIMING,
+    FOLDS,
+    MODELS,
+    PARAMS,
+    PREDICTIONS,
+    SOURCE,
+    TEST,
+    TRAIN,
+    training_paths,
+)
+from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.splits import ClipRecord, SourceRecord
 from motionbench.evaluation.costs import Cost, write_costs
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, write_predictions
 from motionbench.models.registry import MODEL_NAMES
+from motionbench.params.editing import update_yaml
 from motionbench.params.loading import load_params
 from motionbench.training.results import Replicate, write_training
 
@@ -51,13 +63,18 @@ def write_inputs() -> None:
     FOLDS.mkdir(parents=True)
     write_json(SOURCE, SourceRecord(source="folder", resize="pad", seconds=2.0).model_dump())
     write_models()
+    levels = np.linspace(0.1, 1, CONDITIONS).round(3).tolist()
+    perturbations = {"seed": 0, **{name: [] for name in PERTURBATIONS}, "pixel_noise": levels}
+    PARAMS.write_text(
+        update_yaml(PARAMS.read_text(encoding="utf-8"), {"perturbations": perturbations}), encoding="utf-8"
+    )
     chosen = np.sort(random.choice(CLIPS, PERTURBED, replace=False))
     skill = dict(zip(MODEL_NAMES, (0.95, 0.94, 0.96, 0.4, 0.7), strict=True))
     conditions = [
         Condition(name, level, clips, labels[clips], {each: draw(labels[clips], skill[each], random) for each in skill})
         for name, level, clips in [
             (UNCHANGED, 0.0, np.arange(CLIPS)),
-            *(("pixel_noise", level, chosen) for level in np.linspace(0.1, 1, CONDITIONS).tolist()),
+            *(("pixel_noise", level, chosen) for level in levels),
         ]
     ]
     table = Predictions(

@@ -19,8 +19,8 @@ def main() -> None:
         UserError: if the store does not answer, is too old, or refuses every run.
     """
     # Imported late: keeps error messages fast.
-    from motionbench.tracking.answers import StoreError, store_errors
     from motionbench.tracking.champion import champions_not_in_use
+    from motionbench.tracking.errors import StoreError, store_errors
 
     champions: list[str] = []  # md5s of their archives
     try:
@@ -35,7 +35,7 @@ def main() -> None:
 
 def _log_pending(champions: list[str]) -> bool:
     """Log the spooled records, and add the champions among them; return whether all are logged."""
-    from motionbench.tracking.answers import OutOfReachError, RefusedError, store_errors
+    from motionbench.tracking.errors import OutOfReachError, RefusedError, store_errors
     from motionbench.tracking.record import pending
     from motionbench.tracking.runs import log_run
     from motionbench.tracking.store import open_store
@@ -58,7 +58,7 @@ def _log_pending(champions: list[str]) -> bool:
 
 def _log_outputs(champions: list[str]) -> bool:
     """Log the run behind the outputs of each stage, and add the champion; return whether all are logged."""
-    from motionbench.tracking.answers import RefusedError
+    from motionbench.tracking.errors import RefusedError
     from motionbench.tracking.record import restored_record
     from motionbench.tracking.runs import log_run
 

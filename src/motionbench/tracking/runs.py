@@ -21,7 +21,7 @@ from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import is_wall_clock
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
-from motionbench.tracking import address, answers, store
+from motionbench.tracking import address, errors, store
 from motionbench.tracking.champion import old_champion, promote
 from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import (
@@ -109,7 +109,9 @@ class StageRun:
         data = None if chosen else clip_md5s(md5s)
         said = store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data))
         if said is None and chosen:
-            return ["MLflow's store is unavailable: the champion is not in use. Later: make mlflow-sync, make promote."]
+            return [
+                "MLflow is unavailable. If it stays so, the champion is not in use: make mlflow-sync, make promote."
+            ]
         return said or []
 
     def end(self, status: str) -> None:
@@ -164,7 +166,7 @@ def log_run(record: Record) -> list[str]:
     Raises:
         StoreError: if the store fails.
     """
-    with deferred_interrupts(), answers.store_errors():
+    with deferred_interrupts(), errors.store_errors():
         return _write_record(record)
 
 

@@ -33,7 +33,7 @@ from motionbench.tracking.address import (
     store_name,
     store_uri,
 )
-from motionbench.tracking.answers import ClosedError, RefusedError, StoreError, explain, store_errors
+from motionbench.tracking.errors import ClosedError, RefusedError, StoreError, explain, store_errors
 
 WAIT_LIMITS = {
     # MLflow's defaults retry for minutes.

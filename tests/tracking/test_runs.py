@@ -488,7 +488,9 @@ def test_a_comparison_says_of_a_store_that_it_cannot_see_that_nothing_is_put_in_
     with stage_run("compare", PARAMS) as comparison:
         assert comparison.old_champion(clips_of_comparison(), chosen=False) == []
         [line] = comparison.old_champion(clips_of_comparison(), chosen=True)
-        assert line.startswith("MLflow is unavailable. If it stays so, the champion is not in use: make mlflow-sync")
+        assert line.startswith(
+            "MLflow is unavailable. If it stays so, the champion is not in use; later: make mlflow-sync"
+        )
 
 
 @pytest.mark.usefixtures("generated", "runs")

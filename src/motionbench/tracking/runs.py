@@ -109,9 +109,7 @@ class StageRun:
         data = None if chosen else clip_md5s(md5s)
         said = store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data))
         if said is None and chosen:
-            return [
-                "MLflow is unavailable. If it stays so, the champion is not in use: make mlflow-sync, make promote."
-            ]
+            return ["MLflow is unavailable. If it stays so, the champion is not in use; later: make mlflow-sync."]
         return said or []
 
     def end(self, status: str) -> None:

@@ -2,27 +2,19 @@
 
 import keras
 
-from motionbench.models.blocks import classifier, normalization
+from motionbench.data.params import ClipShape
+from motionbench.models.blocks import normalization
 from motionbench.models.registry import Cnn3dParams
 
 
-def build(params: Cnn3dParams, clip_shape: tuple[int, int, int, int], classes: int) -> keras.Model:
-    """Build the network, from clips to class probabilities; arguments and result as for the CNN-LSTM."""
-    layers: list[keras.Layer] = []
+def layers(params: Cnn3dParams, clip_shape: ClipShape) -> list[keras.Layer]:
+    """Return the layers from clips to features."""
+    stack: list[keras.Layer] = [keras.layers.Rescaling(1 / 255)]
     frames = clip_shape[0]
     for filters, side in zip(params.filters, params.kernel_sizes, strict=True):
         kernel = (params.kernel_frames, side, side)
-        layers.append(keras.layers.Conv3D(filters, kernel, padding="same", activation="relu"))
-        layers += normalization(params)
-        layers.append(keras.layers.MaxPooling3D((min(2, frames), 2, 2)))
+        stack.append(keras.layers.Conv3D(filters, kernel, padding="same", activation="relu"))
+        stack += normalization(params)
+        stack.append(keras.layers.MaxPooling3D((min(2, frames), 2, 2)))
         frames = max(1, frames // 2)
-    return keras.Sequential(
-        [
-            keras.Input(clip_shape, dtype="uint8"),
-            keras.layers.Rescaling(1 / 255),
-            *layers,
-            keras.layers.GlobalAveragePooling3D(),
-            *classifier(params, classes),
-        ],
-        name="cnn3d",
-    )
+    return [*stack, keras.layers.GlobalAveragePooling3D()]

@@ -1,11 +1,11 @@
-"""The models: their sections of params.yaml, their builders and their roles.
+"""The models: their sections of params.yaml, their roles and their networks.
 
-A new model is one entry here, one file beside this one, one section of params.yaml and one stage of dvc.yaml
-(docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported quickly.
+A new model is an entry here, a file beside this one, a section of params.yaml and a stage of dvc.yaml
+(docs/adding-a-model.md). TensorFlow is imported only when a network is built, so that a wrong parameter is reported
+quickly.
 """
 
-from collections.abc import Iterable, Mapping
-from pkgutil import resolve_name
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
@@ -80,23 +80,46 @@ class Registration(NamedTuple):
     """An entry of the registry."""
 
     params: type[ModelParams]
-    builder: str  # module and function, imported when a model is built
     role: Literal["contender", "control"]
     """Contenders are compared with each other. Controls cannot see motion: their accuracy does not depend on it."""
     sees: str = "all frames in their order"
 
 
 MODELS: Mapping[str, Registration] = {
-    "cnn_lstm": Registration(CnnLstmParams, "motionbench.models.cnn_lstm:build", "contender"),
-    "convlstm": Registration(ConvLstmParams, "motionbench.models.convlstm:build", "contender"),
-    "cnn3d": Registration(Cnn3dParams, "motionbench.models.cnn3d:build", "contender"),
-    "single_frame": Registration(
-        ModelParams, "motionbench.models.single_frame:build", "control", "the first frame alone"
-    ),
-    "bag_of_frames": Registration(
-        ModelParams, "motionbench.models.bag_of_frames:build", "control", "all frames in no order"
-    ),
+    "cnn_lstm": Registration(CnnLstmParams, "contender"),
+    "convlstm": Registration(ConvLstmParams, "contender"),
+    "cnn3d": Registration(Cnn3dParams, "contender"),
+    "single_frame": Registration(ModelParams, "control", "the first frame alone"),
+    "bag_of_frames": Registration(ModelParams, "control", "all frames in no order"),
 }
+
+
+def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:
+    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
+    # Imported here, since they import TensorFlow.
+    import keras
+
+    from motionbench.models import (
+        bag_of_frames,
+        blocks,
+        cnn3d,
+        cnn_lstm,
+        convlstm,
+        single_frame,
+    )
+
+    layers: dict[str, Callable[[Any, ClipShape], list[keras.Layer]]] = {
+        "cnn_lstm": cnn_lstm.layers,
+        "convlstm": convlstm.layers,
+        "cnn3d": cnn3d.layers,
+        "single_frame": single_frame.layers,
+        "bag_of_frames": bag_of_frames.layers,
+    }
+    clips = keras.Input(clip_shape, dtype="uint8")
+    features = layers[model_name](params, clip_shape)
+    return keras.Sequential([clips, *features, *blocks.classifier(params, classes)], name=model_name)
+
+
 CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
 CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
 MODEL_NAMES = (*CONTENDERS, *CONTROLS)
@@ -106,8 +129,3 @@ def contenders_among(names: Iterable[str]) -> tuple[str, ...]:
     """Return the contenders among these models, in the registry's order."""
     given = set(names)
     return tuple(name for name in CONTENDERS if name in given)
-
-
-def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:
-    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
-    return resolve_name(MODELS[model_name].builder)(params, clip_shape, classes)

@@ -15,11 +15,12 @@ from motionbench.core.files import write_json
 from motionbench.core.paths import DATA, SOURCE, ReplicateKey
 from motionbench.data.examples import write_example_clips
 from motionbench.data.sources import prepare_clips
-from motionbench.data.splits import SourceRecord, read_test, read_training
+from motionbench.data.splits import read_test
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTROLS
 from motionbench.params.schema import Params
+from motionbench.training.replicates import train_replicate
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -41,13 +42,9 @@ SETTINGS = {
 MODELS = ("bag_of_frames", "cnn3d", "single_frame")  # one contender is enough; the slowest first
 
 
-def train(name: str, params: Params, source: SourceRecord, on_event: EventCallback) -> None:
-    with importing_tensorflow():
-        from motionbench.training.loop import train_replicate
+def train(name: str, params: Params, on_event: EventCallback) -> None:
     [seed] = params.training.seeds
-    path = Path(f"{name}.keras")
-    checkpoint = path.with_suffix(".npz")
-    train_replicate(name, ReplicateKey(seed), params, source, *read_training(None), path, checkpoint, "", on_event)
+    train_replicate(name, ReplicateKey(seed), params, Path(f"{name}.keras"), "", lambda: True, on_event)
 
 
 def classify(name: str, _on_event: EventCallback) -> NDArray[np.float32]:
@@ -67,7 +64,7 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     source = prepare_clips(params.data, params.source())(lambda part: DATA / part)
     write_json(SOURCE, source.model_dump())
     with local_engine() as engine:
-        run_tasks(engine, [partial(train, name, params, source) for name in MODELS], 1)
+        run_tasks(engine, [partial(train, name, params) for name in MODELS], 1)
     # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
     with local_engine() as engine:
         answers = run_tasks(engine, [partial(classify, name) for name in MODELS], 1)

@@ -8,7 +8,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import DVC_YAML, PARAMS, ReplicateKey, training_paths
 from motionbench.training.replicates import leave_untrained
-from motionbench.training.results import best_replicate, read_training, read_trainings, replicate_key, write_training
+from motionbench.training.results import read_training, read_trainings, write_training
 from tests.conftest import ROOT
 from tests.training.made_up import SECTION, replicate
 
@@ -65,22 +65,18 @@ def test_the_summary_is_the_mean_of_the_best_epochs(written: tuple[Path, Path]) 
 
 
 def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path]) -> None:
-    folder, timing = written
     losses = {(0, 5): [0.5, 0.25], (0, 7): [0.375], (1, 5): [0.4, 0.125, 0.3], (1, 7): [0.2]}
     replicates = [replicate(seed, each, [1.0] * len(each), fold=fold) for (fold, seed), each in losses.items()]
-    write_training(folder, timing, replicates, SECTION)
+    write_training(*written, replicates, SECTION)
     training = read_training("convlstm")
     assert training
     assert training.best == ReplicateKey(seed=5, fold=0), "losses of other folds are of other clips"
     assert training.replicates["epoch"].tolist() == [2, 1, 2, 1]
     assert training.machines == {ReplicateKey(seed, fold): f"machine {seed}" for fold, seed in losses}
-    assert training.history[["fold", "seed", "epoch", "validation_loss"]].to_numpy().tolist() == [
-        [fold, seed, epoch, loss] for (fold, seed), each in losses.items() for epoch, loss in enumerate(each, start=1)
-    ]
-    kept = pd.read_csv(folder / "replicates.csv")
-    assert [replicate_key(row) for row in kept.to_dict("records")] == [
-        ReplicateKey(seed, fold) for fold, seed in losses
-    ]
+    for (fold, seed), each in losses.items():
+        curve = training.curves()[ReplicateKey(seed, fold)]
+        assert curve[["epoch", "validation_loss"]].to_numpy().tolist() == [[*row] for row in enumerate(each, start=1)]
+        assert not {"seed", "fold"} & set(curve)
 
 
 def test_a_model_that_is_switched_off_has_files_without_figures(
@@ -120,13 +116,6 @@ def test_damaged_results_are_refused_in_one_line(name: str, content: str | None,
         read_training("convlstm")
     assert str(refused.value).startswith(str(folder))
     assert str(refused.value).isprintable()
-
-
-def test_losses_of_other_folds_are_of_other_clips() -> None:
-    seeds = pd.DataFrame({"seed": [0, 1, 2], "validation_loss": [0.3, 0.1, 0.2]})
-    assert best_replicate(seeds) == 1
-    folds = pd.DataFrame({"seed": [0, 1, 0, 1], "fold": [0, 0, 1, 1], "validation_loss": [0.3, 0.2, 0.1, 0.05]})
-    assert best_replicate(folds) == 1
 
 
 @pytest.mark.usefixtures("written")

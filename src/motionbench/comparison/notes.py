@@ -48,8 +48,7 @@ def read_applied_search(model_name: str, training: Training) -> Search | None:
         applied = read_json(APPLIED_SEARCHES).get(model_name)
         if applied is None or applied["section"] != training.section:
             return None
-        replicate = [column for column in ("seed", "fold") if column in training.history]
-        lowest = training.history.sort_values("epoch").groupby(replicate)["validation_loss"].agg(list)
+        lowest = [list(curve.sort_values("epoch")["validation_loss"]) for curve in training.curves().values()]
         curve = np.minimum.accumulate(applied["curve"])
         ends = [min(len(losses), len(curve)) for losses in lowest]
         return Search(

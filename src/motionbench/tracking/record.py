@@ -209,17 +209,16 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
     training = read_training(name)
     if training is None:
         return  # The model was switched off.
-    keys = [replicate_key(epoch) for epoch in training.history.to_dict("records")]
-    measures = training.history.drop(columns=["seed", "fold"], errors="ignore")
+    curves = training.curves()
     for row, seconds in zip(training.replicates.to_dict("records"), training.replicate_seconds, strict=True):
         key = replicate_key(row)
         path = paths.replicate_path(paths.MODELS / name, key)
-        at_best = {f"best_{measure}": row[measure] for measure in measures}
+        at_best = {f"best_{measure}": row[measure] for measure in curves[key]}
         yield ReplicateRecord(
             model_name=name,
             key=key,
             metrics={**at_best, "training_seconds": seconds},
-            curves=measures[[each == key for each in keys]].to_dict("records"),
+            curves=curves[key].to_dict("records"),
             model=ModelRecord(
                 name=name, path=path, md5=md5s[path.as_posix()], best=key == training.best,
                 facts={"model": name, "source": source}, **model,

@@ -1,13 +1,10 @@
-"""Training in one process: epochs of a model on the clips of a split, and whole replicates with checkpoints."""
+"""Training in one process: a model, and its epochs on the clips of a split."""
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import joblib
 import keras
 import numpy as np
 import tensorflow as tf
@@ -15,18 +12,14 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
-from motionbench.core.processes import describe_machine, peak_megabytes
 from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
-from motionbench.execution.engine import EventCallback
-from motionbench.execution.threads import fix_threads
-from motionbench.models.archive import save_model
 from motionbench.models.registry import ModelParams, build_model
-from motionbench.params.schema import Params, TrainingParams
-from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from motionbench.training.results import Epoch, Replicate
+from motionbench.params.schema import TrainingParams
+from motionbench.training.checkpoints import Checkpoint
+from motionbench.training.results import Epoch
 
-_traced: dict[Any, keras.Model] = {}  # the last one that this process has trained
+_traced: dict[Hashable, keras.Model] = {}  # the last one that this process has trained
 
 
 def read_batches(
@@ -39,10 +32,14 @@ def read_batches(
 
     Args:
         order: of the clips, by default the file's.
-        balanced: whether a batch also holds weights, with which each class counts the same.
+        balanced: whether a batch also holds weights, inversely proportional to the number of clips of the class.
         transform: called with the clips of a batch and their numbers in `split`, for what to read in their place.
     """
-    weights = _balanced_weights(split.labels) if balanced else None
+    weights = None
+    if balanced:
+        from sklearn.utils.class_weight import compute_sample_weight  # imported late: takes a second
+
+        weights = compute_sample_weight("balanced", split.labels).astype(np.float32)
     clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -58,14 +55,6 @@ def read_batches(
     # Nothing here is tuned, and the end of an epoch often waits for the tuner's thread, which sleeps for seconds.
     options.autotune.enabled = False
     return clip_numbers.batch(batch_size).map(read_in_graph).prefetch(1).with_options(options)
-
-
-def _balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the weight of each clip, shape (clips,): inversely proportional to the number of clips of its class."""
-    from sklearn.utils.class_weight import compute_sample_weight  # imported late: takes a second
-
-    weights: NDArray[np.float32] = compute_sample_weight("balanced", labels).astype(np.float32)
-    return weights
 
 
 def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -88,6 +77,7 @@ def build_optimizer(section: ModelParams, clips: int) -> keras.optimizers.Optimi
 
 def build_replicate(model_name: str, section: ModelParams, train: AnySplit, seed: int) -> keras.Model:
     """Return a model with the weights that `seed` draws, compiled to fit the clips of `train`."""
+    keras.utils.clear_session()  # Without this, layer names continue the last replicate's numbers.
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
     model.compile(
@@ -100,17 +90,13 @@ def build_replicate(model_name: str, section: ModelParams, train: AnySplit, seed
     return model
 
 
-def _next_replicate(model_name: str, section: ModelParams, train: AnySplit, seed: int) -> keras.Model:
-    """Return what `build_replicate` does; where this process has trained another replicate, that model with new values.
+def reuse_traced(model: keras.Model, alike: Hashable) -> keras.Model:
+    """Return the model that this process has traced for replicates `alike`, with the values of `model`.
 
-    Tracing the ConvLSTM anew takes four seconds, half of one of its epochs.
+    Without one, `model` is returned, and kept. Tracing the ConvLSTM anew takes four seconds, half of one of its epochs.
     """
-    # Without this, layer names continue the last replicate's numbers.
-    keras.utils.clear_session()
-    model = build_replicate(model_name, section, train, seed)
-    alike = model_name, section, train.clips.shape, tuple(train.class_names)
     if alike in _traced:
-        _assign(_traced[alike], _variables(model))
+        assign(_traced[alike], variables(model))
     else:
         _traced.clear()
         _traced[alike] = model
@@ -137,7 +123,7 @@ def fit_epochs(
     validation_batches = read_batches(validation, section.batch_size, balanced=balanced)
     finished = earlier.history if earlier else []
     if earlier:
-        _assign(model, earlier.variables)
+        assign(model, earlier.variables)
     yield from finished
     for epoch in range(len(finished) + 1, section.epochs + 1):
         order = order_of_clips(len(train.labels), seed, epoch)
@@ -166,65 +152,20 @@ def fit_epochs(
         yield measures
 
 
-def train_replicate(
-    model_name: str, key: ReplicateKey, params: Params, source: SourceRecord, train: AnySplit, validation: Split,
-    path: Path, checkpoint: Path, digest: str, on_event: EventCallback, are_current: Callable[[], bool] = lambda: True,
-) -> Replicate:  # fmt: skip
-    """Fit one replicate of a model and write it to `path` with the weights of its best epoch.
-
-    Each epoch is saved in the file `checkpoint`, unless code and clips are no longer `are_current`. If that holds a
-    checkpoint with the same `digest`, training continues from there and gives the same weights as one without
-    interruption.
-
-    Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
-    `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`, once it is saved;
-    those of an earlier checkpoint too.
-
-    Raises:
-        UserError: if the loss stops being a number.
-    """
-    training, section = params.training, params.model(model_name)
-    # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
-    fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
-    started = time.perf_counter()
-    model = _next_replicate(model_name, section, train, key.seed)
-    earlier = load_checkpoint(checkpoint, digest)
-    history: list[Epoch] = []
-    epoch_seconds: list[float] = []
-    best: Epoch | None = None
-    for epoch in fit_epochs(model, model_name, key, section, training, source, train, validation, earlier):
-        resumed = earlier if earlier and len(history) < len(earlier.history) else None
-        epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
-        started = time.perf_counter()
-        history.append(epoch)
-        if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
-            best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
-        if not resumed and are_current():
-            variables = [variable.numpy() for variable in _variables(model)]
-            save_checkpoint(checkpoint, digest, Checkpoint(history, epoch_seconds, variables, best_weights))
-        on_event(epoch)  # after the checkpoint, which goes with it where the process runs on another machine
-        if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
-            break
-    assert best is not None
-    model.set_weights(best_weights)
-    save_model(model, path)
-    return Replicate(
-        history=history, best=best, parameters=model.count_params(), summary=_summarise(model),
-        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_machine()),
-    )  # fmt: skip
-
-
-def _variables(model: keras.Model) -> list[keras.Variable]:
+def variables(model: keras.Model) -> list[keras.Variable]:
+    """Return all that a training changes: of the model, then of its optimizer."""
     # Unlike its weights, a model's variables have the state of dropout's random numbers.
     return [*model.variables, *model.optimizer.variables]
 
 
-def _assign(model: keras.Model, values: Sequence[Any]) -> None:
-    for variable, value in zip(_variables(model), values, strict=True):
+def assign(model: keras.Model, values: Sequence[Any]) -> None:
+    """Set the `variables` of a model."""
+    for variable, value in zip(variables(model), values, strict=True):
         variable.assign(value)
 
 
-def _summarise(model: keras.Model) -> str:
+def summarise(model: keras.Model) -> str:
+    """Return a line per layer: name, type, output shape, number of parameters."""
     # The width of Keras' own summary depends on the terminal.
     rows = [(layer.name, type(layer).__name__, layer.output.shape, layer.count_params()) for layer in model.layers]
     return "".join(f"{name:<32}{kind:<24}{shape!s:<28}{count:>8,}\n" for name, kind, shape, count in rows)

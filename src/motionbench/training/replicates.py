@@ -1,23 +1,28 @@
 """All replicates of a model, trained in parallel, and the outputs of the stage."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import joblib
+
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import PARAMS, SOURCE, ReplicateKey, checkpoint_path, replicate_path, training_paths
+from motionbench.core.processes import describe_machine, peak_megabytes
 from motionbench.data.splits import read_source, read_training, replicate_keys, training_folders
 from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.schema import Params
+from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.training.results import Epoch, Replicate, replicate_key, write_training, write_untrained
 
 
 def train_model(
     engine: Engine, model_name: str, params: Params, digest: str, on_epoch: Callable[[Epoch], None],
     are_current: Callable[[], bool],
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip # not one argument a line
     """Train all replicates of a model and write its models, metrics and timing.
 
     Args:
@@ -40,7 +45,7 @@ def train_model(
 
         tasks = [
             FileTask(
-                partial(_train, model_name, key, params, replicate_path(models, key), digest, are_current),
+                partial(train_replicate, model_name, key, params, replicate_path(models, key), digest, are_current),
                 inputs=[SOURCE, *training_folders(key.fold)],
                 outputs=[replicate_path(models, key)],
                 kept=checkpoint_path(model_name, key),
@@ -59,15 +64,56 @@ def leave_untrained(model_name: str) -> None:
     print(reason)
 
 
-def _train(
+def train_replicate(
     model_name: str, key: ReplicateKey, params: Params, path: Path, digest: str, are_current: Callable[[], bool],
     on_event: EventCallback,
-) -> Replicate:  # fmt: skip
-    # Imported here: the main process needs no TensorFlow.
+) -> Replicate:  # fmt: skip # not one argument a line
+    """Fit one replicate of a model and write it to `path` with the weights of its best epoch.
+
+    Each epoch is saved in the replicate's checkpoint, unless code and clips are no longer `are_current`. If there is a
+    checkpoint with the same `digest`, training continues from there and gives the same weights as one without
+    interruption.
+
+    Best is the lowest validation loss, by at least `min_delta`. Training stops at a loss of `target_loss`, or after
+    `patience` epochs without a better one. Each finished epoch is passed to `on_event` as an `Epoch`, once it is saved;
+    those of an earlier checkpoint too.
+
+    Raises:
+        UserError: if the loss stops being a number.
+    """
+    # Imported here: the process that starts replicates needs no TensorFlow.
     with importing_tensorflow():
-        from motionbench.training.loop import train_replicate
-    train, validation = read_training(key.fold)
-    checkpoint = checkpoint_path(model_name, key)
-    return train_replicate(
-        model_name, key, params, read_source(), train, validation, path, checkpoint, digest, on_event, are_current
-    )
+        from motionbench.execution.threads import fix_threads
+        from motionbench.models.archive import save_model
+        from motionbench.training import loop
+    training, section = params.training, params.model(model_name)
+    source, (train, validation) = read_source(), read_training(key.fold)
+    # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
+    fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
+    started = time.perf_counter()
+    model = loop.build_replicate(model_name, section, train, key.seed)
+    model = loop.reuse_traced(model, (model_name, section, train.clips.shape, train.class_names))
+    earlier = load_checkpoint(checkpoint := checkpoint_path(model_name, key), digest)
+    history: list[Epoch] = []
+    epoch_seconds: list[float] = []
+    best: Epoch | None = None
+    for epoch in loop.fit_epochs(model, model_name, key, section, training, source, train, validation, earlier):
+        resumed = earlier if earlier and len(history) < len(earlier.history) else None
+        epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
+        started = time.perf_counter()
+        history.append(epoch)
+        if best is None or epoch["validation_loss"] < best["validation_loss"] - training.min_delta:
+            best, best_weights = epoch, resumed.best_weights if resumed else model.get_weights()
+        if not resumed and are_current():
+            variables = [variable.numpy() for variable in loop.variables(model)]
+            save_checkpoint(checkpoint, digest, Checkpoint(history, epoch_seconds, variables, best_weights))
+        on_event(epoch)  # after the checkpoint, which goes with it where the process runs on another machine
+        if epoch["validation_loss"] <= training.target_loss or epoch["epoch"] - best["epoch"] >= training.patience:
+            break
+    assert best is not None
+    model.set_weights(best_weights)
+    save_model(model, path)
+    return Replicate(
+        history=history, best=best, parameters=model.count_params(), summary=loop.summarise(model),
+        epoch_seconds=epoch_seconds, peak_megabytes=peak_megabytes(), machine=", ".join(describe_machine()),
+    )  # fmt: skip # the fields as they belong together

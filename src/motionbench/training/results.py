@@ -48,11 +48,17 @@ class Training(NamedTuple):
     replicates: "pd.DataFrame"  # a row per replicate: the items of its best epoch
     replicate_seconds: list[float]  # of each
     history: "pd.DataFrame"  # a row per epoch and replicate: the items of `training.Epoch`
-    best: ReplicateKey  # as `best_replicate` returns it
+    best: ReplicateKey  # of the replicate with the lowest validation loss; with folds, of those of the first fold
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
     section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
     machines: dict[ReplicateKey, str]  # the machine that fitted each replicate
+
+    def curves(self) -> "dict[ReplicateKey, pd.DataFrame]":
+        """Return the history of each replicate: the number of each epoch and its measures."""
+        identity = [column for column in ReplicateKey._fields if column in self.history]
+        groups = self.history.groupby(identity, sort=False)
+        return {replicate_key(rows.iloc[0].to_dict()): rows.drop(columns=identity) for _, rows in groups}
 
 
 def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], section: ModelParams) -> None:
@@ -100,20 +106,6 @@ def replicate_key(row: Mapping[Any, Any]) -> ReplicateKey:
     return ReplicateKey(int(row["seed"]), int(row["fold"]) if "fold" in row else None)
 
 
-def best_replicate(kept: "pd.DataFrame") -> int:
-    """Return the number of the replicate with the lowest validation loss; with folds, of those of the first fold.
-
-    Losses of other folds are of other clips, so that they cannot be compared.
-
-    Args:
-        kept: the table of replicates.csv.
-    """
-    losses = kept["validation_loss"]
-    if "fold" in kept:
-        losses = losses.where(kept["fold"] == kept["fold"].min(), float("inf"))
-    return int(losses.argmin())
-
-
 def read_trainings(models: Iterable[str]) -> dict[str, Training]:
     """Read the files of `write_training` of these models.
 
@@ -144,15 +136,20 @@ def read_training(model_name: str) -> Training | None:
             return None
         replicates, timings = pd.read_csv(folder / "replicates.csv"), read_json(timing)
         keys = [replicate_key(row) for row in replicates.to_dict("records")]
+        losses = replicates["validation_loss"]
+        if "fold" in replicates:  # Losses of other folds are of other clips, so that they cannot be compared.
+            losses = losses.where(replicates["fold"] == replicates["fold"].min(), float("inf"))
         return Training(
             parameters=summary["parameters"],
             replicates=replicates,
             replicate_seconds=timings["replicate_seconds"],
             history=pd.read_csv(folder / "history.csv"),
-            best=keys[best_replicate(replicates)],
-            seconds=timings["seconds_to_best"], peak_megabytes=timings["peak_megabytes"], section=timings["section"],
+            best=keys[int(losses.argmin())],
+            seconds=timings["seconds_to_best"],
+            peak_megabytes=timings["peak_megabytes"],
+            section=timings["section"],
             machines=dict(zip(keys, timings["replicate_machines"], strict=True)),
-        )  # fmt: skip
+        )
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"
         raise UserError(f"{folder}: {reason}") from error

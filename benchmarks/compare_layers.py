@@ -105,7 +105,7 @@ def training_flops() -> dict[Network, float]:
     """
     with importing_tensorflow():
         from motionbench.models.cost import count_flops
-        from motionbench.models.registry import build_model
+        from motionbench.models.networks import build_model
     return {
         (size, model): 3.0 * count_flops(build_model(model, *network(model, size), CLASSES)) for size, model in NETWORKS
     }

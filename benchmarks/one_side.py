@@ -85,7 +85,7 @@ def _median_milliseconds(call: Callable[[], Any], seconds: float) -> float:
 def _ours(model_name: str, params: ModelParams, clip_shape: ClipShape, threads: int) -> Side:
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
-        from motionbench.models.registry import build_model
+        from motionbench.models.networks import build_model
     fix_threads(threads)
     return _keras_side(build_model(model_name, params, clip_shape, CLASSES))
 

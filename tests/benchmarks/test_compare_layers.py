@@ -7,7 +7,7 @@ import pytest
 from benchmarks.compare_layers import MEASURES, NETWORKS, RATIOS, as_markdown, measure, slug
 from benchmarks.one_side import SIZES, network
 from benchmarks.stock_models import LAYERS, build
-from motionbench.models.registry import build_model
+from motionbench.models.networks import build_model
 from motionbench.params.schema import Params
 
 

@@ -28,7 +28,7 @@ def save_constant(params: Params, shape: tuple[int, int, int, int], _on_event: E
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
-        from motionbench.models.registry import build_model
+        from motionbench.models.networks import build_model
     fix_threads(1)
     for key in KEYS:
         model = build_model("single_frame", params.model("single_frame"), shape, 4)

@@ -20,7 +20,7 @@ def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_e
         from motionbench.evaluation.inference import answer, measure_cost
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
-        from motionbench.models.registry import build_model
+        from motionbench.models.networks import build_model
     fix_threads(1)
     model = build_model("single_frame", section, clips.shape[1:], 4)
     # All weights zero but one bias: the first replicate takes everything for class 1, the second for class 2.

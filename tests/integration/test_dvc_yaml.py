@@ -44,8 +44,6 @@ def imported_by(path: Path) -> set[str]:
         node = pending.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.FunctionDef) and node.name == "build_model":
-            continue  # only stages that depend on all of models/ build networks
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -7,46 +7,39 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.models.cost import count_flops, measure_latency
 from motionbench.models.layers import FoldedTimeDistributed
-from motionbench.models.registry import build_model
-from tests.models.conftest import CLIP_SHAPE, Load
+from tests.models.conftest import Build
 
 PIXELS = [50 * 130, 25 * 65, 12 * 32]
 
 
 @pytest.mark.parametrize("kind", ["per_layer", "whole_cnn"])
-def test_flops_of_the_cnn_lstm_match_the_hand_count(kind: str, params_with: Load) -> None:
+def test_flops_of_the_cnn_lstm_match_the_hand_count(kind: str, build: Build) -> None:
     weights = [4 * 4 * 1 * 5, 8 * 8 * 5 * 5, 8 * 8 * 5 * 5]
     cnn = 20 * sum(2 * each * size for each, size in zip(weights, PIXELS, strict=True))
     lstm = 20 * 2 * (480 + 5) * 4 * 5
-    params = params_with({"cnn_lstm.time_distributed": kind})
-    assert count_flops(build_model("cnn_lstm", params.model("cnn_lstm"), CLIP_SHAPE, 4)) == cnn + lstm + 2 * 5 * 4
+    assert count_flops(build("cnn_lstm", time_distributed=kind)) == cnn + lstm + 2 * 5 * 4
 
 
-def test_flops_of_the_convlstm_match_the_hand_count(params_with: Load) -> None:
+def test_flops_of_the_convlstm_match_the_hand_count(build: Build) -> None:
     weights = [4 * 4 * (1 + 5) * 20, 8 * 8 * (5 + 5) * 20, 8 * 8 * (5 + 5) * 20]
     recurrences = 20 * sum(2 * each * size for each, size in zip(weights, PIXELS, strict=True))
-    model = build_model("convlstm", params_with({}).model("convlstm"), CLIP_SHAPE, 4)
-    assert count_flops(model) == recurrences + 2 * 480 * 4
+    assert count_flops(build("convlstm")) == recurrences + 2 * 480 * 4
 
 
 @pytest.mark.parametrize(
-    ("layer", "flops"),
+    ("shape", "layer", "flops"),
     [
-        (lambda: keras.layers.Conv3D(2, 3), 2 * (2 * 3 * 4) * (3 * 3 * 3 * 1 * 2)),
-        (lambda: FoldedTimeDistributed(keras.layers.Conv2D(2, 3)), 4 * 2 * (3 * 4) * (3 * 3 * 1 * 2)),
-        (lambda: keras.layers.Dense(7), 2 * 1 * 7),
-        (keras.layers.BatchNormalization, 0),
-        (keras.layers.LayerNormalization, 0),
-        (lambda: keras.layers.MaxPooling3D(2), 0),
+        ((4, 5, 6, 1), keras.layers.Conv3D(2, 3), 2 * (2 * 3 * 4) * (3 * 3 * 3 * 1 * 2)),
+        ((4, 5, 6, 1), FoldedTimeDistributed(keras.layers.Conv2D(2, 3)), 4 * 2 * (3 * 4) * (3 * 3 * 1 * 2)),
+        ((4, 5, 6, 1), keras.layers.Dense(7), 2 * 1 * 7),
+        ((4, 5, 6, 1), keras.layers.BatchNormalization(), 0),
+        ((4, 5, 6, 1), keras.layers.LayerNormalization(), 0),
+        ((4, 5, 6, 1), keras.layers.MaxPooling3D(2), 0),
+        ((10, 3), keras.layers.Conv1D(5, 4), 2 * 7 * (4 * 3 * 5)),
     ],
 )
-def test_flops_of_single_layers_match_the_hand_count(layer: Callable[[], keras.Layer], flops: int) -> None:
-    assert count_flops(keras.Sequential([keras.Input((4, 5, 6, 1)), layer()])) == flops
-
-
-def test_flops_of_conv1d_match_the_hand_count() -> None:
-    model = keras.Sequential([keras.Input((10, 3)), keras.layers.Conv1D(5, 4)])
-    assert count_flops(model) == 2 * 7 * (4 * 3 * 5)
+def test_flops_of_single_layers_match_the_hand_count(shape: tuple[int, ...], layer: keras.Layer, flops: int) -> None:
+    assert count_flops(keras.Sequential([keras.Input(shape), layer])) == flops
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,16 @@
-"""The models: their sections of params.yaml, their roles and their networks.
+"""The models: their sections of params.yaml and their roles.
 
-A new model is an entry here, a file beside this one, a section of params.yaml and a stage of dvc.yaml
-(docs/adding-a-model.md). TensorFlow is imported only when a network is built, so that a wrong parameter is reported
-quickly.
+A new model is an entry here, its layers in `networks.py`, a section of params.yaml and a stage of dvc.yaml
+(docs/adding-a-model.md). Nothing here imports TensorFlow, so that a wrong parameter is reported quickly.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
 from motionbench.core.schema import Count, Section, Share, Width, Widths, refusal
-from motionbench.data.params import ClipShape, DataParams
+from motionbench.data.params import DataParams
 
 Activation = Literal["tanh", "relu"]
 
@@ -92,34 +91,6 @@ MODELS: Mapping[str, Registration] = {
     "single_frame": Registration(ModelParams, "control", "the first frame alone"),
     "bag_of_frames": Registration(ModelParams, "control", "all frames in no order"),
 }
-
-
-def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> Any:
-    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
-    # Imported here, since they import TensorFlow.
-    import keras
-
-    from motionbench.models import (
-        bag_of_frames,
-        blocks,
-        cnn3d,
-        cnn_lstm,
-        convlstm,
-        single_frame,
-    )
-
-    layers: dict[str, Callable[[Any, ClipShape], list[keras.Layer]]] = {
-        "cnn_lstm": cnn_lstm.layers,
-        "convlstm": convlstm.layers,
-        "cnn3d": cnn3d.layers,
-        "single_frame": single_frame.layers,
-        "bag_of_frames": bag_of_frames.layers,
-    }
-    clips = keras.Input(clip_shape, dtype="uint8")
-    features = layers[model_name](params, clip_shape)
-    return keras.Sequential([clips, *features, *blocks.classifier(params, classes)], name=model_name)
-
-
 CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
 CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
 MODEL_NAMES = (*CONTENDERS, *CONTROLS)

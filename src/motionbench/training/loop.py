@@ -14,7 +14,8 @@ from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
-from motionbench.models.registry import ModelParams, build_model
+from motionbench.models.networks import build_model
+from motionbench.models.registry import ModelParams
 from motionbench.params.schema import TrainingParams
 from motionbench.training.checkpoints import Checkpoint
 from motionbench.training.results import Epoch

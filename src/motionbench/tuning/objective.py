@@ -13,7 +13,7 @@ from motionbench.core.processes import peak_megabytes
 from motionbench.data.splits import read_source, read_training
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import ModelParams, build_model
+from motionbench.models.registry import ModelParams
 from motionbench.params.schema import TrainingParams
 
 
@@ -31,6 +31,7 @@ def measure_cost(
 
         from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import count_flops, measure_latency
+        from motionbench.models.networks import build_model
     _, validation = read_training(read_source().fold_numbers()[0])
     fix_threads(training.threads)
     keras.utils.clear_session()  # The process measures one network after the other.

@@ -1,3 +1,4 @@
+import doctest
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -127,16 +128,6 @@ def test_fused_convlstm_matches_the_hand_computed_number() -> None:
     assert float(outputs[0, 0, 0, 0]) == pytest.approx(hidden, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: FusedConvLSTM2D(0, 3), "must be positive. Received: filters=0, kernel_size=3"),
-        (lambda: FusedConvLSTM2D(2, 3).build((None, 20, 50, 1)), r"Received: \(None, 20, 50, 1\)"),
-        (lambda: FusedConvLSTM2D(2, 3).build((None, None, 9, 9, 1)), r"Received: \(None, None, 9, 9, 1\)"),
-        (lambda: FoldedTimeDistributed(keras.layers.Flatten()).build((None, 20)), r"Received: \(None, 20\)"),
-        (lambda: FoldedTimeDistributed(keras.layers.Flatten()).build((None, None, 9)), r"Received: \(None, None, 9\)"),
-    ],
-)
-def test_layers_name_bad_arguments(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_the_examples_in_the_documentation_are_right() -> None:
+    failed, tried = doctest.testmod(layers)
+    assert (failed, tried > 0) == (0, True)

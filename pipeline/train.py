@@ -1,5 +1,6 @@
 """Training stages: fit every replicate of the models that dvc.yaml lists as outputs of `train_<name>`."""
 
+import shutil
 import sys
 from functools import partial
 
@@ -7,6 +8,7 @@ from motionbench.core.commands import run_command
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.inputs import read_inputs
+from motionbench.core.paths import CHECKPOINTS
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training, replicate_keys
 from motionbench.execution.cluster import open_engine
@@ -33,7 +35,6 @@ def main() -> None:
         engine.prepare("motionbench.training.loop", workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
-        from motionbench.training.checkpoints import remove_checkpoints
 
         replicates = [(name, key) for name in enabled for key in keys]
         with stage_run(stage.name, inputs.params, replicates, inputs.check) as run:
@@ -46,7 +47,7 @@ def main() -> None:
             inputs.write()
     inputs.check()
     for name in stage.model_names():
-        remove_checkpoints(name)
+        shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
 
 
 if __name__ == "__main__":

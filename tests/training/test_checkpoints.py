@@ -2,15 +2,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from motionbench.core.paths import ReplicateKey, checkpoint_path
-from motionbench.training.checkpoints import (
-    Checkpoint,
-    load_checkpoint,
-    remove_checkpoints,
-    save_checkpoint,
-)
+from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def test_only_whole_checkpoints_of_the_same_training_are_used(tmp_path: Path) -> None:
@@ -38,14 +31,3 @@ def test_only_whole_checkpoints_of_the_same_training_are_used(tmp_path: Path) ->
         assert load_checkpoint(path, "key") is None
     np.savez(path, np.array([object()]))
     assert load_checkpoint(path, "key") is None, "a pickle"
-
-
-def test_only_the_checkpoints_of_one_model_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ours, others = (checkpoint_path(name, ReplicateKey(0)) for name in ("convlstm", "cnn_lstm"))
-    for path in (ours, others):
-        save_checkpoint(path, "key", Checkpoint([], [], [], []))
-    remove_checkpoints("convlstm")
-    assert load_checkpoint(ours, "key") is None
-    assert load_checkpoint(others, "key") is not None
-    remove_checkpoints("convlstm")  # though there are none

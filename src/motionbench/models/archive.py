@@ -1,6 +1,5 @@
 """Model files: the same model gives the same bytes."""
 
-import io
 import json
 import re
 import zipfile
@@ -20,9 +19,8 @@ def save_model(model: keras.Model, path: Path) -> None:
     # Rebuilt from its configuration, the model has no optimizer, whose state Keras would save too.
     uncompiled = type(model).from_config(model.get_config())
     uncompiled.set_weights(model.get_weights())
-    archive = io.BytesIO()
     uncompiled.save(unsettled := path.with_suffix(".unsettled.keras"))
-    with zipfile.ZipFile(unsettled) as source, zipfile.ZipFile(archive, "w") as target:
+    with zipfile.ZipFile(unsettled) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)
             if name == "metadata.json":
@@ -32,7 +30,6 @@ def save_model(model: keras.Model, path: Path) -> None:
             # A ZipInfo made from a name alone is dated 1980-01-01.
             target.writestr(zipfile.ZipInfo(name), content)
     unsettled.unlink()
-    path.write_bytes(archive.getvalue())
 
 
 def _number_shared_objects(config: bytes) -> bytes:

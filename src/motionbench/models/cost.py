@@ -35,11 +35,6 @@ def time_single_clips(infer: Infer, clips: Clips) -> NDArray[np.float64]:
     return 1000 * time_batches(infer, clips, size=1, warm_up=3, rounds=20)
 
 
-def measure_latency(model: keras.Model, clips: Clips) -> float:
-    """Return the median of the milliseconds of classifying one clip alone."""
-    return float(np.median(time_single_clips(as_graph(model, clips), clips)))
-
-
 def count_flops(model: keras.Model) -> int:
     """Count the floating point operations of classifying a clip: two for each multiplication and addition.
 

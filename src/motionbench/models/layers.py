@@ -46,7 +46,7 @@ def widen(kernel: tf.Tensor, width: int) -> Kernels:
 
 
 def _widen(kernel: tf.Tensor, width: int) -> tf.Tensor:
-    pixels = _pixels_at_once(width, kernel.shape)
+    _, pixels = _cheapest(width, kernel.shape)
     shifted = [tf.pad(kernel, [(0, 0), (pixel, pixels - 1 - pixel), (0, 0), (0, 0)]) for pixel in range(pixels)]
     return tf.concat(shifted, axis=-1)
 
@@ -83,21 +83,16 @@ def _convolve_folded(
     return tf.nn.conv2d(images, kernel, (1, pixels), padding), gradients
 
 
-def _pixels_at_once(width: int, kernel_shape: Sequence[int]) -> int:
-    """Return the number of pixels at once for which a convolution costs least."""
-    # At least two steps per row: TensorFlow 2.21 computes a convolution with stride wrongly if there is only one.
-    return min(range(1, max(2, min(5, width))), key=lambda pixels: _cost(pixels, kernel_shape))
-
-
-def _cost(pixels: int, kernel_shape: Sequence[int]) -> float:
-    """Return the products per pixel of a convolution of `pixels` at once, idle lanes included."""
+def _cheapest(width: int, kernel_shape: Sequence[int]) -> tuple[float, int]:
+    """Return the least products per pixel of a convolution, idle lanes included, and the pixels at once for that."""
     side_y, side_x, channels, filters = kernel_shape
-    lanes = _vector_lanes() * math.ceil(pixels * filters / _vector_lanes())
-    return side_y * (side_x + pixels - 1) * channels * lanes / pixels + COST_OF_A_PIXEL * pixels * filters
 
+    def cost(pixels: int) -> float:
+        lanes = _vector_lanes() * math.ceil(pixels * filters / _vector_lanes())
+        return side_y * (side_x + pixels - 1) * channels * lanes / pixels + COST_OF_A_PIXEL * pixels * filters
 
-def _least_cost(width: int, kernel_shape: Sequence[int]) -> float:
-    return _cost(_pixels_at_once(width, kernel_shape), kernel_shape)
+    # At least two steps per row: TensorFlow 2.21 computes a convolution with stride wrongly if there is only one.
+    return min((cost(pixels), pixels) for pixels in range(1, max(2, min(5, width))))
 
 
 @cache
@@ -235,7 +230,7 @@ class FusedConvLSTM2D(keras.layers.Layer):
     def _widen_gates(self, width: int) -> list[tuple[Kernels, tf.Tensor]]:
         """Return kernels and bias of each convolution of a step: the gates i, f, o and c together, or c by itself."""
         kernel = ops.concatenate([self.kernel, self.recurrent_kernel], axis=2)
-        all_gates, three, one = (_least_cost(width, (*kernel.shape[:3], gates * self.filters)) for gates in (4, 3, 1))
+        all_gates, three, one = (_cheapest(width, (*kernel.shape[:3], gates * self.filters))[0] for gates in (4, 3, 1))
         kernels, biases = ops.split(kernel, 4, axis=-1), ops.split(self.bias, 4)
         i, f, c, o = range(4)
         return [

@@ -143,19 +143,14 @@ class Params(Section):
         if (jitter := self.training.augmentation.time_jitter) >= self.data.frames:
             allowed = f"below data.frames: {self.data.frames}"
             raise refusal("training.augmentation.time_jitter", jitter, allowed)
-        self._check_enabled()
+        off = [name for name in MODEL_NAMES if name not in self.enabled_models()]
+        if controls := [name for name in CONTROLS if name in off]:
+            raise refusal(f"{controls[0]}.enabled", False, "true: every comparison needs the controls")
+        if len(contenders_among(self.enabled_models())) < 2:
+            raise refusal(f"{off[0]}.enabled", False, f"true for at least two of {', '.join(CONTENDERS)}")
         for name in self.enabled_models():
             self.model(name).check_frames(name, self.data)
         return self
-
-    def _check_enabled(self) -> None:
-        enabled = self.enabled_models()
-        for name in CONTROLS:
-            if name not in enabled:
-                raise refusal(f"{name}.enabled", False, "true: every comparison needs the controls")
-        if len(contenders_among(enabled)) < 2:
-            off = next(name for name in CONTENDERS if name not in enabled)
-            raise refusal(f"{off}.enabled", False, f"true for at least two of {', '.join(CONTENDERS)}")
 
     def source(self) -> SourceParams:
         """Return the section of the source of the clips."""

@@ -1,7 +1,6 @@
 """Checkpoints of replicates: one file each in .resume/, which DVC and git ignore."""
 
 import json
-import shutil
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.core.paths import CHECKPOINTS
 from motionbench.training.results import Epoch
 
 
@@ -42,8 +40,3 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
         return None
     return Checkpoint(history, epoch_seconds, arrays[:count], arrays[count:]) if found == key else None
-
-
-def remove_checkpoints(model_name: str) -> None:
-    """Remove the checkpoints of a model, after its training."""
-    shutil.rmtree(CHECKPOINTS / model_name, ignore_errors=True)

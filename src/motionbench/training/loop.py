@@ -26,10 +26,14 @@ _traced: dict[Hashable, keras.Model] = {}  # the last one that this process has 
 def read_batches(
     split: AnySplit, batch_size: int, order: NDArray[np.int64] | None = None, *, balanced: bool = False,
     transform: Callable[[Clips, NDArray[np.int64]], Clips] | None = None,
-) -> tf.data.Dataset:  # fmt: skip
+) -> tf.data.Dataset:  # fmt: skip # not one argument a line
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
     Clips stay uint8: the model scales each batch.
+
+    >>> split = Split(np.zeros((3, 4, 8, 6, 1), np.uint8), np.array([1, 0, 1]), ("bow", "wave"))
+    >>> [(clips.shape[0], labels.numpy().tolist()) for clips, labels in read_batches(split, 2)]
+    [(2, [1, 0]), (1, [1])]
 
     Args:
         order: of the clips, by default the file's.
@@ -59,7 +63,11 @@ def read_batches(
 
 
 def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of the clips in an epoch, which does not depend on the epochs before."""
+    """Return the order of the clips in an epoch, which does not depend on the epochs before.
+
+    >>> order_of_clips(5, seed=0, epoch=1).tolist()
+    [1, 4, 3, 0, 2]
+    """
     return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
@@ -107,7 +115,7 @@ def reuse_traced(model: keras.Model, alike: Hashable) -> keras.Model:
 def fit_epochs(
     model: keras.Model, model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams,
     source: SourceRecord, train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
-) -> Iterator[Epoch]:  # fmt: skip
+) -> Iterator[Epoch]:  # fmt: skip # not one argument a line
     """Fit a replicate of a model for at most its epochs; yield its measures after each epoch.
 
     With an earlier checkpoint, training continues from there; the epochs before it are yielded too.
@@ -147,7 +155,7 @@ def fit_epochs(
         measures = Epoch(
             seed=seed, epoch=epoch, loss=logs["loss"], accuracy=logs["accuracy"],
             validation_loss=logs["val_loss"], validation_accuracy=logs["val_accuracy"],
-        )  # fmt: skip
+        )  # fmt: skip # loss and accuracy side by side
         if key.fold is not None:
             measures["fold"] = key.fold
         yield measures

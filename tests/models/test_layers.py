@@ -111,23 +111,6 @@ def test_fused_convlstm_starts_as_the_stock_layer() -> None:
     assert ours.bias.numpy().tolist() == [0] * 3 + [1] * 3 + [0] * 6
 
 
-def test_fused_convlstm_matches_the_hand_computed_number() -> None:
-    layer = FusedConvLSTM2D(1, 1)
-    layer.build((None, 2, 1, 1, 1))
-    layer.set_weights([np.ones((1, 1, 1, 4)), np.ones((1, 1, 1, 4)), np.zeros(4)])
-
-    def sigmoid(value: float) -> float:
-        return float(1 / (1 + np.exp(-value)))
-
-    cell = sigmoid(1) * np.tanh(1)
-    hidden = sigmoid(1) * np.tanh(cell)
-    gates = 2 + hidden
-    cell = sigmoid(gates) * cell + sigmoid(gates) * np.tanh(gates)
-    hidden = sigmoid(gates) * np.tanh(cell)
-    outputs = layer(np.array([1, 2], dtype="float32").reshape(1, 2, 1, 1, 1))
-    assert float(outputs[0, 0, 0, 0]) == pytest.approx(hidden, rel=1e-6)
-
-
 def test_the_examples_in_the_documentation_are_right() -> None:
     failed, tried = doctest.testmod(layers)
     assert (failed, tried > 0) == (0, True)

@@ -52,27 +52,32 @@ def test_every_experiment_is_accepted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "text", "message"),
     [
-        ("synthetic: {seed: -1}", "other.yaml: synthetic.seed: -1 is not allowed"),
-        ("data: {seeds: 1}", "other.yaml: data.seeds: 1: unknown key"),
-        ("lstm: {units: 1}", "other.yaml: lstm: {'units': 1}: unknown key"),
-        ("convlstm: {filters: [3]}", "other.yaml: convlstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as"),
-        ("", "other.yaml: holds no sections"),
-        ("- data", "other.yaml: holds no sections"),
+        ("other", "synthetic: {seed: -1}", "other.yaml: synthetic.seed: -1 is not allowed"),
+        ("other", "data: {seeds: 1}", "other.yaml: data.seeds: 1: unknown key"),
+        ("other", "lstm: {units: 1}", "other.yaml: lstm: {'units': 1}: unknown key"),
+        (
+            "other",
+            "convlstm: {filters: [3]}",
+            "convlstm.kernel_sizes: [4, 8, 8] is not allowed: must be as long as",
+        ),
+        ("other", "", "other.yaml: holds no sections"),
+        ("other", "- data", "other.yaml: holds no sections"),
+        ("", "", "NAME: nothing is not one of a, other; a new experiment is a new experiments/.yaml"),
+        ("../params", "", "NAME: ../params is not one of a, other; a new experiment is a new "),
+        ("unknown", "", "NAME: unknown is not one of a, other; a new experiment is a new experiments/unknown.yaml"),
     ],
 )
-def test_bad_experiments_are_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "other.yaml").write_text(text, encoding="utf-8")
+def test_bad_experiments_are_refused_in_one_line(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / EXPERIMENTS).mkdir()
+    (tmp_path / PARAMS).symlink_to(ROOT / PARAMS)
+    (tmp_path / EXPERIMENTS / "a.yaml").touch()
+    (tmp_path / EXPERIMENTS / "other.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as refused:
-        read_experiment("other", tmp_path)
+        read_experiment(name)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("name", ["", "../params", "unknown"])
-def test_unknown_experiments_are_refused(name: str, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").touch()
-    (tmp_path / "b.yaml").touch()
-    with pytest.raises(UserError, match="is not one of a, b; a new experiment is a new"):
-        read_experiment(name, tmp_path)

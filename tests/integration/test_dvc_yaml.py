@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grimp import ImportGraph, build_graph
 from ruamel.yaml import YAML
 
 from motionbench.core.dvc_files import read_stages
@@ -23,60 +24,31 @@ STAGES = {name: stage for name, stage in ALL_STAGES.items() if "outs" in stage}
 VIEW_ONLY = ("motionbench.tracking", "motionbench.tuning", "motionbench.provenance")
 
 
-def test_stages_are_listed_in_their_order() -> None:
-    trainings = ["train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls"]
-    assert list(STAGES) == ["generate", *trainings, "evaluate", "compare"]
-    assert list(ALL_STAGES) == [*STAGES, "keep_runs"]
-    assert ALL_STAGES["keep_runs"]["deps"][0] == "metrics/inputs", "so that it runs after all others"
+@pytest.fixture(scope="module")
+def imports() -> ImportGraph:
+    """Which module imports which, also inside functions."""
+    graph = build_graph("motionbench", "pipeline", exclude_type_checking_imports=True, cache_dir=None)
+    for package in VIEW_ONLY:
+        for module in (package, *graph.find_descendants(package)):
+            graph.remove_module(module)
+    return graph
 
 
-def module_file(name: str) -> Path | None:
-    base = ROOT / ("src" if name.startswith("motionbench") else "") / name.replace(".", "/")
-    candidates = (base.with_suffix(".py"), base / "__init__.py")
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def imported_by(path: Path) -> set[str]:
-    """Names of modules that a file imports, also inside functions; strings that name a module count too."""
-    names: set[str] = set()
-    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("motionbench."):
-            names.add(node.value)
-        pending += ast.iter_child_nodes(node)
-    return {name for name in names if name.startswith(("motionbench", "pipeline"))}
-
-
-def import_closure(module: str) -> set[Path]:
-    found: set[Path] = set()
-    pending = [module]
-    while pending:
-        name = pending.pop()
-        path = module_file(name)
-        if path and path not in found and not name.startswith(VIEW_ONLY):
-            found.add(path)
-            pending += imported_by(path)
-            pending += [".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 1)]
-    return {path for path in found if not is_docstring_alone(path)}
-
-
-def is_docstring_alone(path: Path) -> bool:
-    return all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text(encoding="utf-8")).body)
+def files_of(module: str) -> list[Path]:
+    """Return a module's file, and those of its packages that hold more than a docstring."""
+    base = ROOT / ("src" if module.startswith("motionbench") else "") / module.replace(".", "/")
+    packages = [folder / "__init__.py" for folder in (base, *base.parents)]
+    coded = [file for file in packages if file.is_file() and len(ast.parse(file.read_text(encoding="utf-8")).body) > 1]
+    return [*coded, *(file for file in [base.with_suffix(".py")] if file.is_file())]
 
 
 @pytest.mark.parametrize("stage", ALL_STAGES)
-def test_stage_depends_on_the_code_it_imports_and_no_other(stage: str) -> None:
-    modules = [ALL_STAGES[stage]["cmd"].split()[2]]
+def test_stage_depends_on_the_code_it_imports_and_no_other(stage: str, imports: ImportGraph) -> None:
+    modules = {ALL_STAGES[stage]["cmd"].split()[2]}
     if stage == "generate":  # It imports the sources of clips by the names that their registry has.
-        modules += [source.prepare.partition(":")[0] for source in SOURCES.values()]
-    imported = {path.relative_to(ROOT).as_posix() for module in modules for path in import_closure(module)}
+        modules |= {source.prepare.partition(":")[0] for source in SOURCES.values()}
+    modules = modules.union(*(imports.find_upstream_modules(module) for module in modules))
+    imported = {file.relative_to(ROOT).as_posix() for module in modules for file in files_of(module)}
     code = [dep for dep in ALL_STAGES[stage]["deps"] if dep.startswith(("src", "pipeline"))]
     uncovered = {path for path in imported if not any(path == dep or path.startswith(f"{dep}/") for dep in code)}
     assert uncovered == set()
@@ -87,28 +59,28 @@ def test_stage_depends_on_the_code_it_imports_and_no_other(stage: str) -> None:
 @pytest.mark.slow
 def test_change_of_a_view_leaves_trainings_up_to_date(copy_of_reproduced: Path) -> None:
     trainings = [stage for stage in STAGES if stage.startswith("train_")]
-    before = {stage: key_of(copy_of_reproduced, stage) for stage in trainings}
+    before = keys_of(copy_of_reproduced, trainings)
     for package in ("tracking", "reporting", "tuning", "provenance"):
         for module in (copy_of_reproduced / "src/motionbench" / package).glob("*.py"):
             with module.open("a", encoding="utf-8") as file:
                 file.write("# a comment\n")
     assert json.loads(run(copy_of_reproduced, "dvc", "status", "--json", *trainings).stdout) == {}
-    assert {stage: key_of(copy_of_reproduced, stage) for stage in trainings} == before
+    assert keys_of(copy_of_reproduced, trainings) == before
     with (copy_of_reproduced / "src/motionbench/training/loop.py").open("a", encoding="utf-8") as file:
         file.write("# a comment\n")
     assert list(json.loads(run(copy_of_reproduced, "dvc", "status", "--json", *trainings).stdout)) == trainings
-    assert all(key_of(copy_of_reproduced, stage) != before[stage] for stage in trainings)
+    assert not set(keys_of(copy_of_reproduced, trainings)) & set(before)
 
 
-def key_of(clone: Path, stage: str) -> str:
-    """Return the key of a stage's checkpoints, which is what a checkpoint must have to be used."""
+def keys_of(clone: Path, stages: list[str]) -> list[str]:
+    """Return the key of the checkpoints of each stage, which is what a checkpoint must have to be used."""
     program = (
         "import pipeline; from motionbench.core.inputs import read_inputs; "
-        f"print(read_inputs({stage!r}, {{}}, pipeline.STARTED).digest())"
+        f"print(*(read_inputs(stage, {{}}, pipeline.STARTED).digest() for stage in {stages}))"
     )
     done = run(clone, "python", "-c", program)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.split()
 
 
 # Runs stages in one process, their tasks one after the other, and prints for each the sections of params.yaml it reads.

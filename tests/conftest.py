@@ -178,22 +178,14 @@ def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     """Clone the working tree into `folder`, under a name with a space in it, and commit changed parameters there."""
     clone = folder / "a clone"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").stdout
     for name in filter(None, files.split("\0")):
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
     edit_params(clone / "params.yaml", changes)
-    for arguments in (
-        ["config", "user.name", "test"],
-        ["config", "user.email", "test@example.org"],
-        ["add", "--all"],
-        ["commit", "--quiet", "--message", "changed parameters"],
-    ):
-        subprocess.run(["git", *arguments], cwd=clone, check=True)
+    for command in ("config user.name test", "config user.email test@example.org", "add --all", "commit -qm test"):
+        subprocess.run(["git", *command.split()], cwd=clone, check=True)
     return clone
 
 

@@ -1,14 +1,12 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS, deferred_interrupts, run_command
 from motionbench.core.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 
 @pytest.mark.parametrize(
@@ -57,10 +55,7 @@ run_command(main)
 
 
 def test_sigterm_cleans_up_and_exits_with_130() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", TERMINATED],
-        env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run(ROOT, "python", "-c", TERMINATED, PYTHONPATH="src")
     expected = (130, f"cleaned up {OBJECTS_BETWEEN_COLLECTIONS}\n", "interrupted: no output is half-written\n")
     assert (done.returncode, done.stdout, done.stderr) == expected
 
@@ -69,8 +64,7 @@ def test_a_reader_who_has_read_enough_ends_a_command_in_silence() -> None:
     program = (
         "from motionbench.core.commands import run_command; run_command(lambda: print(*range(99_999), sep=chr(10)))"
     )
-    command = f"set -o pipefail; PYTHONPATH=src {sys.executable} -c {program!r} | head -1"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(ROOT, "bash", "-c", f"set -o pipefail; python -c {program!r} | head -1", PYTHONPATH="src")
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
@@ -84,7 +78,7 @@ from motionbench.core.commands import run_command
 print(signal.getsignal(signal.SIGINT) == signal.SIG_DFL)
 run_command(lambda: signal.raise_signal(signal.SIGINT))
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(ROOT, "python", "-c", program)
     assert (done.returncode, done.stdout) == (130, "True\n")
     assert done.stderr == "interrupted: no output is half-written\n"
 

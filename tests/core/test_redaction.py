@@ -1,7 +1,5 @@
 import os
 import re
-import subprocess
-import sys
 from urllib.parse import quote
 
 import pytest
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.redaction import NO_SECRETS, SHORTEST, without_secrets
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 from tests.fuzzing import some_examples
 
 
@@ -159,10 +157,7 @@ run_command(main)
 
 
 def test_tracebacks_have_no_secrets() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CRASH],
-        env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run(ROOT, "python", "-c", CRASH, PYTHONPATH="src")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("ValueError: invalid port of http://host:port\n")

@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, run
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # As typed in a shell, also where make runs the tests.
-    environment = {key: value for key, value in clean_environment().items() if not key.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(
-        ["make", f"PYTHON={sys.executable}", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return run(folder, "make", f"PYTHON={sys.executable}", *arguments, MAKEFLAGS="", MAKELEVEL="", MFLAGS="")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +13,18 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
-from ruamel.yaml import YAML
 
+from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import file_md5, path_md5, read_json
+from motionbench.core.paths import DVC_YAML
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.models.archive import load_model, save_model
 from motionbench.models.registry import CONTROLS
-from tests.conftest import TINY, allow_interrupts, clone_with, edit_params, run
+from tests.conftest import TINY, clone_with, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
 STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "evaluate", "compare"]
-CLASSES = ["constant", "ascending", "descending", "sine"]
 
 
 def store(workspace: Path) -> mlflow.MlflowClient:
@@ -50,14 +49,8 @@ def test_second_repro_runs_no_stage(reproduced: Path) -> None:
     assert done.stdout.count("didn't change, skipping") == len(STAGES) + 1  # and keep_runs
 
 
-def test_outputs_exist_and_git_ignores_the_large_ones(reproduced: Path) -> None:
-    for path in (
-        "data/test/clips.npy", "data/folds/source.json", "reports/samples/contact_sheet.png",
-        "reports/samples/sine.gif", "models/cnn_lstm/seed-1.keras", "metrics/training/convlstm/history.csv",
-        "data/predictions.parquet", "metrics/comparison_timing.json", "reports/comparison/report.html",
-        "reports/comparison/report.md",
-    ):  # fmt: skip
-        assert (reproduced / path).stat().st_size > 0
+def test_git_ignores_large_outputs(reproduced: Path) -> None:
+    assert (reproduced / "reports/samples/contact_sheet.png").stat().st_size > 0
     untracked = run(reproduced, "git", "status", "--porcelain", "--untracked-files=all").stdout
     assert not re.search(r"keras|npy|parquet|png|mlflow|mlruns|partial", untracked), untracked
 
@@ -80,10 +73,8 @@ def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) ->
             assert [point.step for point in curve] == [1, 2]
             best = curve[int(child.data.metrics["best_epoch"]) - 1]
             assert child.data.metrics["best_validation_loss"] == best.value
-        files = [
-            file.path for file in store(reproduced).list_artifacts(parent.info.run_id, f"metrics/training/{model}")
-        ]
-        assert f"metrics/training/{model}/model_summary.txt" in files
+        files = store(reproduced).list_artifacts(parent.info.run_id, f"metrics/training/{model}")
+        assert f"metrics/training/{model}/model_summary.txt" in [file.path for file in files]
     controls = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parents['train_controls'].info.run_id}'")
     names = [child.info.run_name for child in controls]
     assert sorted(names) == sorted(f"train_{name} seed {seed}" for name in CONTROLS for seed in (0, 1))
@@ -91,10 +82,9 @@ def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) ->
 
 
 def test_runs_have_the_declared_parameters_flat(reproduced: Path) -> None:
-    stages = YAML(typ="safe").load((reproduced / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_stages(reproduced / DVC_YAML)
     for stage, parent in stage_runs(reproduced).items():
-        declared = {key.replace("${data.source}", "synthetic") for key in stages[stage]["params"]}
-        assert {key.partition(".")[0] for key in parent.data.params} == declared
+        assert {key.partition(".")[0] for key in parent.data.params} == set(stages[stage].params)
     assert stage_runs(reproduced)["generate"].data.params["data.height"] == "16"
     assert stage_runs(reproduced)["evaluate"].data.params["training.seeds"] == "(0, 1)"
 
@@ -119,47 +109,25 @@ def test_winner_becomes_champion(reproduced: Path) -> None:
     assert names in (["cnn_lstm"], ["convlstm"])
 
 
-@pytest.mark.parametrize("uri", ["nowhere://", "sqlite:///params.yaml"])
-def test_store_that_cannot_be_opened_is_named_in_one_line(uri: str, reproduced: Path) -> None:
-    before = path_md5(reproduced / "data/train")
-    done = run(reproduced, "python", "-m", "pipeline.generate", MLFLOW_TRACKING_URI=uri)
-    assert done.returncode == 2
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    named = uri.replace("///", f"///{reproduced}/")
-    assert line.startswith(f"error: MLflow's store {named} cannot be opened: ")
-    assert "Traceback" not in done.stderr
-    assert path_md5(reproduced / "data/train") == before
-
-
-def test_no_artifact_contains_a_pickle(reproduced: Path) -> None:
+def test_artifacts_have_no_pickle_and_the_table_of_predictions(reproduced: Path) -> None:
     files = [path for path in (reproduced / "mlruns").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".keras") for path in files)
     assert not [path for path in files if "pickle" in path.name or path.suffix == ".pkl"]
-
-
-def test_the_table_of_predictions_is_an_artifact(reproduced: Path) -> None:
-    files = store(reproduced).list_artifacts(stage_runs(reproduced)["evaluate"].info.run_id, "data")
-    assert [(file.path, file.file_size) for file in files] == [
-        ("data/predictions.parquet", (reproduced / "data/predictions.parquet").stat().st_size)
-    ]
+    [table] = store(reproduced).list_artifacts(stage_runs(reproduced)["evaluate"].info.run_id, "data")
+    assert table.path == "data/predictions.parquet"
+    assert table.file_size == (reproduced / table.path).stat().st_size
 
 
 def test_change_makes_the_stages_stale_that_depend_on_it(copy_of_reproduced: Path) -> None:
     def changed() -> list[str]:
         return list(json.loads(run(copy_of_reproduced, "dvc", "status", "--json").stdout))
 
-    assert changed() == []
-    edit_params(copy_of_reproduced / "params.yaml", {"gate.maximum_latency": 50.0})
-    assert changed() == ["compare"]
-    assert run(copy_of_reproduced, "git", "checkout", "params.yaml").returncode == 0
-    edit_params(copy_of_reproduced / "params.yaml", {"convlstm.filters": [3, 2]})
-    assert changed() == ["train_convlstm"]
-    edit_params(copy_of_reproduced / "params.yaml", {"folder.seed": 1})
-    assert changed() == ["train_convlstm"], "no stage reads the section of another source"
-    edit_params(copy_of_reproduced / "params.yaml", {"synthetic.jitter": 0.5})
-    assert changed() == ["generate", "train_convlstm"]
-    edit_params(copy_of_reproduced / "params.yaml", {"synthetic.jitter": 1.0, "data.frames": 5})
-    assert changed() == ["generate", "train_convlstm"], "the others read the shape of the clips from its outputs"
+    edits = {"convlstm.filters": [3, 2], "gate.maximum_latency": 50.0, "folder.seed": 1}
+    edit_params(copy_of_reproduced / "params.yaml", edits)
+    assert changed() == ["train_convlstm", "compare"], "no stage reads the section of another source"
+    edit_params(copy_of_reproduced / "params.yaml", {"data.frames": 5})
+    stale = ["generate", "train_convlstm", "compare"]
+    assert changed() == stale, "the others read the shape of the clips from its outputs"
     assert run(copy_of_reproduced, "python", "-m", "pipeline.generate").returncode == 0
     assert changed() == [*STAGES, "keep_runs"]
 
@@ -180,47 +148,23 @@ def test_report_is_self_contained_and_agrees_with_scores(reproduced: Path) -> No
         assert (reproduced / "reports/comparison" / link).exists()
 
 
-def test_experiment_in_a_temporary_copy_uses_the_same_store(copy_of_reproduced: Path) -> None:
-    (copy_of_reproduced / "mlflow.db").unlink()
-    shutil.rmtree(copy_of_reproduced / "mlruns")
-    before = path_md5(copy_of_reproduced / "models/cnn_lstm")
-    change = ["--set-param", "cnn_lstm.filters=[3,3]"]
-    done = run(copy_of_reproduced, "dvc", "exp", "run", "--temp", "--name", "wider", *change)
-    assert done.returncode == 0, done.stdout + done.stderr
-    parents = stage_runs(copy_of_reproduced)
-    assert list(parents) == ["train_cnn_lstm", "evaluate", "compare"]
-    assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"wider"}
-    assert parents["train_cnn_lstm"].data.params["cnn_lstm.filters"] == "(3, 3)"
-    assert path_md5(copy_of_reproduced / "models/cnn_lstm") == before
-    kept = [copy_of_reproduced / "mlflow.db", *(copy_of_reproduced / "mlruns").rglob("*")]
-    assert not [path for path in kept if path.is_file() and b".dvc/tmp/exps" in path.read_bytes()]
-
-
-def start_training(workspace: Path, epochs: int) -> subprocess.Popen[str]:
-    """Start `pipeline.train convlstm` and return once it has finished an epoch."""
-    edit_params(
-        workspace / "params.yaml", {"convlstm.epochs": epochs, "training.min_delta": 0.0, "training.target_loss": 0.0}
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train", "convlstm"],
-        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
-    )  # fmt: skip
-    assert process.stdout
-    assert "epoch 1" in process.stdout.readline()
-    return process
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+# What SIGINT does is what SIGTERM does here; searches and the end of a stage are interrupted by it.
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_training_keeps_outputs_and_ends_its_runs(signal_number: signal.Signals, drawn: Path) -> None:
+    endless = {"convlstm.epochs": 100_000, "training.min_delta": 0.0, "training.target_loss": 0.0}
+    edit_params(drawn / "params.yaml", endless)
     (drawn / "models/convlstm").mkdir(parents=True)
     (drawn / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
-    process = start_training(drawn, epochs=100_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", "convlstm"],
+        cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip # what runs, and how
+    assert process.stdout
+    assert "epoch 1" in process.stdout.readline()
     process.send_signal(signal_number)
     _, stderr = process.communicate(timeout=60)
     if signal_number == signal.SIGKILL:
-        edit_params(drawn / "params.yaml", {"convlstm.epochs": 1})
-        (drawn / "models/convlstm/seed-0.keras").write_text("the old one", encoding="utf-8")
-        assert run(drawn, "python", "-m", "pipeline.generate").returncode == 0
+        assert run(drawn, "python", "-m", "pipeline.generate").returncode == 0  # ends runs of the dead
     else:
         assert process.returncode == 130
         assert stderr.splitlines()[-1] == "interrupted: no output is half-written"
@@ -228,9 +172,8 @@ def test_interrupted_training_keeps_outputs_and_ends_its_runs(signal_number: sig
         assert not list(drawn.rglob(".partial.*"))
     assert (drawn / "models/convlstm/seed-0.keras").read_text(encoding="utf-8") == "the old one"
     states = {run.info.run_name: run.info.status for run in runs(drawn) if "convlstm" in run.info.run_name}
-    assert states == {
-        "train_convlstm": "KILLED", "train_convlstm seed 0": "KILLED", "train_convlstm seed 1": "KILLED",
-    }  # fmt: skip
+    names = ("train_convlstm", "train_convlstm seed 0", "train_convlstm seed 1")
+    assert states == dict.fromkeys(names, "KILLED")
     time.sleep(1)
     assert not [line for line in run(drawn, "ps", "-eo", "args").stdout.splitlines() if str(drawn) in line]
 

@@ -164,7 +164,7 @@ def test_verify_brings_the_clips_that_git_does_not_have_and_finds_equal_outputs(
 def test_a_killed_stage_ends_with_the_same_outputs(stage: str, copy_of_folded: Path) -> None:
     expected = outputs(copy_of_folded, stage)
     shutil.rmtree(copy_of_folded / ".decoded")
-    assert killed_in_the_middle(copy_of_folded, stage, 1.0, from_a_checkpoint=stage != "generate")
+    assert killed_in_the_middle(copy_of_folded, stage, 1.0, once_it_writes=stage != "generate")
     done = run(copy_of_folded, "dvc", "repro", "--single-item", "--force", stage)
     assert done.returncode == 0, done.stderr
     found = outputs(copy_of_folded, stage)

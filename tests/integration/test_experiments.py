@@ -1,4 +1,4 @@
-"""Experiments on video files that git does not have."""
+"""An experiment, in a temporary copy, on video files that git does not have."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from motionbench.core.files import read_json
 from motionbench.core.paths import DECODED
 from tests.conftest import TINY, clone_with, run
 from tests.integration.test_folder import add_clips
+from tests.integration.test_pipeline import STAGES, stage_runs
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -19,7 +20,7 @@ FOLDER = {
 }
 
 
-def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path, example_clips: Path) -> None:
+def test_an_experiment_in_a_temporary_copy_sees_the_clips_and_the_store(tmp_path: Path, example_clips: Path) -> None:
     clone = clone_with(FOLDER, tmp_path)
     add_clips(example_clips, clone)
     (clone / "data/clips/square").rename(clone / "data/clips/carré")
@@ -34,6 +35,12 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips(tmp_path: Path, exampl
     files = list((clone / "data/clips").glob("*/*.mp4"))
     assert len(list((clone / DECODED).iterdir())) == len(files) - 1, "decoded for this and other experiments"
     assert not (clone / "models/convlstm").exists(), "the working tree stays as it is"
+    parents = stage_runs(clone)
+    assert list(parents) == STAGES
+    assert {parent.data.tags["dvc.experiment"] for parent in parents.values()} == {"grouped"}
+    assert parents["generate"].data.params["folder.on_bad"] == "skip"
+    kept = [clone / "mlflow.db", *(clone / "mlruns").rglob("*")]
+    assert not [path for path in kept if path.is_file() and b".dvc/tmp/exps" in path.read_bytes()]
     assert run(clone, "dvc", "exp", "apply", "grouped").returncode == 0
     names = read_json(clone / "data/train/class_names.json")
     assert names == ["carré", "leftward", "rightward"]

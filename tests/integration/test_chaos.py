@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow  # they train for real
 KILLS = int(os.environ.get("CHAOS_KILLS", "1"))
 # By default, one training stands for all: they are one command. A stage whose model is switched off is done at once.
 SPARED = ("train_cnn3d",) if KILLS > 1 else ("train_cnn3d", "train_cnn_lstm", "train_convlstm")
-# What appears when a stage begins to write.
-FIRST_FILES = (".resume/*/*.npz", "data/.partial.*", "metrics/.partial.*")
+# What appears when a stage begins to write; a training writes checkpoints.
+FIRST_FILES = {"generate": "data/.partial.*", "evaluate": "data/predictions.parquet", "compare": "metrics/.partial.*"}
 # What DVC says of a file of its own that a kill left half-written, and the way out.
 REMEDIES = {
     "dvc.lock": ["git", "checkout", "dvc.lock"],
@@ -62,12 +62,15 @@ def killed_in_the_middle(clone: Path, stage: str, seconds: float, *, once_it_wri
 
     With `once_it_writes` they count from its first file: a training's is a checkpoint.
     """
+    first = FIRST_FILES.get(stage, ".resume/*/*.npz")
+    if stage == "evaluate":  # The partial table is there too briefly to be seen, and DVC removes the old one late.
+        (clone / first).unlink(missing_ok=True)
     process = subprocess.Popen(
         ["dvc", "repro", "--single-item", "--force", stage],
         cwd=clone, env=clean_environment() | stages_environment(clone), start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    while once_it_writes and process.poll() is None and not any(list(clone.glob(each)) for each in FIRST_FILES):
+    while once_it_writes and process.poll() is None and not list(clone.glob(first)):
         time.sleep(0.01)
     with suppress(subprocess.TimeoutExpired):
         process.wait(seconds)

@@ -162,15 +162,16 @@ def outputs(folder: Path, model_name: str) -> Outputs:
 def losses_of_trials(engine: Engine, params: Params, trials: int) -> list[tuple[float, ...]]:
     """Run the same trial several times at once, each in a process that ran nothing before."""
     call = partial(run_trial, "cnn_lstm", params.model("cnn_lstm"), params.training, [3])
-    for _ in range(trials):
-        engine.start(FileTask(call, inputs=[SOURCE, *training_folders(0)]), fresh=True)
-    results: list[tuple[float, ...]] = []
-    while len(results) < trials:
-        for _, message in engine.wait():
+    task = FileTask(call, inputs=[SOURCE, *training_folders(0)])
+    losses: dict[Any, list[float]] = {engine.start(task, fresh=True): [] for _ in range(trials)}
+    running = len(losses)
+    while running:
+        for each, message in engine.wait():
             assert message.kind in ("event", "completed"), message.content
-            if message.kind == "completed":
-                results.append((*message.content["curve"], message.content["validation_accuracy"]))
-    return results
+            running -= message.kind == "completed"
+            if "validation_loss" in message.content:
+                losses[each] += [message.content["validation_loss"], message.content["validation_accuracy"]]
+    return [tuple(each) for each in losses.values()]
 
 
 @pytest.fixture(scope="module")
@@ -319,10 +320,9 @@ def test_the_process_of_a_pruned_trial_is_gone_within_a_second(cluster: Any, par
         if message.kind == "event" and "process" in message.content:
             processes.append(psutil.Process(message.content["process"]))
 
-    def on_end(end: str, _number: int) -> None:
-        ends.append(end)
-        if end == "pruned":
-            eventually(lambda: not lives(processes[-1]), seconds=1)
+    def on_end(number: int) -> None:
+        ends.append(study.trials[number].state.name)
+        eventually(lambda: not lives(processes[-1]), seconds=1)
 
     DATA.symlink_to(clips)
     storage, place = open_storage()
@@ -333,8 +333,8 @@ def test_the_process_of_a_pruned_trial_is_gone_within_a_second(cluster: Any, par
         better.report(0.0, epoch)
     study.tell(better, 0.0)
     with closing(WatchedEngine(cluster.address, watch)) as engine:
-        search(engine, storage, study, "cnn_lstm", params, 2, 1, on_end)
-    assert (ends, len(processes)) == (["pruned"], 1)
+        search(engine, storage, study, "cnn_lstm", params, 2, 1, on_end, lambda: None)
+    assert (ends, len(processes)) == (["PRUNED"], 1)
 
 
 def have_ended(processes: list[psutil.Process]) -> bool:

@@ -79,7 +79,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"perturbations.first_frames": [0]}, "perturbations.first_frames.0: 0 is not allowed"),
     ({"perturbations.backwards": [1, 1]}, "perturbations.backwards: [1, 1] is not allowed"),
     ({"tuning.pruner_top_fraction": 0.0}, "tuning.pruner_top_fraction: 0.0 is not allowed: input should be greater"),
-    ({"tuning.objective": "accuracy"}, "tuning.objective: 'accuracy' is not allowed"),
+    ({"tuning.maximum_latency": 0.0}, "tuning.maximum_latency: 0.0 is not allowed"),
     ({"tuning.study": "../a"}, "tuning.study: '../a' is not allowed"),
     ({"tuning.convlstm.space.filters": {"lo": 2}}, "space.filters.lo: 2: unknown key; known here: choices, low, high"),
     ({"tuning.convlstm.space.filters": {"low": 2}}, "either choices, or low and high, are needed"),
@@ -88,7 +88,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tuning.convlstm.space.filters": {"choices": [3, 3]}}, "choices must differ"),
     ({"tuning.convlstm.space": {}}, "tuning.convlstm.space: {} is not allowed"),
     ({"tuning.default.space": {}}, "tuning.default.space: {} is not allowed"),
-    ({"tuning.single_frame": {}}, "tuning.single_frame: {}: unknown key; known here: study, objective"),
+    ({"tuning.single_frame": {}}, "tuning.single_frame: {}: unknown key; known here: study, maximum_latency"),
     ({"lstm": {}}, "lstm: {}: unknown key; known here: data, training, perturbations, gate, tuning"),
     (
         {"convlstm.kernel_sizes": [4, 8, 13]},

@@ -4,24 +4,30 @@ import pytest
 from optuna.trial import TrialState
 
 from motionbench.core.errors import UserError
-from motionbench.tuning.outcome import best_trial, read_outcome, study_status, trial_record
+from motionbench.tuning.outcome import read_outcome, study_status, summarise_best, trial_record
 from motionbench.tuning.study import retry
 from tests.tuning.studies import Load, claimed, opened
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
 
-def test_best_of_two_objectives_is_as_fast_as_the_first(params_with: Load) -> None:
-    params = params_with({"tuning.objective": "pareto"})
+def test_best_is_the_lowest_loss_of_those_that_are_fast_enough(params_with: Load) -> None:
+    params = params_with({})
     study = opened(params)
-    for loss, latency in ((0.5, 10.0), (0.1, 11.0), (0.3, 9.0), (0.4, 8.0)):
-        study.tell(claimed(study, params, 4), [loss, latency])
-    assert best_trial(study).number == 2
 
+    def complete(loss: float, excess: float) -> None:
+        trial = claimed(study, params, 4)
+        trial.set_constraint("latency", excess)
+        trial.report(loss, 1)
+        study.tell(trial, loss)
 
-def test_study_without_a_completed_trial_has_no_best(params_with: Load) -> None:
-    with pytest.raises(UserError, match=r"study first\.convlstm: no trial has completed; run more: TRIALS"):
-        best_trial(opened(params_with({})))
+    complete(0.1, 1.0)
+    with pytest.raises(UserError, match=r"^study first\.convlstm: no trial has completed, or none is fast enough; r"):
+        summarise_best(study)
+    for loss, excess in ((0.5, 0.0), (0.3, -1.0), (0.4, -2.0)):
+        complete(loss, excess)
+    best = summarise_best(study)
+    assert (best["number"], best["validation_loss"], best["curve"], best["trials"]) == (2, 0.3, [0.3], 4)
 
 
 def test_records_of_trials_say_how_each_ended(params_with: Load) -> None:
@@ -36,7 +42,7 @@ def test_records_of_trials_say_how_each_ended(params_with: Load) -> None:
     study.tell(pruned, state=TrialState.PRUNED)
     failed.set_user_attr("failure", "no longer a number")
     study.tell(failed, state=TrialState.FAIL)
-    assert retry(study, retried.number)
+    retry(study, retried.number)
     records = [trial_record(study, trial.number) for trial in (completed, pruned, failed, retried)]
     assert [record.state for record in records] == ["completed", "pruned", "failed", "retried"]
     assert [record.failure for record in records] == [None, None, "no longer a number", None]

@@ -104,7 +104,7 @@ class TuningParams(Section):
     """The search that `make tune` runs. Each contender may have a section of its own; `default` is for the others."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-    objective: Literal["loss", "pareto"]
+    maximum_latency: Annotated[float, Field(gt=0)] | None
     trials: Count
     workers: Threads
     replicates: Annotated[int, Field(gt=0, le=100)]

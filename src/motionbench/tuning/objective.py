@@ -70,11 +70,9 @@ def run_trial(
         fit_epochs(model, model_name, ReplicateKey(seed, fold), params, training, source, train, validation)
         for model, seed in zip(models, seeds, strict=True)
     ]
-    curve: list[float] = []
     for epochs in zip(*replicates, strict=True):
         best = [min(pair, key=lambda each: each["validation_loss"]) for pair in zip(best, epochs, strict=True)]
         means = {key: mean(each[key] for each in best) for key in ("validation_loss", "validation_accuracy")}
-        curve.append(means["validation_loss"])
         on_event({"epoch": epochs[0]["epoch"], **means})
     seconds = time.perf_counter() - started
-    return {**means, "curve": curve, "seconds": seconds, "peak_megabytes": peak_megabytes()}
+    return {**means, "seconds": seconds, "peak_megabytes": peak_megabytes()}

@@ -1,14 +1,14 @@
 """What a search found: the best trial, tables, figures, and the change to params.yaml that it suggests."""
 
 import warnings
+from collections.abc import Callable
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any, TypedDict
 
-import optuna
 import pandas as pd
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.table import Table
 
@@ -18,21 +18,12 @@ from motionbench.core.paths import PARAMS
 from motionbench.params.editing import update_yaml
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning.space import model_values
-from motionbench.tuning.study import finished
+from motionbench.tuning.study import finished, was_retried
 
 SHOWN = 5  # trials in the printed table
 TABLE_WIDTH = 130  # characters, without a terminal
 STATES = {TrialState.COMPLETE: "completed", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-ATTRIBUTES = (
-    "validation_accuracy", "parameters", "flops", "seconds", "latency_milliseconds", "peak_megabytes", "failure",
-)  # fmt: skip
-PLOTS = {
-    "history": "plot_optimization_history",
-    "importances": "plot_param_importances",
-    "parallel_coordinates": "plot_parallel_coordinate",
-    "slices": "plot_slice",
-}
-"""By name of the file: Optuna's function."""
+MEASURES = ("validation_accuracy", "parameters", "flops", "seconds", "latency_milliseconds", "peak_megabytes")
 
 
 class Outcome(TypedDict):
@@ -46,52 +37,48 @@ class Outcome(TypedDict):
     curve: list[float]  # by epoch: the mean over the replicates of the lowest validation loss so far
 
 
-def best_trial(study: Study) -> FrozenTrial:
-    """Return the completed trial with the lowest validation loss, with two objectives among those as fast as the first.
-
-    Raises:
-        UserError: if no trial has completed.
-    """
-    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not completed:
-        raise UserError(f"study {study.study_name}: no trial has completed; run more: TRIALS")
-    first = study.get_trials(deepcopy=False)[0]
-    if len(study.directions) > 1 and first in completed:
-        completed = [trial for trial in completed if trial.values[1] <= first.values[1]]
-    return min(completed, key=lambda trial: trial.values[0])
-
-
 def study_status(study: Study) -> tuple[int, int, float | None]:
     """Return how many trials are done, how many of them were pruned, and the lowest validation loss."""
     done = finished(study)
-    losses = [trial.values[0] for trial in done if trial.state == TrialState.COMPLETE]
+    losses = [trial.value for trial in done if trial.state == TrialState.COMPLETE and trial.value is not None]
     return len(done), sum(trial.state == TrialState.PRUNED for trial in done), min(losses, default=None)
 
 
 def summarise_best(study: Study) -> Outcome:
-    """Return what is known of the best trial."""
-    best = best_trial(study)
+    """Return what is known of the trial with the lowest validation loss, of those whose network is fast enough.
+
+    Raises:
+        UserError: if there is none.
+    """
+    try:
+        best = study.best_trial
+    except ValueError as error:
+        raise UserError(
+            f"study {study.study_name}: no trial has completed, or none is fast enough; run more: TRIALS"
+        ) from error
     return Outcome(
         study=study.study_name,
         trials=len(finished(study)),
         number=best.number,
         values=model_values(best.params),
         validation_loss=best.values[0],
-        curve=list(best.user_attrs["curve"]),
+        curve=list(best.intermediate_values.values()),
     )
 
 
 def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
-    """Write best.json, trials.csv, and the study's figures as HTML pages."""
+    """Write best.json, trials.csv, and the study's figures as HTML pages, or as a text that says why there is none."""
+    from optuna import visualization  # imported late: plotly takes a while
+
     write_json(folder / "best.json", outcome)
     rows = [
         {
             "number": trial.number,
             "state": trial.state.name.lower(),
-            "validation_loss": trial.values[0] if trial.values else None,
-            "epochs": len(_validation_losses(trial)),
+            "validation_loss": trial.value,
+            "epochs": len(trial.intermediate_values),
             **trial.params,
-            **{key: trial.user_attrs.get(key) for key in ATTRIBUTES},
+            **{key: trial.user_attrs.get(key) for key in (*MEASURES, "failure")},
         }
         for trial in study.get_trials(deepcopy=False)
         if trial.state.is_finished()
@@ -99,29 +86,21 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     # Low values are what is wanted.
     warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances of params")
-    options: dict[str, Any] = {"target_name": "validation loss"}
-    if len(study.directions) > 1:
-        options["target"] = lambda trial: trial.values[0]
-        _draw(folder / "front", "plot_pareto_front", study, target_names=["validation loss", "latency, ms"])
-    for name, kind in PLOTS.items():
-        _draw(folder / name, kind, study, **options)
-
-
-def _draw(path: Path, kind: str, study: Study, **options: Any) -> None:
-    """Write a figure as an HTML page, or as a text file that says why it cannot be drawn."""
-    try:
-        page = getattr(optuna.visualization, kind)(study, **options)
-    except (ValueError, RuntimeError) as error:
-        # Importances cannot be computed from trials that are all alike.
-        path.with_suffix(".txt").write_text(f"not drawn: {error}\n", encoding="utf-8")
-        return
-    # All pages share one copy of plotly.js beside them, so that they open without a network.
-    page.write_html(path.with_suffix(".html"), include_plotlyjs="directory")
-
-
-def _validation_losses(trial: FrozenTrial) -> dict[int, float]:
-    """Return a trial's validation losses by epoch: with two objectives, nothing is reported before the end."""
-    return dict(trial.intermediate_values) or dict(enumerate(trial.user_attrs.get("curve", []), start=1))
+    plots: dict[str, Callable[..., Any]] = {
+        "history": visualization.plot_optimization_history,
+        "importances": visualization.plot_param_importances,
+        "parallel_coordinates": visualization.plot_parallel_coordinate,
+        "slices": visualization.plot_slice,
+    }
+    for name, plot in plots.items():
+        try:
+            page = plot(study, target_name="validation loss")
+        except (ValueError, RuntimeError) as error:
+            # Importances cannot be computed from trials that are all alike.
+            (folder / f"{name}.txt").write_text(f"not drawn: {error}\n", encoding="utf-8")
+        else:
+            # All pages share one copy of plotly.js beside them, so that they open without a network.
+            page.write_html(folder / f"{name}.html", include_plotlyjs="directory")
 
 
 def trial_record(study: Study, number: int) -> TrialRecord:
@@ -129,13 +108,12 @@ def trial_record(study: Study, number: int) -> TrialRecord:
     trial = study.get_trials(deepcopy=False)[number]
     assert trial.datetime_start
     assert trial.datetime_complete
-    retried = trial.state == TrialState.FAIL and "failure" not in trial.user_attrs
     return TrialRecord(
         number=number,
-        state="retried" if retried else STATES[trial.state],
+        state="retried" if was_retried(trial) else STATES[trial.state],
         params={**model_values(trial.params), "seeds": trial.user_attrs.get("seeds")},
-        measures={key: value for key, value in trial.user_attrs.items() if key in ATTRIBUTES and key != "failure"},
-        validation_losses=_validation_losses(trial),
+        measures={key: value for key, value in trial.user_attrs.items() if key in MEASURES},
+        validation_losses=trial.intermediate_values,
         failure=trial.user_attrs.get("failure"),
         started=int(trial.datetime_start.timestamp() * 1000),
         ended=int(trial.datetime_complete.timestamp() * 1000),
@@ -144,19 +122,14 @@ def trial_record(study: Study, number: int) -> TrialRecord:
 
 def print_outcome(study: Study, outcome: Outcome, model_name: str, folder: Path) -> None:
     """Print the best trials and the first, and the change to params.yaml."""
-    first = study.get_trials(deepcopy=False)[0]
     completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ranked = sorted(completed, key=lambda trial: trial.values[0])
-    shown, title = ranked[:SHOWN], f"the {len(ranked[:SHOWN])} best of {outcome['trials']} trials"
-    if len(study.directions) > 1:
-        front = study.best_trials
-        shown, title = [trial for trial in ranked if trial in front], "the front of validation loss and latency"
-    if first in completed and first not in shown:
-        shown.append(first)
+    # Those whose network is too slow come last.
+    ranked = sorted(completed, key=lambda trial: (max(trial.constraints.values(), default=0) > 0, trial.values[0]))
+    shown = ranked[:SHOWN]
     columns = ["trial", "validation loss", "accuracy", "latency, ms", "parameters", *outcome["values"]]
-    table = Table(*columns, title=f"{study.study_name}: {title}")
-    for trial in shown:
-        marks = {outcome["number"]: " best"}.get(trial.number, "") + (" default" if trial == first else "")
+    table = Table(*columns, title=f"{study.study_name}: the {len(shown)} best of {outcome['trials']} trials")
+    for trial in [*shown, *(trial for trial in ranked[SHOWN:] if trial.number == 0)]:
+        marks = {outcome["number"]: " best"}.get(trial.number, "") + (" default" if trial.number == 0 else "")
         values = model_values(trial.params).values()
         table.add_row(
             f"{trial.number}{marks}", f"{trial.values[0]:.3g}", f"{trial.user_attrs['validation_accuracy']:.3f}",

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -26,7 +26,6 @@ from motionbench.core.redaction import without_secrets
 from motionbench.data.splits import read_source, training_folders
 from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.execution.progress import trial_progress
-from motionbench.models.registry import ModelParams
 from motionbench.params.schema import Params
 from motionbench.tracking.study_runs import TrialRecord, log_outcome, log_trials, study_run
 from motionbench.tuning import study as studies
@@ -35,9 +34,6 @@ from motionbench.tuning.outcome import print_outcome, study_status, summarise_be
 from motionbench.tuning.space import model_values
 
 POLL_SECONDS = 1.0
-POLL_SECONDS_WHEN_TIMING = 0.1
-End = Literal["completed", "pruned", "failed", "retried"]
-OnEnd = Callable[[End, int], None]
 
 
 def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: int) -> None:
@@ -58,8 +54,7 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
         if changed := dict(written(used).items() ^ before.items()):
             raise UserError(f"{min(changed)}: changed while the search ran; finished trials are kept: run it again")
 
-    data = {str(path): path_md5(path) for path in seen}
-    study = studies.open_study(storage, place, model_name, params, data)
+    study = studies.open_study(storage, place, model_name, params, {str(path): path_md5(path) for path in seen})
     name = study.study_name
     if trials < (done := len(studies.finished(study))):
         raise UserError(f"TRIALS: {trials}: study {name} in {place} has {done} already; give {done} or more")
@@ -69,13 +64,13 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
         trial_progress(name, trials) as show,
     ):
 
-        def on_end(end: End, number: int) -> None:
+        def on_end(number: int) -> None:
             trial = trial_record(study, number)
             ended.append(trial)
             log_trials(run_id, name, [trial])
-            losses = trial.validation_losses if end != "retried" else {}
+            losses = trial.validation_losses if trial.state != "retried" else {}
             loss = f", validation loss {losses[max(losses)]:.3g}" if losses else ""
-            show(*study_status(study), f"trial {number} {end}{f': {trial.failure}' if trial.failure else loss}")
+            show(*study_status(study), f"trial {number} {trial.state}{f': {trial.failure}' if trial.failure else loss}")
 
         show(*study_status(study), "")
         try:
@@ -101,61 +96,59 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
 
 def search(
     engine: Engine, storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int,
-    on_end: OnEnd, check: Callable[[], None] = lambda: None,
+    on_end: Callable[[int], None], check: Callable[[], None],
 ) -> None:  # fmt: skip
     """Run trials until `trials` are done, and wait for those that run in other processes.
 
     A trial is trained by `engine`, after the cost of its network was measured on this machine, whatever the engine.
-    `on_end` is called with how each trial ended here and its number. If the search is interrupted, its running trials
+    `on_end` is called with the number of each trial that ended here. If the search is interrupted, its running trials
     are ended and enqueued again. `check`, called before each trial and at its end, raises what must end the search.
 
     Raises:
         UserError: if the connection to the storage is lost, or from `check`.
     """
-    threads = params.training.threads
+    threads, section = params.training.threads, params.model(model_name)
+    inputs = [SOURCE, *training_folders(read_source().fold_numbers()[0])]
+    maximum_latency = params.tuning.maximum_latency
     with deferred_interrupts() as interrupted, local_engine() as here:
         ours: dict[Any, Trial] = {}  # by task
-        timed: Any = None  # the task that measures a cost; one at a time, so that they do not slow each other
         heartbeat = 0.0
         try:
             while not interrupted():
                 if time.monotonic() - heartbeat > studies.HEARTBEAT_SECONDS:
                     for number in studies.retry_abandoned(study):
-                        on_end("retried", number)
-                    for trial in ours.values():
-                        studies.send_heartbeat(storage, trial)
+                        on_end(number)
+                    studies.send_heartbeats(storage, study, ours.values())
                     heartbeat = time.monotonic()
                 claimed = None
-                if timed is None and len(ours) < workers:
+                if len(ours) < workers:
                     check()
                     claimed = studies.claim_trial(study, params, model_name, trials)
                 if claimed:
-                    studies.send_heartbeat(storage, claimed)
-                    section = _section(claimed, model_name, params)
-                    timed = here.start(partial(measure_cost, model_name, section, params.training), threads=threads)
-                    ours[timed] = claimed
-                if not ours and not studies.running(study) and len(studies.finished(study)) >= trials:
+                    studies.send_heartbeats(storage, study, [claimed])
+                    values = {**model_values(claimed.params), "epochs": params.tuning.model(model_name).epochs}
+                    drawn = type(section).model_validate(section.model_dump() | values)
+                    # One network at a time, so that they do not slow each other.
+                    here.start(partial(measure_cost, model_name, drawn, params.training), threads=threads)
+                    told: list[tuple[Any, Message]] = []
+                    while not told and not interrupted():
+                        told = here.wait(POLL_SECONDS)
+                    for _, message in told:
+                        check()
+                        if not _store(message, claimed, study, maximum_latency, on_end):
+                            seeds = claimed.user_attrs["seeds"]
+                            call = partial(run_trial, model_name, drawn, params.training, seeds)
+                            # A process for each trial: memory cannot grow from one to the next.
+                            task = engine.start(FileTask(call, inputs=inputs), threads=threads, fresh=True)
+                            ours[task] = claimed
+                elif not ours and not studies.running(study) and len(studies.finished(study)) >= trials:
                     return
-                told = here.wait(POLL_SECONDS_WHEN_TIMING) if timed else []
-                for task, message in [*told, *engine.wait(0.0 if timed else POLL_SECONDS)]:
-                    timed = None if task is timed else timed
+                for task, message in engine.wait(0.0 if claimed else POLL_SECONDS):
                     check()  # before an epoch prunes the trial, or its end is stored
-                    try:
-                        end = _handle(message, ours[task], study, params)
-                    except UpdateFinishedTrialError:
-                        # This machine slept, and another one retried the trial and logged that.
+                    if _store(message, ours[task], study, maximum_latency, on_end):
+                        del ours[task]
                         if message.kind == "event":
                             engine.kill(task)
-                        del ours[task]
-                        continue
-                    if end == "pruned":
-                        engine.kill(task)
-                    if end:
-                        on_end(end, ours.pop(task).number)
-                    elif message.kind == "completed":  # Its cost is known.
-                        trial = ours.pop(task)
-                        # A process for each trial: memory cannot grow from one to the next.
-                        ours[engine.start(_training(trial, model_name, params), threads=threads, fresh=True)] = trial
             raise KeyboardInterrupt
         except BaseException as error:
             engine.close()
@@ -167,51 +160,41 @@ def search(
             for unfinished in studies.running(study):
                 if unfinished.user_attrs.get("owner") == this_process():
                     studies.retry(study, unfinished.number)
-                    on_end("retried", unfinished.number)
+                    on_end(unfinished.number)
             raise
 
 
-def _section(trial: Trial, model_name: str, params: Params) -> ModelParams:
-    section = params.model(model_name)
-    values = {**model_values(trial.params), "epochs": params.tuning.model(model_name).epochs}
-    return type(section).model_validate(section.model_dump() | values)
-
-
-def _training(trial: Trial, model_name: str, params: Params) -> FileTask[dict[str, Any]]:
-    section, seeds = _section(trial, model_name, params), trial.user_attrs["seeds"]
-    return FileTask(
-        partial(run_trial, model_name, section, params.training, seeds),
-        inputs=[SOURCE, *training_folders(read_source().fold_numbers()[0])],
-    )
-
-
-def _handle(message: Message, trial: Trial, study: Study, params: Params) -> End | None:
-    """Store what a trial sent; return how the trial ended, None if it goes on."""
-    pareto = params.tuning.objective == "pareto"
-    match message:
-        case Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": accuracy}):
-            if pareto:  # Optuna prunes with one objective only.
-                return None
-            trial.report(loss, epoch)
-            # The first trial, with the values of params.yaml, is never pruned: the others are compared with it.
-            if trial.number == 0 or not trial.should_prune():
-                return None
-            trial.set_user_attr("validation_accuracy", accuracy)
-            study.tell(trial, state=TrialState.PRUNED)
-            return "pruned"
-        case Message("completed", {"validation_loss": loss, **measures}):
-            for key, value in measures.items():
-                trial.set_user_attr(str(key), value)
-            study.tell(trial, [loss, *([trial.user_attrs["latency_milliseconds"]] if pareto else [])])
-            return "completed"
-        case Message("event" | "completed", attributes):  # the process, or the cost
-            for key, value in attributes.items():
-                trial.set_user_attr(key, value)
-            return None
-        case Message("failed", error):
-            # Such as a network too large for the memory: the study goes on without this trial.
-            trial.set_user_attr("failure", without_secrets(str(error)).splitlines()[0][:300])
-            study.tell(trial, state=TrialState.FAIL)
-            return "failed"
-    studies.retry(study, trial.number)  # The process was killed.
-    return "retried"
+def _store(
+    message: Message, trial: Trial, study: Study, maximum_latency: float | None, on_end: Callable[[int], None]
+) -> bool:
+    """Store what a trial sent; return whether it has ended."""
+    try:
+        match message:
+            case Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": accuracy}):
+                trial.report(loss, epoch)
+                # The first trial, with the values of params.yaml, is never pruned: the others are compared with it.
+                if trial.number == 0 or not trial.should_prune():
+                    return False
+                trial.set_user_attr("validation_accuracy", accuracy)
+                study.tell(trial, state=TrialState.PRUNED)
+            case Message("completed", {"validation_loss": loss, **measures}):
+                for key, value in measures.items():
+                    trial.set_user_attr(str(key), value)
+                study.tell(trial, loss)
+            case Message("event" | "completed", attributes):  # the process, or the cost
+                for key, value in attributes.items():
+                    trial.set_user_attr(key, value)
+                # Of a retried trial the first measure counts: Optuna takes no second one.
+                if maximum_latency and "latency_milliseconds" in attributes and not trial.constraints:
+                    trial.set_constraint("latency", attributes["latency_milliseconds"] - maximum_latency)
+                return False
+            case Message("failed", error):
+                # Such as a network too large for the memory: the study goes on without this trial.
+                trial.set_user_attr("failure", without_secrets(str(error)).splitlines()[0][:300])
+                study.tell(trial, state=TrialState.FAIL)
+            case _:  # The process was killed.
+                studies.retry(study, trial.number)
+    except UpdateFinishedTrialError:  # This machine slept, and another one retried the trial and logged that.
+        return True
+    on_end(trial.number)
+    return True

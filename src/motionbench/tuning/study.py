@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,14 +11,14 @@ from uuid import uuid4
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.inputs import code_md5s, inputs_digest
+from motionbench.core.inputs import code_md5s, differences, inputs_digest
 from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import is_gone, this_process
 from motionbench.core.redaction import without_secrets
@@ -42,7 +42,7 @@ def open_storage() -> tuple[BaseStorage, str]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Study.optimize is not used: `search` sends the heartbeats.
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
-    # Heartbeats, retries and figures have been experimental for years.
+    # Heartbeats and retries have been experimental for years.
     warnings.simplefilter("ignore", ExperimentalWarning)
     url = os.environ.get("OPTUNA_STORAGE")
     if not url:
@@ -58,19 +58,21 @@ def open_storage() -> tuple[BaseStorage, str]:
         ) from error
 
 
-def _open_database(url: str) -> RDBStorage:
-    options: dict[str, Any] = {
-        "engine_kwargs": {"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
-        "heartbeat_interval": HEARTBEAT_SECONDS,
-        "grace_period": GRACE_SECONDS,
-    }
-    for _ in range(4):
-        try:
-            return RDBStorage(url, **options)
-        except (IntegrityError, ProgrammingError):
-            # When two processes open an empty database, both create its tables, and one of them fails.
-            time.sleep(1)
-    return RDBStorage(url, **options)
+def _open_database(url: str, attempts: int = 5) -> RDBStorage:
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=_enqueue_again,
+        )
+    except (IntegrityError, ProgrammingError):
+        if attempts == 1:
+            raise
+        # When two processes open an empty database, both create its tables, and one of them fails.
+        time.sleep(1)
+        return _open_database(url, attempts - 1)
 
 
 def open_study(storage: BaseStorage, place: str, model_name: str, params: Params, data: Mapping[str, str]) -> Study:
@@ -86,10 +88,9 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
     tuning = params.tuning
     name = f"{tuning.study}.{model_name}"
     definition = _definition(model_name, params, data)
-    objectives = ["validation loss", *(["latency, ms"] if tuning.objective == "pareto" else [])]
     try:
-        study = optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * len(objectives))
-        study.set_metric_names(objectives)
+        study = optuna.create_study(storage=storage, study_name=name)
+        study.set_metric_names(["validation loss"])
         study.set_user_attr("id", uuid4().hex)
         study.set_user_attr("definition", definition)
         study.enqueue_trial({key: current for key, _, current in _searched(params, model_name)})
@@ -97,22 +98,18 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
         study = optuna.load_study(study_name=name, storage=storage)
         deadline = time.monotonic() + 10
         # The process that created the study needs a moment to define it.
-        while "definition" not in study.user_attrs or not study.get_trials(deepcopy=False):
+        while not study.get_trials(deepcopy=False):
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"{place}: study {name}: has no definition, perhaps because the process that created it was "
-                    "killed; start another study: tuning.study"
+                    f"{place}: study {name}: has no trial, perhaps because the process that created it was killed; "
+                    "start another study: tuning.study"
                 ) from None
             time.sleep(0.1)
-    existing = study.user_attrs["definition"]
-    for key in {**definition, **existing}:
-        ours, theirs = definition.get(key, "not given"), existing.get(key, "none")
-        if ours != theirs:
-            raise UserError(
-                f"{'' if key == CODE else 'params.yaml: '}{key}: {ours}, but study {name} in {place} was started with "
-                f"{theirs}; undo the change, or start another study: tuning.study"
-            )
-    # With two objectives it is never asked.
+    for key, ours, theirs in differences(definition, study.user_attrs["definition"]):
+        raise UserError(
+            f"{'' if key == CODE else 'params.yaml: '}{key}: {ours}, but study {name} in {place} was started with "
+            f"{theirs}; undo the change, or start another study: tuning.study"
+        )
     study.pruner = optuna.pruners.PercentilePruner(
         100 * tuning.pruner_top_fraction,
         n_startup_trials=tuning.startup_trials,
@@ -121,22 +118,20 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
     return study
 
 
-def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dict[str, Any]:
-    """Return what must be the same for two trials to be comparable, flat, by key of params.yaml or file."""
-    tuning, search, model = params.tuning, params.tuning.model(model_name), params.model(model_name)
-    fixed = {key: str(value) for key, value in model if key not in (*search.space, *NOT_SEARCHED)}
+def _definition(model_name: str, params: Params, data: Mapping[str, str]) -> dict[str, str]:
+    """Return what must be the same for two trials to be comparable, as text, by key of params.yaml or file."""
+    search, model = params.tuning.model(model_name), params.model(model_name)
     space = {key: str(domain.model_dump(exclude_defaults=True)) for key, domain in search.space.items()}
-    settings = {
-        **{f"tuning.{key}": getattr(tuning, key) for key in ("objective", "replicates", "seed")},
-        f"tuning.{model_name}.epochs": search.epochs,
-        **{f"tuning.{model_name}.space.{key}": domain for key, domain in space.items()},
-        f"{model_name}.filters count": len(model.filters),
-        **{f"{model_name}.{key}": value for key, value in fixed.items()},
-        "training.threads": params.training.threads,
-        "training.class_weights": params.training.class_weights,
-        **{f"training.augmentation.{key}": str(value) for key, value in params.training.augmentation},
-        **{f"{path} md5": md5 for path, md5 in data.items()},
+    sections = {
+        "tuning": {
+            **params.tuning.model_dump(include={"maximum_latency", "replicates", "seed"}),
+            model_name: {"epochs": search.epochs, "space": space},
+        },
+        model_name: {"filters count": len(model.filters), **model.model_dump(exclude={*search.space, *NOT_SEARCHED})},
+        "training": params.training.model_dump(include={"threads", "class_weights", "augmentation"}),
     }
+    settings = {key: str(value) for key, value in flatten(sections).items()}
+    settings |= {f"{path} md5": md5 for path, md5 in data.items()}
     # Compared last, so that it is another only with other code or packages.
     return {**settings, CODE: inputs_digest(settings, code_md5s(*TRAINING_CODE))[:10]}
 
@@ -158,19 +153,15 @@ def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> T
     trial = study.ask()
     others = study.get_trials(deepcopy=False)
     if sum(_counts(other) for other in others if other.number < trial.number) >= trials:
-        # Another process claimed the last trial at the same moment. Unlike tell(), this does not record a failure.
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        retry(study, trial.number)  # Another process claimed the last trial at the same moment.
         return None
     trial.set_user_attr("owner", this_process())
     original = RetryHeartbeatStaleTrialCallback.retried_trial_number(others[trial.number])
     number = trial.number if original is None else original
     trial.set_user_attr("seeds", seeds_of(params.tuning.seed, number, params.tuning.replicates))
     # A new sampler for each trial: values depend on the trial's number, not on what this process drew before.
-    study.sampler = optuna.samplers.TPESampler(
-        n_startup_trials=params.tuning.startup_trials,
-        multivariate=True,
-        seed=seeds_of(params.tuning.seed, number, 1)[0],
-    )
+    [seed] = seeds_of(params.tuning.seed, number, 1)
+    study.sampler = optuna.samplers.TPESampler(n_startup_trials=params.tuning.startup_trials, seed=seed)
     for name, domain, _ in _searched(params, model_name):
         if domain.choices is not None:
             trial.suggest_categorical(name, domain.choices)
@@ -198,42 +189,49 @@ def running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def retry(study: Study, number: int) -> bool:
+def retry(study: Study, number: int) -> None:
     """End the trial as failed and enqueue its values again; after `RETRIES` retries, only end it.
 
-    Returns:
-        False if another process has already ended it.
+    Nothing happens if another process has already ended it.
     """
     try:
         study.tell(number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
-        return False
-    failed = study.get_trials()[number]
+        return
+    _enqueue_again(study, study.get_trials()[number])
+
+
+def _enqueue_again(study: Study, failed: FrozenTrial) -> None:
     failed.user_attrs = {}  # The retry gets an owner of its own.
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, failed)
-    return True
 
 
 def retry_abandoned(study: Study) -> list[int]:
     """Retry the trials whose process has ended: on this machine at once, on others when their heartbeat has stopped.
 
     Returns:
-        The numbers of the trials that were retried here.
+        The numbers of the trials that were retried.
     """
-    storage = study._storage
-    stale = storage._get_stale_trial_ids(study._study_id) if isinstance(storage, BaseHeartbeat) else []
-    retried = []
-    for trial in running(study):
+    before = running(study)
+    optuna.storages.fail_stale_trials(study)
+    for trial in before:
         owner = trial.user_attrs.get("owner")
         assert trial.datetime_start
         age = datetime.now() - trial.datetime_start
-        ended = is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS)
-        if (ended or trial._trial_id in stale) and retry(study, trial.number):
-            retried.append(trial.number)
-    return retried
+        if is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS):
+            retry(study, trial.number)
+    now = study.get_trials(deepcopy=False)
+    return [trial.number for trial in before if was_retried(now[trial.number])]
 
 
-def send_heartbeat(storage: BaseStorage, trial: Trial) -> None:
-    """Show other machines that a trial is running, if the storage is a database that they may share."""
+def was_retried(trial: FrozenTrial) -> bool:
+    """Return whether a trial ended with its process, and not by a failure of its own."""
+    return trial.state == TrialState.FAIL and "failure" not in trial.user_attrs
+
+
+def send_heartbeats(storage: BaseStorage, study: Study, trials: Iterable[Trial]) -> None:
+    """Show other machines that trials are running, if the storage is a database that they may share."""
     if isinstance(storage, RDBStorage):
-        storage.record_heartbeat(trial._trial_id)
+        study_id = storage.get_study_id_from_name(study.study_name)
+        for trial in trials:
+            storage.record_heartbeat(storage.get_trial_id_from_study_id_trial_number(study_id, trial.number))

@@ -5,6 +5,8 @@ from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
 from motionbench.core.paths import EVALUATION_TIMING, PREDICTIONS
 from motionbench.execution.cluster import open_engine
+from motionbench.execution.engine import EventCallback
+from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.loading import load_params, stage_params
 from pipeline import STARTED
 
@@ -14,7 +16,7 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs("evaluate", stage_params(params, "evaluate"), STARTED)
     with open_engine() as engine:
-        engine.prepare("motionbench.evaluation.inference", engine.slots(params.training.threads))
+        engine.prepare(import_inference, engine.slots(params.training.threads))
         # Imported late: keeps error messages fast.
         from motionbench.evaluation.costs import write_costs
         from motionbench.evaluation.held_out import measure_costs, predict_held_out
@@ -29,6 +31,12 @@ def main() -> None:
                 write_costs(timing, costs)
             inputs.write()
     inputs.check()
+
+
+def import_inference(_on_event: EventCallback) -> None:
+    """Import what answers to clips."""
+    with importing_tensorflow():
+        from motionbench.evaluation import inference  # noqa: F401 # for the tasks that come after
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from motionbench.core.paths import CHECKPOINTS
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.splits import read_source, read_training, replicate_keys
 from motionbench.execution.cluster import open_engine
+from motionbench.execution.engine import EventCallback
+from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.loading import load_params, stage_params
 from motionbench.training.replicates import leave_untrained, train_model
 from pipeline import STARTED
@@ -32,7 +34,7 @@ def main() -> None:
         classes_to_flip(params.training.augmentation, read_source(), train.class_names)
     with open_engine() as engine:
         workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
-        engine.prepare("motionbench.training.loop", workers)
+        engine.prepare(import_training, workers)
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
 
@@ -48,6 +50,12 @@ def main() -> None:
     inputs.check()
     for name in stage.model_names():
         shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
+
+
+def import_training(_on_event: EventCallback) -> None:
+    """Import what trains a replicate."""
+    with importing_tensorflow():
+        from motionbench.training import loop  # noqa: F401 # for the tasks that come after
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.errors import UserError
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
+from pipeline.train import import_training
 
 
 def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
@@ -40,7 +41,7 @@ def use_another_backend(_on_event: EventCallback) -> None:
 
 def test_a_prepared_process_has_tensorflow_and_the_threads_set() -> None:
     with local_engine() as engine:
-        engine.prepare("motionbench.training.loop", 1)
+        engine.prepare(import_training, 1)
         assert run_tasks(engine, [use_tensorflow], 2) == [(True, True, 2, 2)]
         with pytest.raises(UserError, match=r"^Keras runs on torch in this process; use a new process$"):
             run_tasks(engine, [use_another_backend], 2)

@@ -107,7 +107,7 @@ def load_and_start_recording(load=loading.load_params):
     sections.update({id(getattr(params, name)): name for name in ParamsSchema.model_fields})
     return params
 
-engine.LocalEngine.prepare = lambda self, module, workers: None
+engine.LocalEngine.prepare = lambda self, imports, workers: None
 engine.run_tasks = lambda _engine, tasks, threads, on_event=lambda event: None: [task(on_event) for task in tasks]
 loading.load_params = load_and_start_recording
 Section.__getattribute__ = recording

@@ -87,7 +87,7 @@ class ClusterEngine:
             )
         return sum(each // threads for each in cores)
 
-    def prepare(self, module: str, workers: int) -> None:
+    def prepare(self, imports: Task[None], workers: int) -> None:
         """Do nothing: a process imports what its first task needs, and is kept."""
 
     def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> RemoteTask:

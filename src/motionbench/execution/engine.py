@@ -13,8 +13,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +22,6 @@ import joblib
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.errors import UserError
-from motionbench.execution.runtime import importing_tensorflow
 
 EventCallback = Callable[[Any], None]
 Result = TypeVar("Result")
@@ -66,8 +63,8 @@ class Engine(Protocol):
     def slots(self, threads: int) -> int:
         """Return how many tasks of `threads` threads each can run at once."""
 
-    def prepare(self, module: str, workers: int) -> None:
-        """Have processes import `module` before the first tasks are ready."""
+    def prepare(self, imports: Task[None], workers: int) -> None:
+        """Have processes run `imports`, which imports what tasks need, before the first tasks are ready."""
 
     def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> Any:
         """Start a task, in a process that ran no other if `fresh`."""
@@ -125,18 +122,18 @@ class LocalEngine:
         """Return how many tasks of `threads` threads each can run at once."""
         return max(1, self._cores // threads)
 
-    def prepare(self, module: str, workers: int) -> None:
-        """Start workers that import `module` before the first tasks are ready."""
+    def prepare(self, imports: Task[None], workers: int) -> None:
+        """Start workers that run `imports` before the first tasks are ready; only its failure is a message."""
         self._idle += [Worker() for _ in range(workers - len(self._idle))]
         for worker in self._idle:
-            worker.connection.send(module)
+            worker.connection.send((imports, True))
 
     def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> Worker:  # noqa: ARG002 # see `slots`
         """Start a task in a worker: in an idle one, or in a new one that ends with the task if `fresh`."""
         self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle and not fresh else Worker(fresh=fresh)
         self._busy.append(worker)
-        worker.connection.send(task)
+        worker.connection.send((task, False))
         return worker
 
     def wait(self, timeout: float | None = None) -> list[tuple[Worker, Message]]:
@@ -241,15 +238,9 @@ def _work(connection: Connection) -> None:
 
     while True:
         try:
-            task = connection.recv()
+            task, prepares = connection.recv()
         except (EOFError, OSError):
             return
-        prepares = isinstance(task, str)  # a module, see `LocalEngine.prepare`
-        ended = run_task(partial(_import, task) if prepares else task, lambda event: send(Message("event", event)))
+        ended = run_task(task, lambda event: send(Message("event", event)))
         if not prepares or ended.kind == "failed":
             send(ended)
-
-
-def _import(module: str, _on_event: EventCallback) -> None:
-    with importing_tensorflow():
-        import_module(module)

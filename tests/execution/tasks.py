@@ -55,8 +55,7 @@ def signal_itself(number: signal.Signals, _on_event: EventCallback) -> str:
     return "not ended"
 
 
-def refuse_after(seconds: float, _on_event: EventCallback) -> None:
-    time.sleep(seconds)
+def refuse(_on_event: EventCallback) -> None:
     raise UserError("params.yaml: one line")
 
 

@@ -1,3 +1,5 @@
+"""The engines: what both keep, on this machine and on a cluster, and what this machine's alone does."""
+
 import os
 import signal
 import subprocess
@@ -14,13 +16,16 @@ import psutil
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.execution.engine import FileTask, LocalEngine, Message, Worker, local_engine, run_tasks
+from motionbench.execution.cluster import open_engine
+from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
 from tests.conftest import ROOT, clean_environment
+from tests.execution.conftest import needs_ray
 from tests.execution.tasks import (
     count_on,
     divide_by_zero,
+    open_missing_file,
     process_id,
-    refuse_after,
+    refuse,
     signal_itself,
     span,
     tell_and_return,
@@ -36,14 +41,65 @@ def engine() -> Iterator[LocalEngine]:
         yield engine
 
 
-def test_results_have_the_order_of_the_tasks(engine: LocalEngine) -> None:
+@pytest.fixture(params=["here", pytest.param("cluster", marks=[pytest.mark.slow, needs_ray])])
+def either_engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param == "here":
+        yield request.getfixturevalue("engine")
+    else:
+        request.getfixturevalue("cluster")
+        with open_engine() as engine:
+            yield engine
+
+
+def test_results_have_the_order_of_the_tasks_and_each_event_comes_once(either_engine: Engine) -> None:
     events: list[Any] = []
     tasks = [partial(tell_and_return, number, seconds) for number, seconds in enumerate((0.5, 0.0, 0.1, 0.0))]
-    assert run_tasks(engine, tasks, 1, events.append) == [0, 1, 2, 3]
-    assert sorted(events) == sorted((number, what) for number in range(4) for what in ("started", "done"))
+    assert run_tasks(either_engine, tasks, 1, events.append) == [0, 1, 2, 3]
+    assert len(events) == 8
     for number in range(4):
         assert [what for told, what in events if told == number] == ["started", "done"]
-    assert run_tasks(engine, [], 1) == []
+    assert run_tasks(either_engine, [], 1) == []
+
+
+def test_processes_are_reused_and_a_fresh_one_runs_a_single_task(either_engine: Engine) -> None:
+    kept = run_tasks(either_engine, [process_id] * 6, 1)
+    assert len(set(kept)) <= max(2, ALL_CORES)
+    assert os.getpid() not in kept
+    fresh = []
+    for _ in range(2):
+        task = either_engine.start(process_id, fresh=True)
+        [(told, message)] = either_engine.wait()
+        assert (told, message.kind) == (task, "completed")
+        fresh.append(message.content)
+    assert len({*kept, *fresh}) == len(set(kept)) + 2
+    eventually(lambda: not any(map(psutil.pid_exists, fresh)))
+    if isinstance(either_engine, LocalEngine):  # Ray ends an idle process when another one needs its core.
+        assert set(run_tasks(either_engine, [process_id], 1)) <= set(kept), "the others are kept"
+
+
+def test_waiting_ends_at_its_timeout_and_a_task_ends_within_a_second(either_engine: Engine) -> None:
+    assert list(either_engine.wait(0.0)) == []
+    task = either_engine.start(tell_process_id_and_sleep)
+    [(told, message)] = either_engine.wait()
+    assert (told, message.kind) == (task, "event")
+    assert list(either_engine.wait(0.05)) == []
+    process = psutil.Process(message.content)
+    either_engine.kill(task)
+    eventually(lambda: not lives(process), seconds=1)
+    assert list(either_engine.wait(0.5)) == [], "a task that was ended says nothing"
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "message"),
+    [
+        (refuse, UserError, r"^params.yaml: one line$"),
+        (open_missing_file, FileNotFoundError, r"No such file or directory: 'missing'$"),
+        (divide_by_zero, RuntimeError, r"(?s)^ZeroDivisionError: division by zero\n.*in divide_by_zero"),
+    ],
+)
+def test_a_failure_is_raised_here(task: Any, kind: type[Exception], message: str, either_engine: Engine) -> None:
+    with pytest.raises(kind, match=message):
+        run_tasks(either_engine, [task], 1)
 
 
 def test_threads_bound_how_many_tasks_run_at_once(engine: LocalEngine) -> None:
@@ -53,64 +109,12 @@ def test_threads_bound_how_many_tasks_run_at_once(engine: LocalEngine) -> None:
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
 
 
-def test_workers_are_reused_by_the_next_tasks(engine: LocalEngine) -> None:
-    [first], [second] = (run_tasks(engine, [process_id], ALL_CORES) for _ in range(2))
-    assert first == second != os.getpid()
-
-
-def wait_for_end(engine: LocalEngine) -> tuple[Worker, Message]:
-    """Wait for the only running task to end."""
-    while True:
-        for worker, message in engine.wait():
-            if message.kind != "event":
-                return worker, message
-
-
-def test_a_fresh_worker_ends_with_its_task(engine: LocalEngine) -> None:
-    [kept] = run_tasks(engine, [process_id], ALL_CORES)
-    started = engine.start(process_id, fresh=True)
-    worker, (kind, fresh) = wait_for_end(engine)
-    assert (worker, kind) == (started, "completed")
-    assert fresh not in (kept, os.getpid())
-    assert not psutil.pid_exists(fresh)
-    assert run_tasks(engine, [process_id], ALL_CORES) == [kept], "the others are kept"
-
-
 def test_an_idle_worker_that_was_killed_is_replaced() -> None:
     with local_engine() as engine:
         [idle] = run_tasks(engine, [process_id], ALL_CORES)
         os.kill(idle, signal.SIGKILL)
         os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)
         assert run_tasks(engine, [process_id], ALL_CORES) != [idle]
-
-
-def test_waiting_ends_without_a_message_at_its_timeout(engine: LocalEngine) -> None:
-    assert engine.wait(0.0) == []
-    worker = engine.start(tell_process_id_and_sleep)
-    [(told, message)] = engine.wait()
-    assert (told, message) == (worker, Message("event", worker.process.pid))
-    assert engine.wait(0.05) == []
-    engine.kill(worker)
-    assert worker.process.exitcode == -signal.SIGKILL
-    assert engine.wait(0.0) == [], "a task that was ended says nothing"
-
-
-@pytest.mark.skipif(ALL_CORES < 2, reason="two tasks at once")
-def test_the_first_failure_ends_the_others_and_is_raised(engine: LocalEngine) -> None:
-    processes: list[int] = []
-    tasks: list[Any] = [tell_process_id_and_sleep, partial(refuse_after, 1.0)]
-    started = time.monotonic()
-    with pytest.raises(UserError, match=r"^params.yaml: one line$"):
-        run_tasks(engine, tasks, 1, processes.append)
-    assert time.monotonic() - started < 30, "the other would sleep for a minute"
-    assert len(processes) == 1
-    assert not psutil.pid_exists(processes[0])
-    assert len(run_tasks(engine, [span], 1)) == 1, "the next call starts anew"
-
-
-def test_an_unforeseen_failure_names_type_and_line(engine: LocalEngine) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)^ZeroDivisionError: division by zero\n.*in divide_by_zero"):
-        run_tasks(engine, [divide_by_zero], 1)
 
 
 @pytest.mark.usefixtures("working_directory")
@@ -141,7 +145,7 @@ def test_an_interruption_ends_the_tasks(engine: LocalEngine) -> None:
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_tasks(engine, [tell_process_id_and_sleep], 1, interrupt)
+        run_tasks(engine, [tell_process_id_and_sleep], ALL_CORES, interrupt)
     assert time.monotonic() - started < 30, "the task would sleep for a minute"
     assert not psutil.pid_exists(processes[0])
 

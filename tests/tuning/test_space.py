@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from motionbench.core.errors import UserError
 from motionbench.models.registry import CONTENDERS
 from motionbench.params.loading import load_params
 from motionbench.tuning.space import check_search_space, model_values
+from pipeline import tune
 from tests.conftest import ROOT
 from tests.tuning.studies import Load
 
@@ -61,3 +63,22 @@ def test_shipped_spaces_can_work() -> None:
 def test_drawn_values_become_lists_and_rounded_numbers() -> None:
     drawn = {"filters.1": 3, "filters.2": 5, "learning_rate": 0.00312345678}
     assert model_values(drawn) == {"filters": [3, 5], "learning_rate": 0.003123}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "cnn"], "MODEL: invalid choice: 'cnn'"),
+        (["--model", "cnn3d"], "MODEL: cnn3d is switched off; set cnn3d.enabled: true in params.yaml"),
+        (["--trials", "0"], "TRIALS: 0 is not allowed: must be a whole number, at least 1"),
+        (["--workers", "0"], "WORKERS: 0 is not allowed: must be a whole number, at least 1"),
+        (["--trials", "many"], "TRIALS: many is not allowed: must be a whole number, at least 1"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["pipeline.tune", *arguments])
+    with pytest.raises(UserError) as refused:
+        tune.main()
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)

@@ -7,24 +7,23 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import motionbench
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.files import atomic_outputs, file_md5
+from motionbench.core.files import atomic_outputs, file_md5, files_below
 from motionbench.core.processes import describe_machine
 from motionbench.execution.engine import FileTask, Message, Task, local_engine
-from motionbench.execution.node import Sent, run_on_node
+from motionbench.execution.node import Sent, read_kept, run_on_node
 from motionbench.execution.runtime import discarded_stderr
 
 ADDRESS = "RAY_ADDRESS"
 MIXED = "MOTIONBENCH_MIXED_CLUSTER"
 LOOK_SECONDS = 5.0  # how often the nodes are asked for: a task on one that is gone would say nothing for a minute
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5
 PIECE_BYTES = 32 * 2**20  # of a file, in one object of Ray's
 
 
@@ -65,10 +64,8 @@ class ClusterEngine:
             False: self._ray.remote(**options)(run_on_node),
             True: self._ray.remote(**options, **fresh)(run_on_node),
         }
-        self._here = describe_machine()
-        self._md5s: dict[tuple[Any, ...], str] = {}  # of the inputs, by path, time and size
         self._busy: dict[Any, RemoteTask] = {}  # by stream
-        self._pieces: dict[str, list[Any]] = {}  # of the inputs, by md5
+        self._inputs: dict[tuple[Any, ...], tuple[str, list[Any]]] = {}  # md5 and pieces, by path, time and size
         self._looked = 0.0
         self._nodes: dict[str, dict[str, Any]] = {}
 
@@ -97,9 +94,8 @@ class ClusterEngine:
             UserError: if its inputs find no room in the memory that Ray shares.
         """
         files = task if isinstance(task, FileTask) else FileTask(task)
-        kept = files.kept.read_bytes() if files.kept and files.kept.exists() else None
-        inputs = [(path.as_posix(), *self._send(path)) for each in files.inputs for path in _files(each)]
-        stream = self._remote[fresh].options(num_cpus=threads).remote(files, inputs, kept)
+        inputs = [(path.as_posix(), *self._send(path)) for each in files.inputs for path in files_below(each)]
+        stream = self._remote[fresh].options(num_cpus=threads).remote(files, inputs, read_kept(files))
         self._busy[stream] = RemoteTask(files, stream)
         return self._busy[stream]
 
@@ -146,20 +142,20 @@ class ClusterEngine:
             self._looked = time.monotonic()
 
     def _send(self, path: Path) -> tuple[str, list[Any]]:
-        """Put a file where all nodes can fetch it, once by its content; return its md5 and its pieces."""
+        """Put a file where all nodes can fetch it, once; return its md5 and its pieces."""
         version = (path, path.stat().st_mtime_ns, path.stat().st_size)
-        md5 = self._md5s[version] = self._md5s.get(version) or file_md5(path)
-        if md5 not in self._pieces:
+        if version not in self._inputs:
             exceptions = self._ray.exceptions
             try:
                 with path.open("rb") as file:
-                    self._pieces[md5] = [self._ray.put(piece) for piece in iter(partial(file.read, PIECE_BYTES), b"")]
+                    pieces = [self._ray.put(piece) for piece in iter(partial(file.read, PIECE_BYTES), b"")]
             except (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError) as error:
                 raise UserError(
                     f"{path}: no room for it in Ray's object store on this machine; start Ray here with more, as in "
                     "ray start --object-store-memory=BYTES, or free some space on the disk that it spills to"
                 ) from error
-        return md5, self._pieces[md5]
+            self._inputs[version] = file_md5(path), pieces
+        return self._inputs[version]
 
     def _receive(self, task: RemoteTask) -> Message | None:
         """Read what a task sent, write its files, and return its message."""
@@ -172,36 +168,32 @@ class ClusterEngine:
             del self._busy[task.stream]
             where = f" on node {task.host}" if task.host else ""
             return Message("lost", f"a process was killed{where} ({type(error).__name__})")
-        if sent.node:
+        if sent.message is None:
             task.node, task.host = sent.node, sent.host
-            self._refuse(task, sent)
+            _check_machine(sent)
             return None
         if task.files.kept and sent.kept is not None:
             _write(task.files.kept, sent.kept)
         for path, content in zip(task.files.outputs, sent.outputs, strict=False):
             _write(path, content)
-        if sent.message and sent.message.kind != "event":
+        if sent.message.kind != "event":
             del self._busy[task.stream]
         return sent.message
 
-    def _refuse(self, task: RemoteTask, sent: Sent) -> None:
-        """Refuse a node that may compute other results than this machine.
 
-        Raises:
-            UserError: if it is not allowed.
-        """
-        differences = [
-            f"{there} instead of {here}" for there, here in zip(sent.about, self._here, strict=True) if there != here
-        ]
-        if differences and os.environ.get(MIXED) != "allow":
-            raise UserError(
-                f"node {task.host}: {', '.join(differences)}: results may differ in their last bits; stop Ray "
-                f"there, or allow it: export {MIXED}=allow"
-            )
+def _check_machine(sent: Sent) -> None:
+    """Refuse a node that may compute other results than this machine.
 
-
-def _files(path: Path) -> list[Path]:
-    return [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    Raises:
+        UserError: if it is not allowed.
+    """
+    here = describe_machine()
+    differences = [f"{there} instead of {ours}" for there, ours in zip(sent.about, here, strict=True) if there != ours]
+    if differences and os.environ.get(MIXED) != "allow":
+        raise UserError(
+            f"node {sent.host}: {', '.join(differences)}: results may differ in their last bits; stop Ray "
+            f"there, or allow it: export {MIXED}=allow"
+        )
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -218,62 +210,44 @@ def _connect(address: str) -> Any:
     host, _, port = address.rpartition(":")
     if not host or "/" in address or not port.isdecimal():
         raise UserError(f"{ADDRESS}: {address}: must be HOST:PORT of the cluster's head, as in 192.168.0.10:6379")
-    defaults = {
-        "RAY_AUTH_MODE": "token",
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # How long Ray looks for a process of the cluster on this machine, by default a minute.
+    os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(ANSWER_SECONDS))
+    if host in ("127.0.0.1", "localhost"):
         # Else Ray takes the machine's other address for 127.0.0.1, at which a head on the loopback does not answer.
-        **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if host in ("127.0.0.1", "localhost") else {}),
-    }
-    os.environ |= defaults | {name: os.environ[name] for name in defaults.keys() & os.environ.keys()}
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
-        from ray._private import worker
-        from ray._private.services import find_node_ids
-        from ray._raylet import AuthenticationTokenLoader, GcsClient
     except ModuleNotFoundError as error:
         raise UserError(
             f"{ADDRESS}: {address}: Ray is not installed here; run: make .venv/cluster, or unset {ADDRESS}"
         ) from error
-    try:
+    try:  # Ray would wait for minutes.
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         raise UserError(
             f"{ADDRESS}: {address}: no answer ({error.strerror or error}); start the cluster there: make cluster-head, "
             f"or unset {ADDRESS}"
         ) from error
-    token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    if os.environ["RAY_AUTH_MODE"] == "token" and not token:  # Ray would abort the process.
-        raise UserError(f"~/.ray/auth_token: missing, the token of the cluster at {address}; copy it from the head")
-    worker.print_to_stdstream = lambda *_arguments, **_options: None  # It prints the whole log of a node that died.
-    module = str(Path(motionbench.__file__).parent)
+    interrupt = signal.getsignal(signal.SIGTERM)
     try:
-        with discarded_stderr(), _signals_kept():
-            nodes = GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS)
-            if not find_node_ids() & {node.hex() for node in nodes}:
-                raise UserError(
-                    f"{ADDRESS}: {address}: this machine is no member of that cluster; run: make cluster-join "
-                    f"ADDRESS={address}"
-                )
+        with discarded_stderr():
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env={"py_modules": [module], "env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3"}},
+                runtime_env={
+                    "py_modules": [str(Path(motionbench.__file__).parent)],
+                    "env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3"},
+                },
             )
-    except ray.exceptions.AuthenticationError as error:
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise UserError(
-            f"~/.ray/auth_token: not the token of the cluster at {address}; copy it from the head"
+            f"{ADDRESS}: {address}: this machine is no member of that cluster, or ~/.ray/auth_token is missing or not "
+            f"its token; copy it from the head, and run: make cluster-join ADDRESS={address}"
         ) from error
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"{ADDRESS}: {address}: {one_line(error.__cause__ or error)}") from error
-    return ray
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep the handlers of this process, of which Ray replaces that of SIGTERM."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, interrupt)  # which Ray replaces
+    return ray

@@ -1,16 +1,14 @@
 """What runs on a node of a cluster: a task, in a folder of its own with copies of the files that it reads."""
 
-import os
-import shutil
 import socket
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple
 
-import psutil
 from filelock import FileLock
 
 from motionbench.core.files import atomic_outputs
@@ -40,7 +38,8 @@ def run_on_node(task: FileTask[Any], inputs: Sequence[Input], kept: bytes | None
     node = context.get_node_id()
     yield Sent(node=node, host=f"{socket.gethostname()} ({ray.util.get_node_ip_address()})", about=describe_machine())
     home = Path(context.get_temp_dir(), context.get_session_name(), "motionbench", node)
-    with _working_folder(home / "tasks"):
+    home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=home) as folder, chdir(folder):
         for name, md5, pieces in inputs:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).symlink_to(_fetch(home / "inputs" / f"{md5}.file", pieces))
@@ -55,14 +54,14 @@ def run_on_node(task: FileTask[Any], inputs: Sequence[Input], kept: bytes | None
 def _events(task: FileTask[Any]) -> Generator[Sent, None, Sent]:
     """Run a task in a thread, since it reports by calls and Ray asks; yield its events, and return how it ended."""
     queue: SimpleQueue[Sent] = SimpleQueue()
-    version = _version(task.kept)
+    sent_before = read_kept(task)
 
     def send(message: Message) -> None:
-        nonlocal version
-        before, version = version, _version(task.kept)
-        kept = task.kept.read_bytes() if task.kept and version != before else None
+        nonlocal sent_before
+        kept = read_kept(task)
         outputs = [path.read_bytes() for path in task.outputs] if message.kind == "completed" else []
-        queue.put(Sent(message=message, kept=kept, outputs=outputs))
+        queue.put(Sent(message=message, kept=kept if kept != sent_before else None, outputs=outputs))
+        sent_before = kept
 
     Thread(target=lambda: send(run_task(task, lambda event: send(Message("event", event)))), daemon=True).start()
     while True:
@@ -72,12 +71,9 @@ def _events(task: FileTask[Any]) -> Generator[Sent, None, Sent]:
         yield sent
 
 
-def _version(path: Path | None) -> tuple[int, ...]:
-    """Return what changes when a file is replaced."""
-    if not path or not path.exists():
-        return ()
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+def read_kept(task: FileTask[Any]) -> bytes | None:
+    """Return the checkpoint of a task, None if there is none."""
+    return task.kept.read_bytes() if task.kept and task.kept.exists() else None
 
 
 def _fetch(file: Path, pieces: Sequence[Any]) -> Path:
@@ -91,20 +87,3 @@ def _fetch(file: Path, pieces: Sequence[Any]) -> Path:
                 stream.writelines(ray.get(piece) for piece in pieces)
             file.chmod(0o444)  # shared by tasks
     return file
-
-
-@contextmanager
-def _working_folder(tasks: Path) -> Iterator[None]:
-    """Work in a new folder, and remove those of processes that were killed."""
-    tasks.mkdir(parents=True, exist_ok=True)
-    for folder in tasks.iterdir():
-        if not psutil.pid_exists(int(folder.name)):
-            shutil.rmtree(folder, ignore_errors=True)  # Another task may be removing it too.
-    here, before = tasks / str(os.getpid()), Path.cwd()
-    here.mkdir()
-    os.chdir(here)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        shutil.rmtree(here)

@@ -27,8 +27,6 @@ from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_model
 from motionbench.tuning.objective import run_trial
-from motionbench.tuning.search import search
-from motionbench.tuning.study import claim_trial, open_storage, open_study
 from tests.conftest import ROOT, SOURCE_RECORD, TINY, allow_interrupts, clean_environment, clone_with, drawing, run
 from tests.execution.conftest import STORE_BYTES, Link, on_cluster
 from tests.execution.test_engine import eventually, lives
@@ -263,35 +261,6 @@ def test_a_training_goes_on_after_each_signal_to_its_driver(
     done = run(clone, *command)
     assert done.returncode == 0, done.stderr
     assert outputs(clone, "convlstm") == local["convlstm"]
-
-
-@on_cluster
-@pytest.mark.usefixtures("working_directory")
-def test_the_process_of_a_pruned_trial_is_gone_within_a_second(cluster: Any, params_with: Load, clips: Path) -> None:
-    changes = {"tuning.startup_trials": 1, "tuning.warmup_epochs": 0, "tuning.cnn_lstm.epochs": 1000}
-    params = params_with(CHANGES | changes)
-    processes: list[psutil.Process] = []
-    ends: list[str] = []
-
-    def watch(_task: RemoteTask, message: Message) -> None:
-        if message.kind == "event" and "process" in message.content:
-            processes.append(psutil.Process(message.content["process"]))
-
-    def on_end(number: int) -> None:
-        ends.append(study.trials[number].state.name)
-        eventually(lambda: not lives(processes[-1]), seconds=1)
-
-    DATA.symlink_to(clips)
-    storage, place = open_storage()
-    study = open_study(storage, place, "cnn_lstm", params, {})
-    better = claim_trial(study, params, "cnn_lstm", 2)
-    assert better
-    for epoch in range(1, EPOCHS + 1):
-        better.report(0.0, epoch)
-    study.tell(better, 0.0)
-    with closing(WatchedEngine(cluster.address, watch)) as engine:
-        search(engine, storage, study, "cnn_lstm", params, 2, 1, on_end, lambda: None)
-    assert (ends, len(processes)) == (["PRUNED"], 1)
 
 
 def have_ended(processes: list[psutil.Process]) -> bool:

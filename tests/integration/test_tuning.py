@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,17 +25,21 @@ from motionbench.tuning.outcome import read_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import finished, running
 from tests.conftest import allow_interrupts, edit_params, run
+from tests.execution.test_engine import eventually
 
 pytestmark = pytest.mark.slow  # they train for real
 
-
-def tune(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, "python", "-m", "pipeline.tune", *arguments, **environment)
+FIGURES = ("history", "importances", "parallel_coordinates", "slices")
 
 
-def study_in(folder: Path, model: str = "cnn_lstm") -> Study:
+def tune(folder: Path, trials: int, workers: int) -> subprocess.CompletedProcess[str]:
+    arguments = ("--model", "cnn_lstm", "--trials", str(trials), "--workers", str(workers))
+    return run(folder, "python", "-m", "pipeline.tune", *arguments)
+
+
+def study_in(folder: Path) -> Study:
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal")))
-    return optuna.load_study(study_name=f"first.{model}", storage=storage)
+    return optuna.load_study(study_name="first.cnn_lstm", storage=storage)
 
 
 def mlflow_runs(folder: Path, role: str) -> list[Run]:
@@ -55,7 +58,7 @@ def tuned(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (clone / "mlflow.db").unlink()
     shutil.rmtree(clone / "mlruns")
     shutil.rmtree(clone / "data/test")  # A search never sees it.
-    done = tune(clone, "--model", "cnn_lstm", "--trials", "3", "--workers", "2")
+    done = tune(clone, 3, 2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.replace("INFO mlflow.store.db.utils", "").count("Warning") == 0, done.stderr
     assert len(re.findall(r"trial \d (completed|pruned), validation loss", done.stdout)) == 3
@@ -93,23 +96,21 @@ def test_mlflow_has_a_run_per_study_and_a_child_per_trial(tuned: Path) -> None:
     assert parent.data.params["tuning.replicates"] == "1"
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tuned}/mlflow.db")
     figures = {file.path for file in client.list_artifacts(parent.info.run_id, "tuning")}
-    assert {f"tuning/{name}.html" for name in ("history", "importances", "slices")} < figures
-    trials = study_in(tuned).trials
+    assert {f"tuning/{name}.html" for name in FIGURES} < figures
     children = {int(child.data.tags["tuning.number"]): child for child in mlflow_runs(tuned, "trial")}
-    assert sorted(children) == [0, 1, 2]
+    trials = {trial.number: trial for trial in study_in(tuned).trials}
+    assert children.keys() == trials.keys()
     for number, child in children.items():
-        trial = trials[number]
         assert child.info.status == "FINISHED"
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert child.data.tags["tuning.state"] == {"COMPLETE": "completed", "PRUNED": "pruned"}[trial.state.name]
-        assert child.data.params["filters"] == str(model_values(trial.params)["filters"])
+        assert child.data.params["filters"] == str(model_values(trials[number].params)["filters"])
         curve = client.get_metric_history(child.info.run_id, "validation_loss")
-        assert {point.step: point.value for point in curve} == trial.intermediate_values
+        assert {point.step: point.value for point in curve} == trials[number].intermediate_values
 
 
 def test_figures_are_pages(tuned: Path) -> None:
     folder = tuned / "reports/tuning/cnn_lstm"
-    for name in ("history", "importances", "parallel_coordinates", "slices"):
+    for name in FIGURES:
         page = (folder / f"{name}.html").read_text(encoding="utf-8")
         assert re.findall(r'src="([^"]*)"', page) == ["plotly.min.js"]
     assert (folder / "plotly.min.js").stat().st_size > 1e6
@@ -119,9 +120,8 @@ def test_figures_are_pages(tuned: Path) -> None:
 
 
 def test_two_searches_at_once_go_on_to_a_larger_total(copy_of_tuned: Path) -> None:
-    arguments = ["--model", "cnn_lstm", "--workers", "1", "--trials", "4"]
     with ThreadPoolExecutor() as two:  # They end at the same moment, in the same folder.
-        for done in two.map(lambda _: tune(copy_of_tuned, *arguments), range(2)):
+        for done in two.map(lambda _: tune(copy_of_tuned, 4, 1), range(2)):
             assert done.returncode == 0, done.stderr
     assert len(finished(study_in(copy_of_tuned))) == 4
 
@@ -142,7 +142,7 @@ def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
             cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
         )  # fmt: skip
         started.append(process)
-        await_two_in_the_middle(drawn, process)
+        eventually(lambda: len(in_the_middle(drawn, process)) == 2, seconds=120)
         return process
 
     yield start
@@ -150,16 +150,9 @@ def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
         process.kill()
 
 
-def await_two_in_the_middle(workspace: Path, process: Search) -> None:
-    deadline = time.monotonic() + 120
-    while len(in_the_middle(workspace, process)) < 2:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-
-
 def in_the_middle(workspace: Path, process: Search) -> list[int]:
     """Return the process ids of a search's trials under way, the furthest first, if that one has finished epochs."""
+    assert process.poll() is None, process.communicate()
     if not (workspace / "optuna.journal").exists():
         return []
     try:
@@ -171,11 +164,8 @@ def in_the_middle(workspace: Path, process: Search) -> list[int]:
     return [trial.user_attrs["process"] for trial in trials] if trials and trials[0].intermediate_values else []
 
 
-def await_end(workers: list[int]) -> None:
-    deadline = time.monotonic() + 30
-    while any(psutil.pid_exists(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+def have_ended(processes: list[int]) -> bool:
+    return not any(map(psutil.pid_exists, processes))
 
 
 def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
@@ -189,7 +179,7 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
     assert psutil.pid_exists(other)  # A killed worker costs its own trial alone.
     process.kill()
     process.communicate(timeout=60)
-    await_end([other])
+    eventually(lambda: have_ended([other]))
 
     process = start_search()
     workers = in_the_middle(drawn, process)
@@ -199,9 +189,9 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
     assert "go on with: make tune MODEL=cnn_lstm TRIALS=2" in stderr
     assert "Traceback" not in stderr
     assert not running(study_in(drawn))
-    await_end(workers)
+    eventually(lambda: have_ended(workers))
 
-    done = tune(drawn, "--model", "cnn_lstm", "--trials", "2", "--workers", "2")
+    done = tune(drawn, 2, 2)
     assert done.returncode == 0, done.stdout + done.stderr
     trials = study_in(drawn).trials
     states = [trial.state for trial in trials]
@@ -250,11 +240,8 @@ def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgr
         cwd=drawn, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
     steps = "SELECT count(*) FROM trial_intermediate_values;"
-    while not re.search(r"^ +[1-9]\d*$", postgresql.psql(steps), flags=re.MULTILINE):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    eventually(lambda: bool(re.search(r"(?m)^ +[1-9]\d*$", postgresql.psql(steps))), seconds=120)
     postgresql.stop()
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 2, stderr

@@ -128,6 +128,7 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
     assert {trial.number for trial in running(study)} == {alive.number, fresh.number}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     assert [trial.params for trial in waiting] == [lost.params, ownerless.params]
+    assert not any(trial.user_attrs for trial in waiting), "whoever claims one will be its owner"
     assert retry_abandoned(study) == []
 
 

@@ -125,13 +125,13 @@ def search(
                     check()
                     claimed = studies.claim_trial(study, params, model_name, trials)
                 if claimed:
-                    studies.send_heartbeats(storage, study, [claimed])
                     values = {**model_values(claimed.params), "epochs": params.tuning.model(model_name).epochs}
                     drawn = type(section).model_validate(section.model_dump() | values)
                     # One network at a time, so that they do not slow each other.
                     here.start(partial(measure_cost, model_name, drawn, params.training), threads=threads)
                     told: list[tuple[Any, Message]] = []
                     while not told and not interrupted():
+                        studies.send_heartbeats(storage, study, [*ours.values(), claimed])
                         told = here.wait(POLL_SECONDS)
                     for _, message in told:
                         check()

@@ -59,15 +59,8 @@ def refuse(_on_event: EventCallback) -> None:
     raise UserError("params.yaml: one line")
 
 
-def count_on(kept: Path, last: int, seconds: float, on_event: EventCallback) -> list[int]:
-    """Count to `last`, from the number in the file `kept` if there is one; return the numbers counted now."""
-    before = int(kept.read_text(encoding="utf-8")) if kept.exists() else 0
-    for number in range(1, last + 1):
-        if number > before:
-            time.sleep(seconds)
-            kept.write_text(str(number), encoding="utf-8")
-        on_event((kept.stem, number, os.getppid()))
-    return list(range(before + 1, last + 1))
+def add_one(kept: Path, _on_event: EventCallback) -> None:
+    kept.write_text(str(int(kept.read_text(encoding="utf-8")) + 1), encoding="utf-8")
 
 
 def read_and_describe(source: Path, target: Path, _on_event: EventCallback) -> dict[str, Any]:

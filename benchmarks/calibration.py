@@ -15,7 +15,7 @@ from scipy.special import betaincinv, ndtr, ndtri
 
 from benchmarks.common import DOCS, as_task, markdown_table, write_page
 from motionbench.comparison.intervals import accuracy_interval, sum_by_group
-from motionbench.comparison.pairs import Pair, compare
+from motionbench.comparison.pairs import compare
 from motionbench.execution.engine import local_engine, run_tasks
 
 CLIPS = (80, 300, 1200)
@@ -117,14 +117,13 @@ def _judge(
     world: World, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[Any] | None, old: "OldRule",
     number: int,
 ) -> dict[str, bool | float]:  # fmt: skip
-    found = compare(ours, theirs, groups)
-    pair = Pair("first", "second", found, MARGIN)
+    found = compare(ours, theirs, groups, margin=MARGIN)
     low, high = (found.recipes or found.networks).interval
     old_low, old_high = old.differences[number]
     row: dict[str, bool | float] = {
-        "better": pair.better is not None,
-        "better network": pair.better_network is not None,
-        "equal": pair.equal,
+        "better": found.better is not None,
+        "better network": found.better_network is not None,
+        "equal": found.equal,
         "covered": low <= world.difference <= high,
         "width": high - low,
         "old better": found.networks.p_value < 0.05 and not old_low <= 0 <= old_high,

@@ -1,14 +1,14 @@
 import pytest
 
 from motionbench.comparison.champion import Contender, choose_champion
-from motionbench.comparison.pairs import Comparison, Found, Pair
+from motionbench.comparison.pairs import Comparison, Found
 
 SLOW, FAST = Contender(0.96, 0.92, 2.2), Contender(0.95, 0.91, 1.7)
 
 
-def pair(low: float, high: float, first: str = "fast", second: str = "slow") -> Pair:
+def pair(low: float, high: float, first: str = "fast", second: str = "slow") -> Comparison:
     networks = Found((low, high), 0.5)
-    return Pair(first, second, Comparison((low + high) / 2, networks, networks, 0.5, 0.1, 80, 6), margin=0.02)
+    return Comparison(first, second, (low + high) / 2, networks, networks, 0.5, 0.1, units=80, tests=1, margin=0.02)
 
 
 def test_the_most_accurate_is_champion_if_a_faster_one_is_not_shown_to_be_as_good() -> None:
@@ -22,7 +22,7 @@ def test_the_most_accurate_is_champion_if_a_faster_one_is_not_shown_to_be_as_goo
 
 
 @pytest.mark.parametrize("found", [pair(-0.019, 0.004), pair(-0.1, 0.019, "slow", "fast")])
-def test_a_faster_one_is_champion_if_it_is_shown_to_be_no_worse(found: Pair) -> None:
+def test_a_faster_one_is_champion_if_it_is_shown_to_be_no_worse(found: Comparison) -> None:
     name, reason = choose_champion({"fast": FAST, "slow": SLOW}, [found], 0.9, 100)
     assert name == "fast"
     assert "faster than slow and shown to be no more than 0.02 less accurate" in reason
@@ -38,8 +38,7 @@ def test_a_slower_one_is_not() -> None:
 
 
 def test_one_seed_shows_nothing_of_recipes() -> None:
-    found = pair(-0.001, 0.001)
-    one_seed = found._replace(found=found.found._replace(recipes=None))
+    one_seed = pair(-0.001, 0.001)._replace(recipes=None)
     assert choose_champion({"fast": FAST, "slow": SLOW}, [one_seed], 0.9, 100)[0] == "slow"
 
 

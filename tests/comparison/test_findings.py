@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from motionbench.comparison.findings import NOTHING_SHOWS, adjust_false_discoveries, find
+from motionbench.comparison.findings import NOTHING_SHOWS, find
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import compare
 from motionbench.core.paths import MODELS, ReplicateKey
@@ -168,20 +168,6 @@ def test_with_too_few_groups_perturbed_clips_have_no_p_value() -> None:
     found = compared(models(PERFECT, BAD), groups=few)
     assert [p_value for each in found.perturbed for _, p_value in each.found] == [None, None]
     assert "exact p" not in found.verdict[0]
-
-
-def test_false_discoveries_agree_with_their_authors_example() -> None:
-    # Section 4.1 of Benjamini and Hochberg, "Controlling the false discovery rate" (1995): of 15 tests at 5 %, four are
-    # shown, one more than by Bonferroni's method.
-    p_values = [
-        0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590,
-        1.0,
-    ]  # fmt: skip
-    adjusted = adjust_false_discoveries(p_values)
-    assert sum(p_value < 0.05 for p_value in adjusted) == 4
-    assert adjusted[3:5] == pytest.approx([0.0095 * 15 / 4, 0.0201 * 15 / 5])
-    assert adjust_false_discoveries(p_values[::-1]) == pytest.approx(adjusted[::-1])
-    assert adjust_false_discoveries([]) == []
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

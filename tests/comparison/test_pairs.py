@@ -11,7 +11,6 @@ from scipy.stats import binomtest, permutation_test, t
 
 from motionbench.comparison.pairs import (
     Comparison,
-    Pair,
     adjust_holm,
     compare,
     compare_pairs,
@@ -46,7 +45,7 @@ def first_wrong(*wrong: int, clips: int = 80) -> NDArray[np.bool_]:
     return np.arange(clips) >= np.array(wrong)[:, np.newaxis]
 
 
-def verdict(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Any = None, margin: float = 0.02) -> Pair:
+def verdict(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: Any = None, margin: float = 0.02) -> Comparison:
     [pair] = compare_pairs({"ours": ours, "theirs": theirs}, groups, margin)
     return pair
 
@@ -125,10 +124,10 @@ def test_six_clips_are_needed_and_enough_for_networks() -> None:
 
 def test_one_seed_answers_for_these_networks_alone() -> None:
     pair = verdict(first_wrong(0), first_wrong(40))
-    assert pair.found.networks.p_value == pytest.approx(2 * 0.5**40)
-    assert pair.found.networks.interval[0] > 0.3
-    assert pair.found.recipes is None
-    assert pair.found.probability is None
+    assert pair.networks.p_value == pytest.approx(2 * 0.5**40)
+    assert pair.networks.interval[0] > 0.3
+    assert pair.recipes is None
+    assert pair.probability is None
     assert (pair.better_network, pair.better, pair.equal) == ("ours", None, False)
     # One of them is not enough.
     assert compare(first_wrong(0, 1), first_wrong(40)).recipes is None
@@ -137,9 +136,9 @@ def test_one_seed_answers_for_these_networks_alone() -> None:
 def test_one_bad_seed_makes_no_worse_recipe() -> None:
     # Two of three replicates are perfect: over other seeds it could as well be the other recipe.
     pair = verdict(first_wrong(0, 0, 0), first_wrong(0, 0, 60))
-    assert pair.found.networks.p_value < 1e-9
-    assert pair.found.recipes is not None
-    assert pair.found.recipes.p_value > 0.3
+    assert pair.networks.p_value < 1e-9
+    assert pair.recipes is not None
+    assert pair.recipes.p_value > 0.3
     assert pair.better is None
     assert pair.better_network == "ours"
 
@@ -169,16 +168,16 @@ def test_a_planted_difference_is_found() -> None:
         ours, theirs = (random.random((3, 80)) < accuracy for accuracy in (0.95, 0.5))
         pair = verdict(ours, theirs)
         assert pair.better == "ours"
-        assert pair.found.probability is not None
-        assert pair.found.probability > 0.975
+        assert pair.probability is not None
+        assert pair.probability > 0.975
 
 
 def test_all_right_is_not_shown_to_be_equal_on_few_clips() -> None:
     pair = verdict(first_wrong(0, 0, 0), first_wrong(0, 0, 0))
-    assert pair.found.difference == 0
-    assert pair.found.networks.p_value == 1
+    assert pair.difference == 0
+    assert pair.networks.p_value == 1
     assert (pair.better, pair.equal) == (None, False)
-    assert pair.found.probability == pytest.approx(0.5)
+    assert pair.probability == pytest.approx(0.5)
     assert verdict(first_wrong(0, 0, 0, clips=200), first_wrong(0, 0, 0, clips=200)).equal
     assert verdict(first_wrong(0, 0, 0), first_wrong(0, 0, 0), margin=0.05).equal
 
@@ -237,16 +236,16 @@ def test_with_too_few_groups_no_difference_can_be_found(tests: int, needed: int)
     assert units_needed(tests) == needed
     assert tests * 2 * 0.5**needed < 0.05 <= tests * 2 * 0.5 ** (needed - 1)
     for groups, possible in ((needed - 1, False), (needed, True)):
-        found = compare(first_wrong(0, 0), first_wrong(80, 80), np.arange(80) % groups, tests)
+        found = compare(first_wrong(0, 0), first_wrong(80, 80), np.arange(80) % groups, tests=tests)
         assert found.testable == (found.findable is not None) == (found.probability is not None) == possible
         assert (tests * found.networks.p_value < 0.05) == possible
 
 
 def test_of_a_single_group_or_clip_nothing_is_known_about_others() -> None:
     pair = verdict(first_wrong(0, 0), first_wrong(80, 80), ["one"] * 80)
-    assert pair.found.difference == 1
-    assert pair.found.networks == pair.found.recipes == ((-1, 1), 1)
-    assert (pair.found.findable, pair.better, pair.equal) == (None, None, False)
+    assert pair.difference == 1
+    assert pair.networks == pair.recipes == ((-1, 1), 1)
+    assert (pair.findable, pair.better, pair.equal) == (None, None, False)
     assert verdict(first_wrong(0, clips=1), first_wrong(1, clips=1)).better_network is None
 
 
@@ -257,8 +256,8 @@ def test_clips_that_favour_one_model_and_an_average_that_does_not_show_nothing(f
     theirs[0, :36] = False
     ours[:, 36 : 36 + far_behind] = False
     pair = verdict(ours, theirs)
-    assert pair.found.difference <= 0
-    assert pair.found.networks.p_value > 0.5
+    assert pair.difference <= 0
+    assert pair.networks.p_value > 0.5
     assert (pair.better, pair.better_network) == (None, None)
 
 
@@ -266,16 +265,16 @@ def test_p_values_are_adjusted_for_the_number_of_pairs() -> None:
     right = {"a": first_wrong(0, 0, 0), "b": first_wrong(6, 6, 6), "c": first_wrong(12, 12, 12)}
     pairs = compare_pairs(right, None, 0.02)
     assert [(pair.first, pair.second) for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert [pair.found.networks.p_value for pair in pairs] == [2 * 2 * 0.5**6, 3 * 2 * 0.5**12, 2 * 2 * 0.5**6]
+    assert [pair.networks.p_value for pair in pairs] == [2 * 2 * 0.5**6, 3 * 2 * 0.5**12, 2 * 2 * 0.5**6]
     alone = [compare(right[pair.first], right[pair.second]) for pair in pairs]
-    assert [pair.found.recipes for pair in pairs] != [found.recipes for found in alone]
+    assert [pair.recipes for pair in pairs] != [found.recipes for found in alone]
     # The smallest difference is shown alone, and not as one of three.
     assert compare_pairs({"a": right["a"], "b": right["b"]}, None, 0.02)[0].better_network == "a"
     assert [pair.better_network for pair in pairs] == [None, "a", None]
     # A pair of which one model has one seed takes no part in the questions that it cannot answer.
     mixed = compare_pairs({"a": right["a"], "b": right["b"], "c": right["c"][:1]}, None, 0.02)
-    assert [pair.found.recipes is None for pair in mixed] == [False, True, True]
-    assert mixed[0].found.recipes == compare(right["a"], right["b"]).recipes
+    assert [pair.recipes is None for pair in mixed] == [False, True, True]
+    assert mixed[0].recipes == compare(right["a"], right["b"]).recipes
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_clips_of_one_class_cannot_tell_who_guesses() -> None:
 
 def test_a_reliability_diagram_has_a_point_per_bin_with_answers() -> None:
     points = reliability(of_first(0.95, 0.05, 1.0, 0.55), np.array([0, 0, 0, 0]))
-    assert points["answers"].tolist() == [1, 3]
+    assert points["predictions"].tolist() == [1, 3]
     assert points["confidence"].tolist() == pytest.approx([0.55, (0.95 + 0.95 + 1) / 3])
     assert points["accuracy"].tolist() == pytest.approx([1, 2 / 3])
     assert reliability(of_first(np.nan), np.array([0])).empty

@@ -1,13 +1,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.comparison.pairs import Pair, compare_pairs
+from motionbench.comparison.pairs import Comparison, compare_pairs
 from motionbench.comparison.sentences import (
     compare_with_controls,
     describe_controls,
     describe_pair,
     format_p,
-    left_behind,
 )
 
 
@@ -15,7 +14,7 @@ def wrong(*numbers: int, clips: int = 80) -> NDArray[np.bool_]:
     return np.arange(clips) >= np.array(numbers)[:, np.newaxis]
 
 
-def pair(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: int | None = None) -> Pair:
+def pair(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: int | None = None) -> Comparison:
     names = None if groups is None else np.arange(ours.shape[1]) % groups
     return compare_pairs({"cnn_lstm": ours, "convlstm": theirs}, names, 0.02)[0]
 
@@ -105,7 +104,7 @@ def test_the_best_contender_is_compared_with_each_control() -> None:
         ("cnn_lstm", "single_frame"),
         ("cnn_lstm", "bag_of_frames"),
     ]
-    assert all(left_behind(each) for each in pairs)
+    assert all(each.first_leads for each in pairs)
     sentence = describe_controls(pairs)
     assert sentence == (
         "cnn_lstm is better than the controls, which cannot see motion: single_frame by +0.500 and bag_of_frames by "
@@ -124,7 +123,7 @@ def test_the_choice_of_the_best_contender_counts() -> None:
     right = right_of(wrong(6, 6, 6), wrong(0, 0, 0)) | {"convlstm": wrong(5, 5, 5)}
     assert compare_pairs(right, None, 0.02, [("cnn_lstm", "single_frame")])[0].better == "cnn_lstm"
     pairs = compare_with_controls(right, CONTENDERS, CONTROLS, None, 0.02)
-    assert [left_behind(each) for each in pairs] == [False, True]
+    assert [each.first_leads for each in pairs] == [False, True]
     assert describe_controls(pairs).startswith("cnn_lstm is not shown to be better than single_frame, which cannot ")
 
 
@@ -132,7 +131,7 @@ def test_below_six_groups_nothing_is_shown_of_controls() -> None:
     # Seen: in one report "not shown to be better than the control", by groups, and "is better", by clips.
     groups = np.arange(80) % 5
     pairs = compare_with_controls(right_of(wrong(80, 80, 80), wrong(0, 0, 0)), CONTENDERS, CONTROLS, groups, 0.02)
-    assert not any(left_behind(each) for each in pairs)
+    assert not any(each.first_leads for each in pairs)
     sentence = describe_controls(pairs)
     assert "is no evidence that it sees motion. With 5 clips or groups no difference can be shown" in sentence
     assert "whatever the intervals are: 8 are needed for 4 comparisons." in sentence
@@ -141,5 +140,5 @@ def test_below_six_groups_nothing_is_shown_of_controls() -> None:
 def test_a_control_can_be_left_behind_by_trained_networks_of_one_seed() -> None:
     right = {name: each[:1] for name, each in right_of(wrong(40, 40, 40), wrong(0, 0, 0)).items()}
     pairs = compare_with_controls(right, CONTENDERS, CONTROLS, None, 0.02)
-    assert all(left_behind(each) for each in pairs)
+    assert all(each.first_leads for each in pairs)
     assert describe_controls(pairs).endswith("These are the trained networks: one seed says nothing of others.")

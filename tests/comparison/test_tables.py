@@ -78,7 +78,7 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
         "cnn_lstm_vs_cnn3d": ("better", "cnn_lstm"),
         "convlstm_vs_cnn3d": ("better", "convlstm"),
     }
-    again = found.pairs[1].found.recipes
+    again = found.pairs[1].recipes
     assert again is not None
     assert differences["cnn_lstm_vs_cnn3d"]["trained_again"] == {
         "low": again.interval[0], "high": again.interval[1], "p_value": again.p_value,

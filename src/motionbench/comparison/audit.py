@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from motionbench.comparison.intervals import Right
-from motionbench.comparison.pairs import Pair
-from motionbench.comparison.sentences import left_behind
+from motionbench.comparison.pairs import Comparison
+from motionbench.comparison.sentences import format_interval
 from motionbench.core.errors import UserError
 from motionbench.data.splits import (
     REDRAW,
@@ -37,12 +37,12 @@ class Finding(NamedTuple):
     sentence: str  # without its full stop
 
 
-def audit(controls: Sequence[Pair], right: Mapping[str, Right], source: SourceRecord) -> list[Finding]:
+def audit(controls: Sequence[Comparison], right: Mapping[str, Right], source: SourceRecord) -> list[Finding]:
     """Check what could tell the class of a folder's clips without motion. Clips of another source are not checked.
 
     Args:
         controls: the most accurate contender compared with each control.
-        right: by model, whether each answer is right, shape (seeds, clips).
+        right: by model, whether each prediction is right, shape (seeds, clips).
         source: of the clips.
 
     Raises:
@@ -71,18 +71,17 @@ def summarise_audit(findings: Sequence[Finding]) -> str:
     return f"Leak audit: {names}. {' '.join(f'{finding.check}: {finding.sentence}.' for finding in firing)}"
 
 
-def audit_control(pair: Pair, right: Mapping[str, Right]) -> Finding:
-    """Check whether a contender is shown to be better than a control, which cannot see motion, by `left_behind`."""
-    best, name, found, *_ = pair
-    better = left_behind(pair)
-    low, high = (found.recipes or found.networks).interval
-    sees = MODELS[name].sees
+def audit_control(pair: Comparison, right: Mapping[str, Right]) -> Finding:
+    """Check whether a contender is shown to be better than a control, which cannot see motion."""
+    sees = MODELS[pair.second].sees
     sentence = (
-        f"seeing {sees} {'is not' if better else 'may be'} enough, since {best} is "
-        f"{'' if better else 'not shown to be '}better ({found.difference:+.3f}, 95 % interval {low:+.3f} to "
-        f"{high:+.3f}{'' if found.testable else '; there are too few groups to show any difference'})"
+        f"seeing {sees} {'is not' if pair.first_leads else 'may be'} enough, since {pair.first} is "
+        f"{'' if pair.first_leads else 'not shown to be '}better ({pair.difference:+.3f}, "
+        f"{format_interval((pair.recipes or pair.networks).interval)}"
+        f"{'' if pair.testable else '; there are too few groups to show any difference'})"
     )
-    return Finding(name, sees, float(right[name].mean()), float(right[best].mean()), not better, sentence)
+    accuracy, reference = (float(right[name].mean()) for name in (pair.second, pair.first))
+    return Finding(pair.second, sees, accuracy, reference, not pair.first_leads, sentence)
 
 
 def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from motionbench.comparison.pairs import Pair
+from motionbench.comparison.pairs import Comparison
 
 
 class Contender(NamedTuple):
@@ -15,7 +15,7 @@ class Contender(NamedTuple):
 
 
 def choose_champion(
-    contenders: Mapping[str, Contender], pairs: Sequence[Pair], minimum_accuracy: float, maximum_latency: float
+    contenders: Mapping[str, Contender], pairs: Sequence[Comparison], minimum_accuracy: float, maximum_latency: float
 ) -> tuple[str | None, str]:
     """Return the champion, None if there is none, and the reason in one sentence.
 
@@ -60,9 +60,9 @@ def _fault(contender: Contender, minimum_accuracy: float, maximum_latency: float
     return " and ".join(faults) or None
 
 
-def _is_no_worse(name: str, best: str, pairs: Sequence[Pair]) -> bool:
+def _is_no_worse(name: str, best: str, pairs: Sequence[Comparison]) -> bool:
     pair = next(pair for pair in pairs if {pair.first, pair.second} == {name, best})
-    if pair.found.recipes is None:
+    if pair.recipes is None:
         return False
-    low, high = pair.found.recipes.interval
+    low, high = pair.recipes.interval
     return (low if pair.first == name else -high) >= -pair.margin

@@ -1,20 +1,21 @@
 """All that a comparison finds, computed once: files, report, terminal and MLflow show the same."""
 
 from collections.abc import Mapping, Sequence
-from itertools import compress
+from itertools import combinations, compress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from motionbench.comparison.audit import Finding, audit, summarise_audit
 from motionbench.comparison.champion import Contender, choose_champion
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.notes import Search, clip_notes, search_notes
-from motionbench.comparison.pairs import Comparison, Pair, compare, compare_pairs
+from motionbench.comparison.pairs import Comparison, compare, compare_pairs
 from motionbench.comparison.probabilities import Calibration, calibrate
-from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair, left_behind
+from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.splits import SourceRecord
 from motionbench.evaluation.costs import Cost
@@ -25,6 +26,7 @@ from motionbench.training.results import Training
 
 MOTION_HINT = " To draw clips that need motion, set synthetic.variant: motion."
 NOTHING_SHOWS = "its loss is about that of guessing, and its accuracy is not shown to be above it"
+OVERCONFIDENT = "sure where it is wrong, so that its loss is above guessing"
 
 
 class Model(NamedTuple):
@@ -33,9 +35,9 @@ class Model(NamedTuple):
     training: Training
     cost: Cost
     search: Search | None
-    right: NDArray[np.bool_]  # whether each answer to clips as they are is right, shape (seeds, clips)
+    right: NDArray[np.bool_]  # whether each prediction of clips as they are is right, shape (seeds, clips)
     interval: tuple[float, float]  # 95 %, of the accuracy
-    confusion: NDArray[np.int64]  # answers by true and named class, shape (seeds, classes, classes)
+    confusion: NDArray[np.int64]  # clips by true and predicted class, shape (seeds, classes, classes)
     calibration: Calibration
     guessing: list[ReplicateKey]  # the replicates that have learned nothing
     overconfident: list[ReplicateKey]  # the replicates whose probabilities are worse than those of guessing
@@ -60,8 +62,8 @@ class Findings(NamedTuple):
 
     predictions: Predictions
     models: dict[str, Model]
-    pairs: list[Pair]  # each contender with each other
-    controls: list[Pair]  # the most accurate contender with each control
+    pairs: list[Comparison]  # each contender with each other
+    controls: list[Comparison]  # the most accurate contender with each control
     perturbed: list[Perturbed]  # the first one: the clips that are perturbed, as they are
     audit: list[Finding]
     champion: Path | None  # the model file
@@ -78,7 +80,7 @@ class Findings(NamedTuple):
 def find(
     predictions: Predictions, trained: Mapping[str, Training], costs: Mapping[str, Cost],
     searches: Mapping[str, Search | None], source: SourceRecord, gate: GateParams,
-) -> Findings:  # fmt: skip
+) -> Findings:  # fmt: skip # what belongs together on one line
     """Compare the models that `predictions` has.
 
     Args:
@@ -90,40 +92,66 @@ def find(
     Raises:
         UserError: if a table of the clips, which the audit needs, is missing or damaged.
     """
-    models = {
-        name: _describe_model(predictions, name, trained[name], costs[name], searches.get(name))
-        for name in predictions.models
-    }
-    contenders, groups = contenders_among(models), predictions.groups
-    right = {name: model.right for name, model in models.items()}
+    unchanged, groups, contenders = predictions.unchanged, predictions.groups, contenders_among(predictions.models)
+    right = {name: unchanged.right(name) for name in predictions.models}
     pairs = compare_pairs({name: right[name] for name in contenders}, groups, gate.margin)
     controls = compare_with_controls(right, contenders, CONTROLS, groups, gate.margin)
-    findings = audit(controls, right, source)
-    champion, reason = _choose(models, pairs, gate, source)
-    hint = source.source == "synthetic" and not all(left_behind(pair) for pair in controls)
+    audited = audit(controls, right, source)
+    hint = source.source == "synthetic" and not all(pair.first_leads for pair in controls)
+    models, learning = {}, []
+    for name in predictions.models:
+        guessing, overconfident = _judge_learning(predictions, name)
+        models[name] = Model(
+            trained[name], costs[name], searches.get(name), right[name], accuracy_interval(right[name], groups),
+            _confusion(unchanged.predicted(name), predictions.labels, len(predictions.class_names)),
+            calibrate(unchanged.probabilities[name].astype(float), predictions.labels), guessing, overconfident,
+        )  # fmt: skip # in the order of its fields
+        if guessing:
+            keys = ", ".join(map(str, guessing))
+            learning.append(f"{name} has learned nothing that shows ({keys}): {NOTHING_SHOWS}.")
+        if overconfident:
+            keys = ", ".join(map(str, overconfident))
+            learning.append(f"{name} is overconfident ({keys}): {OVERCONFIDENT}.")
+    candidates = {
+        name: Contender(models[name].accuracy, models[name].interval[0], costs[name].latency_milliseconds)
+        for name in contenders
+    }
+    chosen, reason = choose_champion(candidates, pairs, gate.minimum_accuracy, gate.maximum_latency)
+    champion = None
+    if chosen:
+        best = trained[chosen].best
+        champion = replicate_path(MODELS / chosen, best)
+        of_fold = f" of fold {best.fold}: those of other folds are of other clips" if source.folds else ""
+        reason += f" The replicate is {best}, which has the lowest validation loss{of_fold}."
     return Findings(
-        predictions, models, pairs, controls, _compare_perturbed(predictions, contenders), findings, champion, reason,
-        verdict=[
-            *(describe_pair(pair) for pair in pairs),
-            describe_controls(controls) + (MOTION_HINT if hint else ""),
-        ],
+        predictions,
+        models,
+        pairs,
+        controls,
+        _compare_perturbed(predictions, contenders),
+        audited,
+        champion,
+        reason,
+        verdict=[*map(describe_pair, pairs), describe_controls(controls) + (MOTION_HINT if hint else "")],
         notes=[
-            *(note for name, model in models.items() for note in _describe_learning(name, model)),
-            *([summarise_audit(findings)] if findings else []),
+            *learning,
+            *([summarise_audit(audited)] if audited else []),
             *search_notes(searches, source.folds),
             *clip_notes(source, predictions),
         ],
-    )  # fmt: skip
+    )
 
 
-def _describe_model(
-    predictions: Predictions, name: str, training: Training, cost: Cost, search: Search | None
-) -> Model:
-    unchanged, labels, groups = predictions.unchanged, predictions.labels, predictions.groups
-    right, predicted, probabilities = (
-        unchanged.right(name), unchanged.predicted(name), unchanged.probabilities[name].astype(float),
-    )  # fmt: skip
-    classes = len(predictions.class_names)
+def _confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return the number of clips by true and predicted class, shape (seeds, classes, classes)."""
+    counts = np.zeros((len(predicted), classes, classes), np.int64)
+    np.add.at(counts, (np.arange(len(predicted))[:, np.newaxis], labels, predicted), 1)
+    return counts
+
+
+def _judge_learning(predictions: Predictions, name: str) -> tuple[list[ReplicateKey], list[ReplicateKey]]:
+    """Return the replicates of a model that have learned nothing, and those that are overconfident."""
+    probabilities, labels = predictions.unchanged.probabilities[name].astype(float), predictions.labels
     folds: Sequence[int | None] = [None] if predictions.folds is None else np.unique(predictions.folds).tolist()
     guessing: list[ReplicateKey] = []
     overconfident: list[ReplicateKey] = []
@@ -133,80 +161,27 @@ def _describe_model(
         keys = [ReplicateKey(seed, fold) for seed in predictions.seeds]
         guessing += compress(keys, found.guesses)
         overconfident += compress(keys, found.overconfident)
-    return Model(
-        training, cost, search, right, accuracy_interval(right, groups),
-        confusion=np.array(
-            [np.bincount(labels * classes + each, minlength=classes**2).reshape(classes, classes) for each in predicted]
-        ),
-        calibration=calibrate(probabilities, labels), guessing=guessing, overconfident=overconfident,
-    )  # fmt: skip
-
-
-def _describe_learning(name: str, model: Model) -> list[str]:
-    guessing, overconfident = (", ".join(map(str, keys)) for keys in (model.guessing, model.overconfident))
-    return [
-        *([f"{name} has learned nothing that shows ({guessing}): {NOTHING_SHOWS}."] if guessing else []),
-        *(
-            [f"{name} is overconfident ({overconfident}): sure where it is wrong, so that its loss is above guessing."]
-            if overconfident
-            else []
-        ),
-    ]
-
-
-def _choose(
-    models: Mapping[str, Model], pairs: Sequence[Pair], gate: GateParams, source: SourceRecord
-) -> tuple[Path | None, str]:
-    contenders = {
-        name: Contender(models[name].accuracy, models[name].interval[0], models[name].cost.latency_milliseconds)
-        for name in contenders_among(models)
-    }
-    name, reason = choose_champion(contenders, pairs, gate.minimum_accuracy, gate.maximum_latency)
-    if name is None:
-        return None, reason
-    best = models[name].training.best
-    of_fold = f" of fold {best.fold}: those of other folds are of other clips" if source.folds else ""
-    why = f"The replicate is {best}, which has the lowest validation loss{of_fold}."
-    return replicate_path(MODELS / name, best), f"{reason} {why}"
+    return guessing, overconfident
 
 
 def _compare_perturbed(predictions: Predictions, contenders: Sequence[str]) -> list[Perturbed]:
     if not predictions.perturbed:
         return []
     conditions = [predictions.unchanged.only(predictions.perturbed[0].clips), *predictions.perturbed]
-    found = [
-        [
-            compare(condition.right(first), condition.right(second), _of(predictions.groups, condition))
-            for number, first in enumerate(contenders)
-            for second in contenders[number + 1 :]
-        ]
-        for condition in conditions
-    ]
-    # "Better" needs both answers, so the larger p-value counts.
+    found = []
+    for condition in conditions:
+        groups = None if predictions.groups is None else predictions.groups[condition.clips]
+        right = [condition.right(name) for name in contenders]
+        found.append([compare(*pair, groups) for pair in combinations(right, 2)])
+    # "Better" needs both questions, so the larger p-value counts.
     larger = [
         max(each.networks.p_value, each.recipes.p_value if each.recipes else 0.0)
         for row in found
         for each in row
         if each.testable
     ]
-    adjusted = iter(adjust_false_discoveries(larger))
+    adjusted = iter(false_discovery_control(larger).tolist())
     return [
         Perturbed(condition, [(each, next(adjusted) if each.testable else None) for each in row])
         for condition, row in zip(conditions, found, strict=True)
     ]
-
-
-def adjust_false_discoveries(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for the number of tests, to control the false discovery rate.
-
-    The procedure is that of Benjamini and Hochberg (1995).
-    """
-    order, number = np.argsort(p_values)[::-1], len(p_values)
-    stepped = np.asarray(p_values)[order] * number / np.arange(number, 0, -1)
-    adjusted = np.empty(number)
-    adjusted[order] = np.minimum.accumulate(np.minimum(stepped, 1))
-    return [float(p_value) for p_value in adjusted]
-
-
-def _of(groups: NDArray[np.object_] | None, condition: Condition) -> NDArray[np.object_] | None:
-    return None if groups is None else groups[condition.clips]

@@ -27,15 +27,20 @@ NEGLIGIBLE = 1e-40  # a probability
 
 
 class Found(NamedTuple):
-    """The answer to one question."""
+    """What is found of one question."""
 
     interval: tuple[float, float]  # 95 %, of the first model's accuracy less the second's
     p_value: float  # two-sided
 
 
-class Comparison(NamedTuple):
-    """Two models on the same clips."""
+NOTHING = Found((-1.0, 1.0), 1.0)  # is known
 
+
+class Comparison(NamedTuple):
+    """Two models on the same clips, with the verdict; from `compare_pairs`, p-values are adjusted for its tests."""
+
+    first: str
+    second: str
     difference: float  # the first model's accuracy less the second's, means over the replicates
     networks: Found
     """Are these networks different on other clips of the same kind? `paired_permutation`; seeds do not count."""
@@ -47,71 +52,79 @@ class Comparison(NamedTuple):
     clips, groups, tests, and seeds that vary as here. The exact test of the networks is not counted: with few groups it
     finds less. Above 1: none. None: no test, or one seed."""
     units: int  # clips or groups
-    needed: int  # so many of them for any test
+    tests: int
+    margin: float  # the difference below which two models are practically equal
+
+    @property
+    def needed(self) -> int:
+        """Return how many clips or groups are needed for any test."""
+        return units_needed(self.tests)
 
     @property
     def testable(self) -> bool:
         """Return whether there are enough clips or groups to show anything. If not, p-values say nothing."""
         return self.units >= self.needed
 
-
-class Pair(NamedTuple):
-    """Two models compared, with the verdict. Its p-values are adjusted for the number of pairs."""
-
-    first: str
-    second: str
-    found: Comparison
-    margin: float
-    pairs: int = 1
+    @property
+    def better_network(self) -> str | None:
+        """Return the model whose trained networks are shown to be better; None if neither's are."""
+        ahead = self.first if self.difference > 0 else self.second
+        return ahead if self.networks.p_value < LEVEL else None
 
     @property
     def better(self) -> str | None:
         """Return the model that is shown to be better, as networks and as recipes; None if neither is."""
-        return self._name(self.found.networks.p_value < LEVEL, self.found.recipes)
+        return self.better_network if self.recipes and self.recipes.p_value < LEVEL else None
 
     @property
-    def better_network(self) -> str | None:
-        """Return the model whose trained networks are shown to be better; None if neither's are."""
-        return self._name(self.found.networks.p_value < LEVEL, self.found.networks)
+    def first_leads(self) -> bool:
+        """Return whether the first model is shown to be better: as recipe too, or from one seed as network alone."""
+        return (self.better if self.recipes else self.better_network) == self.first
 
     @property
     def equal(self) -> bool:
         """Return whether the recipes are shown to be practically equal."""
-        recipes = self.found.recipes
+        recipes = self.recipes
         return recipes is not None and -self.margin <= recipes.interval[0] and recipes.interval[1] <= self.margin
-
-    def _name(self, shown: bool, found: Found | None) -> str | None:
-        if not shown or found is None or found.p_value >= LEVEL:
-            return None
-        return self.first if self.found.difference > 0 else self.second
 
 
 def compare_pairs(
     right: Mapping[str, Right], groups: Groups | None, margin: float, pairs: Sequence[tuple[str, str]] | None = None
-) -> list[Pair]:
+) -> list[Comparison]:
     """Compare models pair by pair, p-values adjusted by Holm's procedure.
 
     Args:
-        right: by model, whether each answer is right, shape (replicates, clips); the same clips in the same order.
+        right: by model, whether each prediction is right, shape (replicates, clips); the same clips in the same order.
         margin: the difference below which two models are practically equal.
         pairs: those to compare; by default each model with each other.
     """
-    names = list(combinations(right, 2)) if pairs is None else pairs
-    found = [compare(right[first], right[second], groups, len(names)) for first, second in names]
-    networks = adjust_holm([each.networks.p_value for each in found])
+    pairs = list(combinations(right, 2)) if pairs is None else pairs
+    found = [
+        compare(right[first], right[second], groups, names=(first, second), margin=margin, tests=len(pairs))
+        for first, second in pairs
+    ]
+    networks = iter(adjust_holm([each.networks.p_value for each in found]))
     recipes = iter(adjust_holm([each.recipes.p_value for each in found if each.recipes]))
-    adjusted = [
+    return [
         each._replace(
-            networks=each.networks._replace(p_value=p_value),
+            networks=each.networks._replace(p_value=next(networks)),
             recipes=each.recipes and each.recipes._replace(p_value=next(recipes)),
         )
-        for each, p_value in zip(found, networks, strict=True)
+        for each in found
     ]
-    return [Pair(*pair, each, margin, len(names)) for pair, each in zip(names, adjusted, strict=True)]
 
 
-def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int = 1) -> Comparison:
-    """Compare the answers of two models to the same clips.
+def compare(
+    ours: Right, theirs: Right, groups: Groups | None = None, *,
+    names: tuple[str, str] = ("first", "second"), margin: float = 0.0, tests: int = 1,
+) -> Comparison:  # fmt: skip # options on a line of their own
+    """Compare the predictions of two models of the same clips.
+
+    >>> rng = np.random.default_rng(0)
+    >>> ours, theirs = rng.random((3, 80)) < 0.95, rng.random((3, 80)) < 0.7
+    >>> found = compare(ours, theirs, names=("cnn_lstm", "convlstm"))
+    >>> found.better, round(found.difference, 3)
+    ('cnn_lstm', 0.271)
 
     *These networks*: `paired_permutation` of the differences summed over replicates, by clip or by group. To count on
     which clips one model is more often right would not do: replicates that err on the same clips err on few, replicates
@@ -127,37 +140,38 @@ def compare(ours: Right, theirs: Right, groups: Groups | None = None, tests: int
     degrees of freedom are those of `effective_groups`: where a few groups have most clips, intervals are wide.
 
     Args:
-        ours, theirs: whether each answer is right, shape (replicates, clips); the same clips in the same order.
+        ours, theirs: whether each prediction is right, shape (replicates, clips); the same clips in the same order.
         groups: what belongs together; without it each clip is a group.
+        names: of the two models.
+        margin: the difference below which they are practically equal.
         tests: the number of such tests, for what can be found; p-values are not adjusted.
     """
     (ours_by_group, sizes), (theirs_by_group, _) = sum_by_group(ours, groups), sum_by_group(theirs, groups)
-    units = len(sizes)
     difference = float(ours.mean() - theirs.mean())
+    found = Comparison(*names, difference, NOTHING, None, None, None, len(sizes), tests, margin)
+    several = len(ours) > 1 and len(theirs) > 1
+    if len(sizes) == 1:
+        return found._replace(recipes=NOTHING if several else None)
     # Whole numbers, so that ties are ties.
     ahead = (ours_by_group.sum(axis=0) * len(theirs) - theirs_by_group.sum(axis=0) * len(ours)).astype(np.int64)
-    p_exact = paired_permutation(ahead)
-    needed = units_needed(tests)
-    if units == 1:
-        nothing = Found((-1.0, 1.0), 1.0)
-        both = len(ours) > 1 and len(theirs) > 1
-        return Comparison(difference, nothing, nothing if both else None, None, None, units, needed)
     of_clips = group_variance(ahead / (len(ours) * len(theirs)), sizes)
     near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
     of_groups = max(1.0, effective_groups(sizes) - 1)
-    networks = Found(_interval(difference, (near, of_groups), (away, of_groups)), p_exact)
-    recipes, probability, findable = None, None, None
-    if len(ours) > 1 and len(theirs) > 1:
-        parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
-        seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
-        residual = sum(each for _, each in parts)
-        (variance, freedom), outer = (_add_seeds((each, of_groups), seeds, residual) for each in (near, away))
-        p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(difference) / variance**0.5)))
-        recipes = Found(_interval(difference, (variance, freedom), outer), p_value)
-        if units >= needed:
-            probability = float(stdtr(freedom, difference / variance**0.5))
-            findable = _findable(variance, freedom, near, int(sizes.sum()), tests)
-    return Comparison(difference, networks, recipes, probability, findable, units, needed)
+    interval = _interval(difference, (near, of_groups), (away, of_groups))
+    found = found._replace(networks=Found(interval, paired_permutation(ahead)))
+    if not several:
+        return found
+    parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
+    seeds = [(variance, len(side) - 1.0) for (variance, _), side in zip(parts, (ours, theirs), strict=True)]
+    residual = sum(each for _, each in parts)
+    (variance, freedom), outer = (_add_seeds((each, of_groups), seeds, residual) for each in (near, away))
+    errors = difference / variance**0.5
+    p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(errors))))
+    found = found._replace(recipes=Found(_interval(difference, (variance, freedom), outer), p_value))
+    if not found.testable:
+        return found
+    findable = _findable(variance, freedom, near, int(sizes.sum()), tests)
+    return found._replace(probability=float(stdtr(freedom, errors)), findable=findable)
 
 
 def _findable(variance: float, freedom: float, of_clips: float, clips: int, tests: int) -> float:
@@ -228,7 +242,10 @@ def _interval(difference: float, near: tuple[float, float], away: tuple[float, f
 
 
 def paired_permutation(differences: NDArray[np.int64]) -> float:
-    """Return the two-sided p-value of the exact test that swaps two models' answers to whole groups of clips.
+    """Return the two-sided p-value of the exact test that swaps two models' predictions of whole groups of clips.
+
+    >>> paired_permutation(np.array([1, 1, 1, 1, 1, 1]))  # of all 64 ways to swap, two are as far from 0
+    0.03125
 
     Whole groups stay together, because only they are independent. A swap changes the sign of a group's difference. The
     p-value is the share of all 2 ** groups ways to swap whose total is as far from 0 as the real one, or farther. As
@@ -241,7 +258,7 @@ def paired_permutation(differences: NDArray[np.int64]) -> float:
     differ, it is so in the limit of many groups.
 
     Args:
-        differences: in right answers of the two models in each group, shape (groups,).
+        differences: in right predictions of the two models in each group, shape (groups,).
     """
     differences = differences // max(1, np.gcd.reduce(differences))
     shares = np.ones(1)  # of the ways to swap, by the sum of the groups whose difference is positive
@@ -264,7 +281,11 @@ def units_needed(tests: int) -> int:
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for the number of tests, to control the family-wise error rate (Holm, 1979)."""
+    """Return p-values adjusted for the number of tests, to control the family-wise error rate (Holm, 1979).
+
+    >>> adjust_holm([0.03, 0.01, 0.5])
+    [0.06, 0.03, 0.5]
+    """
     order = np.argsort(p_values)
     stepped = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))

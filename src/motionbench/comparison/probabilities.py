@@ -11,17 +11,17 @@ from motionbench.comparison.intervals import LEVEL
 
 BINS = 10
 LIKE_GUESSING = 0.1  # how near a loss is to that of guessing, relative to it, if it is about the same
-LEAST_PROBABILITY = 1e-7  # Keras' own, so that one sure and wrong answer does not make a loss infinite
+LEAST_PROBABILITY = 1e-7  # Keras' own, so that one sure and wrong prediction does not make a loss infinite
 
 
 class Calibration(NamedTuple):
     """What the probabilities of one model are worth, means over the replicates. NaN if a probability is."""
 
     log_loss: float  # nats per clip
-    brier_score: float  # the squared distance to the right answer, 0 to 2 (Brier, 1950)
+    brier_score: float  # the squared distance to the true class, 0 to 2 (Brier, 1950)
     calibration_error: float
     """Expected: the mean distance of confidence and accuracy in bins (Guo and others, 2017)."""
-    guessing_loss: float  # the log loss of always answering with the classes' shares
+    guessing_loss: float  # the log loss of always predicting the classes' shares
     guesses: tuple[bool, ...]
     """Whether each replicate has learned nothing that shows: its loss is within 10 % of that of guessing or NaN, and
     its accuracy is not shown to be above the share of the commonest class. False for all if the clips have a single
@@ -33,6 +33,11 @@ class Calibration(NamedTuple):
 
 def calibrate(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Calibration:
     """Return how good probabilities are.
+
+    >>> probabilities = np.array([[[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]]])  # one replicate, two classes
+    >>> found = calibrate(probabilities, labels=np.array([0, 0, 1, 1]))
+    >>> round(found.log_loss, 3), round(found.brier_score, 3), round(found.guessing_loss, 3)
+    (0.646, 0.45, 0.693)
 
     Whether an accuracy is above the share of the commonest class is judged by the exact binomial test of each network,
     as if clips were independent: of one group nothing would be known, and a perfect model would have learned nothing.
@@ -65,18 +70,18 @@ def _calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.in
     if not np.isfinite(probabilities).all():
         return float("nan")
     bins = reliability(probabilities, labels)
-    return float(np.average(np.abs(bins["confidence"] - bins["accuracy"]), weights=bins["answers"]))
+    return float(np.average(np.abs(bins["confidence"] - bins["accuracy"]), weights=bins["predictions"]))
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> pd.DataFrame:
-    """Return the points of a reliability diagram: answers by confidence, of all replicates.
+    """Return the points of a reliability diagram: predictions by confidence, of all replicates.
 
     Args:
         probabilities: of each class, shape (replicates, clips, classes).
         labels: the number of each clip's class, shape (clips,).
 
     Returns:
-        A row per bin of confidence that has answers: mean confidence, accuracy, number of answers.
+        A row per bin of confidence that has predictions: mean confidence, accuracy, number of predictions.
     """
     confidence = probabilities.max(axis=2).ravel()
     right = (probabilities.argmax(axis=2) == labels).ravel()
@@ -84,4 +89,4 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
     numbers = np.minimum((confidence[known] * BINS).astype(int), BINS - 1)
     table = pd.DataFrame({"bin": numbers, "confidence": confidence[known], "accuracy": right[known]})
     by_bin = table.groupby("bin")
-    return by_bin.mean().assign(answers=by_bin.size()).reset_index(drop=True)
+    return by_bin.mean().assign(predictions=by_bin.size()).reset_index(drop=True)

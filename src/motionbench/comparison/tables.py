@@ -1,5 +1,6 @@
 """What a comparison finds as tables and files."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +9,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
-from motionbench.comparison.pairs import Found, Pair
-from motionbench.comparison.sentences import left_behind
+from motionbench.comparison.pairs import Found
 from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
 
 
 def class_scores(confusion: NDArray[np.int64]) -> pd.DataFrame:
-    """Return precision, recall and F1 of each class; 0 where a class is never named.
+    """Return precision, recall and F1 of each class; 0 where a class is never predicted.
 
     Args:
-        confusion: answers by true and named class, shape (classes, classes).
+        confusion: clips by true and predicted class, shape (classes, classes).
     """
-    right, true, named = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    right, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     return pd.DataFrame(
         {
-            "precision": right / np.maximum(named, 1),
+            "precision": right / np.maximum(predicted, 1),
             "recall": right / np.maximum(true, 1),
-            "f1": 2 * right / np.maximum(true + named, 1),
+            "f1": 2 * right / np.maximum(true + predicted, 1),
         }
     )
 
@@ -35,16 +35,16 @@ def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
     """Return the mean recall of the classes that the clips have, each of which counts the same.
 
     Args:
-        confusion: answers by true and named class, shape (seeds, classes, classes).
+        confusion: clips by true and predicted class, shape (seeds, classes, classes).
     """
     return float(np.mean([class_scores(each)["recall"][each.sum(axis=1) > 0].mean() for each in confusion]))
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Return the mean F1 of the classes that the clips have or a model names, as scikit-learn's f1_score does.
+    """Return the mean F1 of the classes that the clips have or a model predicts, as scikit-learn's f1_score does.
 
     Args:
-        confusion: answers by true and named class, shape (seeds, classes, classes).
+        confusion: clips by true and predicted class, shape (seeds, classes, classes).
     """
     return float(np.mean([class_scores(each)["f1"][(each + each.T).any(axis=1)].mean() for each in confusion]))
 
@@ -55,22 +55,19 @@ def accuracies_when_perturbed(findings: Findings) -> pd.DataFrame:
     Returns:
         Rows of model, seed, perturbation, level and accuracy.
     """
-    predictions = findings.predictions
-    rows: list[tuple[str, int, str, float, float]] = []
-    for name in findings.models:
-        done: set[str] = set()
-        for condition in predictions.perturbed:
-            steps = [(condition.level, condition.right(name))]
-            if condition.name not in done:
-                done.add(condition.name)
-                as_they_are = predictions.unchanged.only(condition.clips).right(name)
-                steps.insert(0, (unchanged_level(condition.name, predictions.frames), as_they_are))
-            for level, right in steps:
-                accuracies = right.mean(axis=1).tolist()
-                rows += [
-                    (name, seed, condition.name, level, each)
-                    for seed, each in zip(predictions.seeds, accuracies, strict=True)
-                ]
+    conditions = [each.condition for each in findings.perturbed]
+    steps = []
+    for before, condition in pairwise(conditions):
+        if condition.name != before.name:
+            level = unchanged_level(condition.name, findings.predictions.frames)
+            steps.append((condition.name, level, conditions[0]))
+        steps.append((condition.name, condition.level, condition))
+    rows = [
+        (name, seed, perturbation, level, accuracy)
+        for name in findings.models
+        for perturbation, level, condition in steps
+        for seed, accuracy in zip(findings.predictions.seeds, condition.right(name).mean(axis=1).tolist(), strict=True)
+    ]
     return pd.DataFrame(rows, columns=["model", "seed", "perturbation", "level", "accuracy"])
 
 
@@ -89,7 +86,7 @@ def missed_clips(findings: Findings) -> pd.DataFrame:
     """Return the clips that more than half of the seeds of each contender get wrong.
 
     Returns:
-        Rows of clip (its file if it has one, else its number), class, and each contender's most frequent wrong answer.
+        Rows of clip (its file if it has one, else its number), class, and each contender's most frequent error.
     """
     predictions = findings.predictions
     shares = [findings.models[name].right.mean(axis=0) for name in findings.contenders]
@@ -98,17 +95,17 @@ def missed_clips(findings: Findings) -> pd.DataFrame:
     table = {"clip": missed if predictions.files is None else predictions.files[missed]}
     table["class"] = names[predictions.labels[missed]]
     for name in findings.contenders:
-        votes = count_answers(predictions.unchanged.predicted(name)[:, missed], len(names))
+        votes = count_votes(predictions.unchanged.predicted(name)[:, missed], len(names))
         votes[np.arange(len(missed)), predictions.labels[missed]] = 0
         table[name] = names[votes.argmax(axis=1)]
     return pd.DataFrame(table)
 
 
-def count_answers(predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return how many seeds name each class, shape (clips, classes).
+def count_votes(predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return how many seeds predict each class, shape (clips, classes).
 
     Args:
-        predicted: the class that each seed names, shape (seeds, clips).
+        predicted: the class that each seed predicts, shape (seeds, clips).
     """
     return np.asarray((predicted[..., np.newaxis] == np.arange(classes)).sum(axis=0))
 
@@ -134,7 +131,18 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
         }
     best = max(findings.contenders, key=lambda name: findings.models[name].accuracy)
     summary["best"] = {"model": best, "accuracy": findings.models[best].accuracy}
-    summary["difference"] = {f"{pair.first}_vs_{pair.second}": _difference(pair) for pair in findings.pairs}
+    summary["difference"] = {
+        f"{pair.first}_vs_{pair.second}": {
+            "verdict": "better" if pair.better else "equal" if pair.equal else "not shown",
+            "better": pair.better or "none",
+            "accuracy": pair.difference,
+            "these_networks": _with_p_value(pair.networks, pair.testable),
+            "trained_again": pair.recipes and _with_p_value(pair.recipes, pair.testable),
+            "probability": pair.probability,
+            "findable": pair.findable,
+        }
+        for pair in findings.pairs
+    }
     summary["conclusions"] = conclusions(findings)
     write_json(folder / "summary.json", summary)
     scores = {
@@ -175,23 +183,9 @@ def conclusions(findings: Findings) -> dict[str, str]:
         found[f"{name}, better networks"] = pair.better_network or "none"
         found[f"{name}, practically equal"] = "yes" if pair.equal else "not shown"
     for pair in findings.controls:
-        found[f"control {pair.second}"] = "left behind" if left_behind(pair) else "not left behind"
+        found[f"control {pair.second}"] = "left behind" if pair.first_leads else "not left behind"
     return found | {f"audit, {each.check}": "fires" if each.fires else "does not fire" for each in findings.audit}
 
 
-def _difference(pair: Pair) -> dict[str, Any]:
-    found = pair.found
-    shown = "better" if pair.better else "equal" if pair.equal else "not shown"
-    return {
-        "verdict": shown,
-        "better": pair.better or "none",
-        "accuracy": found.difference,
-        "these_networks": _answer(found.networks, found.testable),
-        "trained_again": found.recipes and _answer(found.recipes, found.testable),
-        "probability": found.probability,
-        "findable": found.findable,
-    }
-
-
-def _answer(found: Found, testable: bool) -> dict[str, float | None]:
+def _with_p_value(found: Found, testable: bool) -> dict[str, float | None]:
     return {"low": found.interval[0], "high": found.interval[1], "p_value": found.p_value if testable else None}

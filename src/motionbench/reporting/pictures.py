@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.probabilities import reliability
-from motionbench.comparison.tables import accuracies_when_perturbed, count_answers
+from motionbench.comparison.tables import accuracies_when_perturbed, count_votes
 from motionbench.data.perturbations import perturb
 from motionbench.data.splits import AnySplit, Clips
 from motionbench.evaluation.predictions import UNCHANGED, Condition
@@ -50,9 +50,9 @@ def _differing(answers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def _majorities(findings: Findings, condition: Condition) -> list[NDArray[np.int64]]:
-    """Return the most frequent answer of each contender to each clip, shape (clips,)."""
+    """Return the most frequent prediction of each contender to each clip, shape (clips,)."""
     classes = len(findings.predictions.class_names)
-    return [count_answers(condition.predicted(name), classes).argmax(axis=1) for name in findings.contenders]
+    return [count_votes(condition.predicted(name), classes).argmax(axis=1) for name in findings.contenders]
 
 
 def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str, str]:
@@ -65,7 +65,7 @@ def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str
     pictures = {
         "cost": ("Error against latency, with 95 % intervals and quartiles", _error_against_latency(findings)),
         "reliability": (
-            "Accuracy of the answers of each confidence; on the dotted line confidence is accuracy",
+            "Accuracy of the predictions of each confidence; on the dotted line confidence is accuracy",
             _reliability_diagram(findings),
         ),
         "perturbations": (
@@ -91,17 +91,17 @@ def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str
 
 
 def _reliability_diagram(findings: Findings) -> Figure:
-    """Draw accuracy against confidence, a line per model, dots as large as they have answers."""
+    """Draw accuracy against confidence, a line per model, dots as large as they have predictions."""
     figure = figures.new_figure(4.2, 3.6)
     axis = figure.subplots()
     unchanged = findings.predictions.unchanged
     for name, (colour, _) in figures.model_styles(findings.models).items():
         bins = reliability(unchanged.probabilities[name].astype(float), unchanged.labels)
         axis.plot(bins["confidence"], bins["accuracy"], color=colour, linewidth=1, label=name)
-        sizes = 100 * bins["answers"] / bins["answers"].sum()
+        sizes = 100 * bins["predictions"] / bins["predictions"].sum()
         axis.scatter(bins["confidence"], bins["accuracy"], s=sizes, color=colour, alpha=0.6)
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", zorder=0)
-    axis.set(xlabel="confidence: probability of the answer", ylabel="accuracy", xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    axis.set(xlabel="confidence: probability of the prediction", ylabel="accuracy", xlim=(0, 1.03), ylim=(-0.03, 1.03))
     axis.legend()
     return figure
 

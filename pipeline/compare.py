@@ -1,4 +1,4 @@
-"""Stage `compare`: what the answers to the held-out clips show, as figures, a report and a champion."""
+"""Stage `compare`: what the predictions of the held-out clips show, as figures, a report and a champion."""
 
 import os
 
@@ -23,14 +23,14 @@ def main() -> None:
     from motionbench.comparison.notes import read_applied_search
     from motionbench.comparison.tables import write_comparison
     from motionbench.evaluation.costs import read_costs
-    from motionbench.evaluation.predictions import check_conditions, read_predictions
+    from motionbench.evaluation.predictions import check_predictions, read_predictions
     from motionbench.reporting.pictures import draw_pictures
     from motionbench.reporting.report import print_summary, write_reports
     from motionbench.tracking.runs import stage_run
     from motionbench.training.results import read_trainings
 
-    predictions = read_predictions(inputs.md5s)
-    check_conditions(predictions, params.perturbations)
+    predictions = read_predictions()
+    check_predictions(predictions, inputs.md5s, params.perturbations)
     trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     with stage_run("compare", inputs.params, check=inputs.check) as run:

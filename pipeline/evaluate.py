@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the answers of all models to the held-out clips, which no earlier stage has used."""
+"""Stage `evaluate`: the predictions of all models of the held-out clips, which no earlier stage has used."""
 
 from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs
@@ -34,9 +34,9 @@ def main() -> None:
 
 
 def import_inference(_on_event: EventCallback) -> None:
-    """Import what answers to clips."""
+    """Import what predicts clips."""
     with importing_tensorflow():
-        from motionbench.evaluation import inference  # noqa: F401 # for the tasks that come after
+        from motionbench.models import archive, cost  # noqa: F401 # for the tasks that come after
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, repl
 from motionbench.data.perturbations import chosen_numbers
 from motionbench.data.splits import ClipRecord, read_test
 from motionbench.data.synthetic.frames import write_split
-from motionbench.evaluation.held_out import check_answers, measure_costs, predict_held_out, trained_models
+from motionbench.evaluation.held_out import check_probabilities, measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES
@@ -24,7 +24,7 @@ MD5S = {"data/test": "1", "data/folds": "2"}
 
 
 def save_constant(params: Params, shape: tuple[int, int, int, int], _on_event: EventCallback) -> None:
-    """Save replicates each of which always answers the same: seed + fold."""
+    """Save replicates each of which always predicts the same: seed + fold."""
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
@@ -56,7 +56,7 @@ class Elsewhere:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("working_directory")
-def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_with: Load) -> None:
+def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_with: Load) -> None:
     params = params_with({**TINY, "perturbations.clips_per_class": 1, "perturbations.speed": [2.0]})
     for part in range(3):
         fold_path(part).mkdir(parents=True)
@@ -73,7 +73,7 @@ def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_wi
         elsewhere: Any = Elsewhere(engine)
         predictions = predict_held_out(elsewhere, params, MD5S)
         costs = measure_costs(elsewhere, params, predictions.models)
-    # What is timed runs here, and answers may be given elsewhere.
+    # What is timed runs here, and predictions may be made elsewhere.
     assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
     path = replicate_path(MODELS / "single_frame", KEYS[2])
     assert [path, fold_path(1)] in [task.inputs for task in elsewhere.tasks]
@@ -101,16 +101,16 @@ def test_each_clip_is_answered_by_the_replicates_that_have_not_seen_it(params_wi
     assert set(predictions.md5s) == {*MD5S, *(replicate_path(MODELS / "single_frame", key).as_posix() for key in KEYS)}
 
 
-def test_answers_that_are_not_numbers_are_refused_in_one_line() -> None:
+def test_predictions_that_are_not_numbers_are_refused_in_one_line() -> None:
     answers = np.full((3, 4), 0.25, np.float32)
-    check_answers("cnn_lstm", ReplicateKey(1), answers)
+    check_probabilities("cnn_lstm", ReplicateKey(1), answers)
     answers[2, 0] = np.nan
     with pytest.raises(
         UserError,
-        match=r"^models/cnn_lstm/seed-1\.keras: its answers to 1 of 3 clips are not numbers; train it again: dvc repro "
-        "--force train_cnn_lstm$",
+        match=r"^models/cnn_lstm/seed-1\.keras: its predictions of 1 of 3 clips are not numbers; train it again: "
+        "dvc repro --force train_cnn_lstm$",
     ):
-        check_answers("cnn_lstm", ReplicateKey(1), answers)
+        check_probabilities("cnn_lstm", ReplicateKey(1), answers)
 
 
 def test_models_that_are_missing_are_named_with_what_trains_them(working_directory: Any) -> None:

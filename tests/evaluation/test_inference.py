@@ -1,3 +1,4 @@
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from motionbench.core.files import write_json
+from motionbench.core.paths import TEST
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams
@@ -17,7 +20,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (9, 4, 16, 20, 1), dtype=np.ui
 
 def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_event: EventCallback) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.inference import answer, measure_cost
+        from motionbench.evaluation.inference import measure_cost, predict
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.networks import build_model
@@ -29,10 +32,15 @@ def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_e
     for path, bias in zip(paths, ([0, 1, 0, 0], [0, 0, 1, 0]), strict=True):
         model.layers[-1].bias.assign(bias)
         save_model(model, path)
-    first, second = (answer(path, clips, 1) for path in paths)
-    cost = measure_cost(paths[0], clips, 1)
+    first, second = (predict(path, clips, 1) for path in paths)
+    os.chdir(folder)
+    TEST.mkdir(parents=True)
+    np.save(TEST / "clips.npy", clips)
+    np.save(TEST / "labels.npy", np.zeros(len(clips), np.int64))
+    write_json(TEST / "class_names.json", ["a"])
+    cost = measure_cost(paths[0], None, 1, print)
     paths[0].write_bytes(paths[1].read_bytes())
-    rewritten = answer(paths[0], clips, 1)
+    rewritten = predict(paths[0], clips, 1)
     return first, second, rewritten, cost
 
 
@@ -45,7 +53,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return run_tasks(engine, [partial(evaluate, folder, small, CLIPS)], 1)[0]
 
 
-def test_answers_are_those_worked_out_by_hand(evaluated: Any) -> None:
+def test_predictions_are_those_worked_out_by_hand(evaluated: Any) -> None:
     first, second, rewritten, _ = evaluated
     e = np.e / (np.e + 3)
     assert first.dtype == np.float32

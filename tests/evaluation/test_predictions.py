@@ -2,9 +2,10 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,33 +18,35 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import MODELS, PREDICTIONS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
-from motionbench.data.splits import ClipRecord, read_source
+from motionbench.data.splits import ClipRecord
 from motionbench.evaluation.predictions import (
     KEY,
     UNCHANGED,
     Condition,
     Predictions,
-    check_conditions,
+    check_predictions,
     made_from,
     read_predictions,
     write_predictions,
 )
-from motionbench.params.schema import Params
 from tests.conftest import SOURCE_RECORD
 
 CLIPS = {"data/train": "1", "data/test": "2", "data/folds": "3"}
 LABELS = np.array([0, 1, 2, 0, 1])
 KEYS = [ReplicateKey(seed, fold) for seed in (3, 1) for fold in (0, 1)]
 NAMES = ("still", "up", "up and down")
+CONDITIONS = [("speed", 0.5), ("speed", 2.0), ("upside_down", 1.0)]
 
 
-def answers(clips: int, seed: int) -> np.ndarray:
+def random_probabilities(clips: int, seed: int) -> np.ndarray:
     """Probabilities of two replicates."""
     return np.random.default_rng(seed).dirichlet(np.ones(3), (2, clips)).astype(np.float32)
 
 
 def condition(name: str, level: float, clips: list[int], labels: list[int], seed: int) -> Condition:
-    probabilities = {model: answers(len(clips), seed + number) for number, model in enumerate(("cnn_lstm", "cnn3d"))}
+    probabilities = {
+        model: random_probabilities(len(clips), seed + number) for number, model in enumerate(("cnn_lstm", "cnn3d"))
+    }
     return Condition(name, level, np.array(clips), np.array(labels), probabilities)
 
 
@@ -90,19 +93,18 @@ def predictions(working_directory: Path) -> Predictions:
     )
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, Condition | Predictions):
-        return all(same(*each) for each in zip(one, other, strict=True))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(same(*each) for each in zip(one, other, strict=True))
-    return bool(np.array_equal(one, other))
+def read(clips: dict[str, str] = CLIPS, conditions: Sequence[tuple[str, float]] = CONDITIONS) -> Predictions:
+    """Read and check the table, where these are the perturbations of params.yaml."""
+    settings: Any = SimpleNamespace(seed=7, settings=lambda _source: conditions)
+    predictions = read_predictions()
+    check_predictions(predictions, clips, settings)
+    return predictions
 
 
 def test_what_is_written_is_read(predictions: Predictions) -> None:
     write_predictions(PREDICTIONS, predictions)
-    assert same(read_predictions(CLIPS), predictions)
+    write_predictions(Path("again"), read())
+    assert Path("again").read_bytes() == PREDICTIONS.read_bytes()
 
 
 def test_without_files_groups_folds_and_perturbations_there_are_no_such_rows(predictions: Predictions) -> None:
@@ -112,17 +114,11 @@ def test_without_files_groups_folds_and_perturbations_there_are_no_such_rows(pre
         path.rename(path.with_name(path.name.split("-", 2)[2]))  # without the fold
     plain = predictions._replace(folds=None, files=None, groups=None, perturbed=[], md5s=made_from(CLIPS))
     write_predictions(PREDICTIONS, plain)
-    assert same(read_predictions(CLIPS), plain)
+    assert (read(conditions=[]).files, read(conditions=[]).perturbed) == (None, [])
     assert not {"file", "group", "fold"} & set(pq.read_schema(PREDICTIONS).names)
 
 
-def test_the_table_is_the_same_bytes_each_time(predictions: Predictions) -> None:
-    write_predictions(Path("one"), predictions)
-    write_predictions(Path("other"), predictions)
-    assert Path("one").read_bytes() == Path("other").read_bytes()
-
-
-def test_a_row_is_what_one_replicate_answers_to_one_clip(predictions: Predictions) -> None:
+def test_a_row_is_what_one_replicate_predicts_of_one_clip(predictions: Predictions) -> None:
     write_predictions(PREDICTIONS, predictions)
     table = pd.read_parquet(PREDICTIONS)
     assert list(table) == [
@@ -139,7 +135,7 @@ def test_a_row_is_what_one_replicate_answers_to_one_clip(predictions: Prediction
     assert table["probability still"].dtype == np.float32
 
 
-def test_right_answers_are_those_that_name_the_label_under_a_condition(predictions: Predictions) -> None:
+def test_right_predictions_are_those_of_the_label_under_a_condition(predictions: Predictions) -> None:
     probabilities = np.eye(3, dtype=np.float32)[[[0, 1, 2, 0, 0], [0, 2, 2, 1, 1]]]
     unchanged = predictions.unchanged._replace(probabilities={"cnn_lstm": probabilities})
     assert unchanged.predicted("cnn_lstm").tolist() == [[0, 1, 2, 0, 0], [0, 2, 2, 1, 1]]
@@ -188,9 +184,9 @@ def column(table: pa.Table, name: str, values: Any) -> pa.Table:
         pytest.param(lambda: rewritten(lambda table: table.drop_columns(["seed"])), id="a column is missing"),
         pytest.param(lambda: rewritten(lambda table: table.append_column("x", table["seed"])), id="another column"),
         pytest.param(
-            lambda: rewritten(lambda table: column(table, "predicted", np.zeros(len(table), int))), id="other answers"
+            lambda: rewritten(lambda table: column(table, "predicted", np.zeros(len(table), int))),
+            id="others predicted",
         ),
-        pytest.param(lambda: rewritten(lambda table: column(table, "label", np.full(len(table), 9))), id="no class"),
         *(
             pytest.param(partial(retyped, name, kind), id=f"{name} as {kind}")
             for name, kind in (("label", "float64"), ("clip", "float64"), ("level", "string"), ("seed", "int32"))
@@ -211,26 +207,14 @@ def test_a_table_that_evaluate_has_not_written_is_refused_in_one_line(
     write_predictions(PREDICTIONS, predictions)
     damage()
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: damaged or changed \(") as refused:
-        read_predictions(CLIPS)
+        read()
     assert str(refused.value).endswith("; make it again: dvc repro --single-item --force evaluate")
-
-
-def test_a_table_of_other_perturbations_is_refused_in_one_line(
-    predictions: Predictions, params_with: Callable[[dict[str, Any]], Params]
-) -> None:
-    settings = params_with({"perturbations.seed": 7, "perturbations.speed": [3.0]}).perturbations
-    expected = settings.settings(read_source())
-    parts = [condition(name, level, [1, 4], [1, 1], 0) for name, level in expected]
-    check_conditions(predictions._replace(perturbed=parts), settings)
-    for other in ({"perturbed": parts[1:]}, {"perturbed": parts, "perturbation_seed": 8}):
-        with pytest.raises(UserError, match=r"^data/predictions\.parquet: has other perturbations than params\.yaml; "):
-            check_conditions(predictions._replace(**other), settings)
 
 
 @pytest.mark.usefixtures("predictions")
 def test_a_missing_table_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: missing; make it: dvc repro evaluate$"):
-        read_predictions(CLIPS)
+        read()
 
 
 def only(choose: Callable[[pa.Table], Any]) -> Callable[[pa.Table], pa.Table]:
@@ -262,9 +246,11 @@ def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
         pytest.param(only(lambda table: pc.equal(table["seed"], 1)), "rows, not", id="a seed is missing"),
         pytest.param(only(lambda table: pc.not_equal(table["level"], 2.0)), "rows, not", id="a condition is missing"),
         pytest.param(only(lambda table: pc.less(table["clip"], 4)), "rows, not", id="a clip is missing"),
-        pytest.param(scaled, "below 0, or whose sum is not 1", id="not probabilities"),
+        pytest.param(scaled, "below 0 or not numbers, or whose sum is not 1", id="not probabilities"),
         pytest.param(other_labels, "another label than", id="other labels"),
+        pytest.param(lambda table: column(table, "label", np.full(len(table), 9)), "another label than", id="no class"),
         pytest.param(partial(other_labels, condition="up"), "another label of upside_down", id="other labels of some"),
+        pytest.param(facts(perturbation_seed=8), "other perturbations than params.yaml; ", id="another seed of them"),
         pytest.param(facts(frames=99), "another number of frames than", id="other frames"),
         pytest.param(lambda table: column(table, "fold", np.zeros(len(table), int)), "another fold", id="other folds"),
         pytest.param(
@@ -283,7 +269,7 @@ def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
             lambda table: column(
                 table, "condition", pc.replace_substring(table["condition"].cast("string"), "speed", "backwards")
             ),
-            "a perturbation that these clips cannot have: backwards", id="other perturbations",
+            "has other perturbations than params.yaml; ", id="other perturbations",
         ),
     ],
 )  # fmt: skip
@@ -293,7 +279,7 @@ def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_li
     write_predictions(PREDICTIONS, predictions)
     rewritten(change)
     with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as refused:
-        read_predictions(CLIPS)
+        read()
     assert said in str(refused.value)
 
 
@@ -301,7 +287,7 @@ def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(
     def refused(**changes: Any) -> str:
         write_predictions(PREDICTIONS, predictions._replace(**changes))
         with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as error:
-            read_predictions(CLIPS)
+            read()
         return str(error.value)
 
     unchanged, perturbed = predictions.unchanged, predictions.perturbed
@@ -322,21 +308,21 @@ def test_a_table_of_other_clips_or_models_is_refused_in_one_line(predictions: Pr
 
     def refused(clips: dict[str, str] = CLIPS) -> str:
         with pytest.raises(UserError, match=r"; make it again: dvc repro --single-item --force evaluate$") as error:
-            read_predictions(clips)
+            read(clips)
         return str(error.value)
 
     assert "was made with another data/test than is there now" in refused(CLIPS | {"data/test": "4"})
     assert "was made with another data/folds than" in refused(CLIPS | {"data/folds": "4"})
-    read_predictions(CLIPS | {"data/train": "4"})
+    read(CLIPS | {"data/train": "4"})
     other = MODELS / "cnn3d/fold-0-seed-1.keras"
     other.write_text("trained again", encoding="utf-8")
     assert f"was made with another {other} than" in refused()
     other.unlink()
     assert f"was made with another {other} than" in refused()
     other.write_text("cnn3d fold 0 seed 1", encoding="utf-8")
-    read_predictions(CLIPS)
+    read()
     (MODELS / "convlstm").mkdir()
     (MODELS / "convlstm/not_trained.txt").touch()
-    read_predictions(CLIPS)
+    read()
     (MODELS / "convlstm/seed-3.keras").touch()
     assert "was made with another models/convlstm/seed-3.keras than" in refused()

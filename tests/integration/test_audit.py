@@ -16,8 +16,8 @@ from motionbench.core.paths import DATA, SOURCE, ReplicateKey
 from motionbench.data.examples import write_example_clips
 from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import read_test
+from motionbench.evaluation.inference import predict
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
-from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import CONTROLS
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_replicate
@@ -48,9 +48,7 @@ def train(name: str, params: Params, on_event: EventCallback) -> None:
 
 
 def classify(name: str, _on_event: EventCallback) -> NDArray[np.float32]:
-    with importing_tensorflow():
-        from motionbench.evaluation.inference import answer
-    return answer(Path(f"{name}.keras"), read_test(None).clips, 1)
+    return predict(Path(f"{name}.keras"), read_test(None).clips, 1)
 
 
 @pytest.mark.parametrize("leak", [False, True])
@@ -67,9 +65,9 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
         run_tasks(engine, [partial(train, name, params) for name in MODELS], 1)
     # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
     with local_engine() as engine:
-        answers = run_tasks(engine, [partial(classify, name) for name in MODELS], 1)
+        predictions = run_tasks(engine, [partial(classify, name) for name in MODELS], 1)
     labels = read_test(None).labels
-    right = {name: (each.argmax(axis=1) == labels)[np.newaxis] for name, each in zip(MODELS, answers, strict=True)}
+    right = {name: (each.argmax(axis=1) == labels)[np.newaxis] for name, each in zip(MODELS, predictions, strict=True)}
     # Clip by clip: three recorders are too few to show anything over groups.
     controls = compare_with_controls(right, MODELS[1:2], CONTROLS, groups=None, margin=0.02)
     findings = {finding.check: finding.fires for finding in audit(controls, right, source)}

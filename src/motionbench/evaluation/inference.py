@@ -1,32 +1,78 @@
-"""A replicate's answers to test clips, as they are or perturbed, and the cost of inference."""
+"""What a process does with a replicate: predict clips, as they are or perturbed, and time that.
+
+TensorFlow is imported in the functions: the main process needs none.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.data.splits import Clips
+from motionbench.data.perturbations import perturb
+from motionbench.data.splits import Clips, read_test
 from motionbench.evaluation.costs import Cost
-from motionbench.execution.threads import fix_threads
-from motionbench.models.archive import load_model, load_weights, read_network
-from motionbench.models.cost import Infer, as_graph, count_flops, time_batches, time_single_clips
+from motionbench.evaluation.predictions import UNCHANGED
+from motionbench.execution.engine import EventCallback
+from motionbench.execution.runtime import importing_tensorflow
+
+if TYPE_CHECKING:
+    import keras
+
+    from motionbench.models.cost import Infer
 
 CLIPS_AT_ONCE = 8
-_loaded: dict[bytes, tuple[keras.Model, Infer, bytes]] = {}  # by network: also the file that its weights are from
+_loaded: "dict[bytes, tuple[keras.Model, Infer, bytes]]" = {}  # by network: also the file that its weights are from
 
 
-def answer(path: Path, clips: Clips, threads: int) -> NDArray[np.float32]:
+def predict(path: Path, clips: Clips, threads: int) -> NDArray[np.float32]:
     """Return the probability of each class that the model at `path` gives to clips, shape (clips, classes)."""
-    fix_threads(threads)
-    _, infer = _load(path, clips)
+    _, infer = _load(path, clips, threads)
     batches = np.array_split(clips, max(1, len(clips) // CLIPS_AT_ONCE))
     probabilities: NDArray[np.float32] = np.concatenate([infer(batch) for batch in batches])
     return probabilities
 
 
-def _load(path: Path, clips: Clips) -> tuple[keras.Model, Infer]:
+def predict_held_out_clips(
+    path: Path, fold: int | None, numbers: NDArray[np.int64], first: int, how: tuple[str, float, int], threads: int,
+    _on_event: EventCallback,
+) -> NDArray[np.float32]:  # fmt: skip # what belongs together on one line
+    """Return the predictions of the model at `path` of clips that a fold holds out.
+
+    Args:
+        numbers: of the clips among all held-out clips.
+        first: the number of the first clip of the fold's part.
+        how: name and level of the condition, and the seed of what it draws.
+    """
+    name, level, seed = how
+    clips = read_test(fold).clips
+    if name != UNCHANGED:
+        clips = perturb(clips[numbers - first], numbers, name, level, seed)
+    return predict(path, clips, threads)
+
+
+def measure_cost(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
+    """Time the model at `path` on the clips that a fold holds out."""
+    clips = read_test(fold).clips
+    # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
+    model, infer = _load(path, clips, threads)
+    from motionbench.models.cost import count_flops, time_batches, time_single_clips
+
+    latency = time_single_clips(infer, clips)
+    throughput = 32 / time_batches(infer, clips, size=32, warm_up=1, rounds=3)
+    (fast, milliseconds, slow), (low, clips_per_second, high) = (
+        np.quantile(each, [0.25, 0.5, 0.75]).tolist() for each in (latency, throughput)
+    )
+    return Cost(count_flops(model), milliseconds, (fast, slow), clips_per_second, (low, high))
+
+
+def _load(path: Path, clips: Clips, threads: int) -> "tuple[keras.Model, Infer]":
     """Return the model at `path`, and as a graph, which a process traces once for the replicates of a model."""
+    with importing_tensorflow():
+        from motionbench.execution.threads import fix_threads
+        from motionbench.models.archive import load_model, load_weights, read_network
+        from motionbench.models.cost import as_graph
+    fix_threads(threads)
     network, content = read_network(path), path.read_bytes()
     if network not in _loaded:
         model = load_model(path)
@@ -37,16 +83,3 @@ def _load(path: Path, clips: Clips) -> tuple[keras.Model, Infer]:
         load_weights(model, path)
         _loaded[network] = model, infer, content
     return model, infer
-
-
-def measure_cost(path: Path, clips: Clips, threads: int) -> Cost:
-    """Time the model at `path` on clips."""
-    fix_threads(threads)
-    # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
-    model, infer = _load(path, clips)
-    latency = time_single_clips(infer, clips)
-    throughput = 32 / time_batches(infer, clips, size=32, warm_up=1, rounds=3)
-    (fast, milliseconds, slow), (low, clips_per_second, high) = (
-        np.quantile(each, [0.25, 0.5, 0.75]).tolist() for each in (latency, throughput)
-    )
-    return Cost(count_flops(model), milliseconds, (fast, slow), clips_per_second, (low, high))

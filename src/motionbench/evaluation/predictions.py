@@ -1,7 +1,7 @@
-"""The answers of all replicates to all held-out clips, as they are and perturbed: one table, data/predictions.parquet.
+"""The predictions of all replicates of all held-out clips, as they are and perturbed: data/predictions.parquet.
 
-A row is what one replicate answers to one clip under one condition. With folds, each clip is answered once per seed, by
-the replicate that has not seen it.
+A row is what one replicate predicts of one clip under one condition. With folds, each clip is predicted once per seed,
+by the replicate that has not seen it.
 """
 
 import json
@@ -39,20 +39,20 @@ REDO = "make it again: dvc repro --single-item --force evaluate"
 
 
 class Condition(NamedTuple):
-    """What was done to clips, and the probabilities that the models answered with."""
+    """What was done to clips, and the models' predictions of them."""
 
     name: str  # of the perturbation, or UNCHANGED
     level: float
     clips: NDArray[np.int64]  # their numbers among all held-out clips, in ascending order
-    labels: NDArray[np.int64]  # the right answer to each, as it is now
+    labels: NDArray[np.int64]  # the class of each, as it is now
     probabilities: Mapping[str, NDArray[np.float32]]  # by model, shape (seeds, clips, classes)
 
     def predicted(self, model: str) -> NDArray[np.int64]:
-        """Return the number of the class that each answer names, shape (seeds, clips)."""
+        """Return the class that is predicted, shape (seeds, clips)."""
         return np.asarray(self.probabilities[model].argmax(axis=-1))
 
     def right(self, model: str) -> NDArray[np.bool_]:
-        """Return whether each answer is right, shape (seeds, clips)."""
+        """Return whether each prediction is right, shape (seeds, clips)."""
         return np.asarray(self.predicted(model) == self.labels)
 
     def only(self, clips: NDArray[np.int64]) -> "Condition":
@@ -121,122 +121,96 @@ def made_from(clips: Mapping[str, str]) -> dict[str, str]:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table; the same predictions give the same bytes."""
+    table = pa.table(dict(_columns(predictions)))
     facts = {
         "class_names": predictions.class_names,
         "frames": predictions.frames,
         "perturbation_seed": predictions.perturbation_seed,
         "md5s": predictions.md5s,
-        "rows": _count_rows(predictions),
+        "rows": len(table),
     }
-    table = pa.table(dict(_columns(predictions))).replace_schema_metadata({KEY: json.dumps(facts)})
+    table = table.replace_schema_metadata({KEY: json.dumps(facts)})
     pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
-def read_predictions(clips: Mapping[str, str]) -> Predictions:
-    """Read the table of the clips and models that are there now.
+def _columns(predictions: Predictions) -> Iterator[tuple[str, pa.Array]]:
+    """Yield the columns of the table, whose rows are by model, condition, seed and clip."""
+    blocks = [
+        (model, number, condition)
+        for model in predictions.models
+        for condition in (predictions.unchanged, *predictions.perturbed)
+        for number in range(len(predictions.seeds))
+    ]
+    clips = np.concatenate([condition.clips for _, _, condition in blocks])
 
-    Args:
-        clips: md5s of what `generate` made, by path.
+    def of_blocks(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+        """Return a column of a value for each block."""
+        sizes = [len(condition.clips) for _, _, condition in blocks]
+        return pa.array(np.repeat(np.array(values, kind.to_pandas_dtype()), sizes), kind)
+
+    yield "model", of_blocks([model for model, _, _ in blocks], pa.string())
+    yield "seed", of_blocks([predictions.seeds[number] for _, number, _ in blocks], pa.int64())
+    if predictions.folds is not None:
+        yield "fold", pa.array(predictions.folds[clips], pa.int64())
+    yield "clip", pa.array(clips, pa.int64())
+    for name, texts in (("file", predictions.files), ("group", predictions.groups)):
+        if texts is not None:
+            yield name, pa.array(texts[clips], pa.string())
+    yield "label", pa.array(np.concatenate([condition.labels for _, _, condition in blocks]), pa.int64())
+    yield "condition", of_blocks([condition.name for _, _, condition in blocks], pa.string())
+    yield "level", of_blocks([condition.level for _, _, condition in blocks], pa.float64())
+    yield "predicted", pa.array(np.concatenate([each.predicted(model)[number] for model, number, each in blocks]))
+    for place, name in enumerate(predictions.class_names):
+        parts = [each.probabilities[model][number, :, place] for model, number, each in blocks]
+        yield f"{PROBABILITY}{name}", pa.array(np.concatenate(parts), pa.float32())
+
+
+def read_predictions() -> Predictions:
+    """Read the table.
 
     Raises:
-        UserError: if the table is missing or damaged, or is not of these clips and models; if a file of the clips is.
+        UserError: if it is missing or damaged, or if `write_predictions` has not written it.
     """
     try:
         texts = ["model", "condition", "file", "group"]
         table = pq.read_table(PREDICTIONS, memory_map=False, read_dictionary=texts, page_checksum_verification=True)
-        predictions = _from_table(table)
+        facts = json.loads(table.schema.metadata[KEY])
+        if len(table) != facts["rows"]:
+            raise ValueError(f"{len(table)} rows, not {facts['rows']}")
+        names, models = tuple(map(str, facts["class_names"])), table["model"].unique().to_pylist()
+        columns = [table[f"{PROBABILITY}{name}"].to_numpy() for name in names]
+        probabilities = np.stack(columns, axis=-1).reshape(len(models), -1, len(names))
+        if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=-1) - 1).max() <= ROUNDING):
+            raise ValueError("probabilities that are below 0 or not numbers, or whose sum is not 1")
+        first = table.slice(0, len(table) // len(models))
+        seeds = tuple(first["seed"].unique().to_pylist())
+        conditions, start = [], 0
+        keys = Counter(zip(first["condition"].to_pylist(), first["level"].to_pylist(), strict=True))
+        for (name, level), rows in keys.items():
+            size = rows // len(seeds)
+            of_models = probabilities[:, start : start + rows].reshape(len(models), len(seeds), size, len(names))
+            clips, labels = (first[column].to_numpy()[start : start + size] for column in ("clip", "label"))
+            conditions.append(Condition(name, level, clips, labels, dict(zip(models, of_models, strict=True))))
+            start += rows
+        unchanged, *perturbed = conditions
+        numbers = np.arange(len(unchanged.clips))
+        ascending = all((np.diff(each.clips) > 0).all() and np.isin(each.clips, numbers).all() for each in conditions)
+        if unchanged[:2] != (UNCHANGED, 0) or not ascending:
+            raise ValueError("not all clips as they are")
+        folds, files, groups = (
+            first[name].to_numpy()[: len(numbers)] if name in table.column_names else None
+            for name in ("fold", "file", "group")
+        )
+        predictions = Predictions(
+            names, int(facts["frames"]), seeds, int(facts["perturbation_seed"]), folds, files, groups, unchanged,
+            perturbed, dict(facts["md5s"]),
+        )  # fmt: skip # in the order of its fields
         _check_columns(table, predictions)
     except FileNotFoundError as error:
         raise UserError(f"{PREDICTIONS}: missing; make it: dvc repro evaluate") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, pa.ArrowException) as error:
         raise UserError(f"{PREDICTIONS}: damaged or changed ({one_line(error)}); {REDO}") from error
-    now = made_from(clips)
-    for path in (*predictions.md5s, *now):
-        if predictions.md5s.get(path) != now.get(path):
-            raise UserError(f"{PREDICTIONS}: was made with another {path} than is there now; {REDO}")
-    # What it says it was made from may be true of another table: one whose rows somebody chose or changed.
-    for what in _other_than_here(predictions, set(now)):
-        raise UserError(f"{PREDICTIONS}: {what}; {REDO}")
     return predictions
-
-
-def check_conditions(predictions: Predictions, settings: PerturbationsParams) -> None:
-    """Check that a table has the perturbations of params.yaml.
-
-    Raises:
-        UserError: if it has others.
-    """
-    written = [(each.name, each.level) for each in predictions.perturbed], predictions.perturbation_seed
-    if written != ([*settings.settings(read_source())], settings.seed):
-        raise UserError(f"{PREDICTIONS}: has other perturbations than {PARAMS}; {REDO}")
-
-
-def _other_than_here(predictions: Predictions, paths: set[str]) -> Iterator[str]:
-    """Yield what a table has that the clips and models which are there now do not have.
-
-    Args:
-        paths: of the clips and models.
-    """
-    source = read_source()
-    here = read_held_out(source)
-    values: dict[str, tuple[Any, Any]] = {
-        "list of classes": (predictions.class_names, here.split.class_names),
-        "number of frames": (predictions.frames, here.split.clips.shape[1]),
-        "label": (predictions.labels, here.split.labels),
-        "fold": (predictions.folds, here.parts if source.folds else None),
-        "file": (predictions.files, here.files),
-        "group": (predictions.groups, here.groups),
-    }
-    for name, (written, now) in values.items():
-        if not np.array_equal(written, now):
-            yield f"has another {name} than the clips that are there now"
-    for name, _, clips, labels, _ in predictions.perturbed:
-        try:
-            now = perturbed_labels(here.split.labels[clips], here.split.class_names, name, source)
-        except KeyError:
-            yield f"has a perturbation that these clips cannot have: {name}"
-        else:
-            if not np.array_equal(labels, now):
-                yield f"has another label of {name} than the clips that are there now"
-    keys = [ReplicateKey(seed, fold) for seed in predictions.seeds for fold in source.fold_numbers()]
-    answered = {replicate_path(MODELS / name, key).as_posix() for name in predictions.models for key in keys}
-    if others := sorted(answered ^ {path for path in paths if path.endswith(".keras")}):
-        yield f"has other models than are there now: {others[0]}"
-
-
-def _count_rows(predictions: Predictions) -> int:
-    conditions = (predictions.unchanged, *predictions.perturbed)
-    return len(predictions.models) * len(predictions.seeds) * sum(len(each.clips) for each in conditions)
-
-
-def _columns(predictions: Predictions) -> Iterator[tuple[str, pa.Array]]:
-    """Yield the columns of the table, whose rows are by model, condition, seed and clip."""
-    conditions = (predictions.unchanged, *predictions.perturbed)
-    models, seeds = predictions.models, predictions.seeds
-    sizes = [len(each.clips) for each in conditions]
-    rows = sum(sizes) * len(seeds)  # of a model
-
-    def of_clips(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        return np.tile(np.concatenate([np.tile(each, len(seeds)) for each in values]), len(models))
-
-    clips = of_clips([each.clips for each in conditions])
-    yield "model", pa.array(np.repeat(np.array(models, object), rows), pa.string())
-    yield "seed", pa.array(np.tile(np.concatenate([np.repeat(seeds, size) for size in sizes]), len(models)))
-    if predictions.folds is not None:
-        yield "fold", pa.array(predictions.folds[clips])
-    yield "clip", pa.array(clips)
-    for name, values in (("file", predictions.files), ("group", predictions.groups)):
-        if values is not None:
-            yield name, pa.array(values[clips], pa.string())
-    yield "label", pa.array(of_clips([each.labels for each in conditions]))
-    for name in ("name", "level"):
-        of_each = [np.repeat(np.array([getattr(each, name)]), len(each.clips)) for each in conditions]
-        yield {"name": "condition"}.get(name, name), pa.array(of_clips(of_each))
-    blocks = [(each, name) for name in models for each in conditions]
-    yield "predicted", pa.array(np.concatenate([each.predicted(name).ravel() for each, name in blocks]))
-    for number, name in enumerate(predictions.class_names):
-        column = np.concatenate([each.probabilities[model][..., number].ravel() for each, model in blocks])
-        yield f"{PROBABILITY}{name}", pa.array(column)
 
 
 def _check_columns(table: pa.Table, predictions: Predictions) -> None:
@@ -251,48 +225,46 @@ def _check_columns(table: pa.Table, predictions: Predictions) -> None:
         raise ValueError(f"columns {', '.join(table.column_names)}: not as evaluate writes them")
 
 
-def _from_table(table: pa.Table) -> Predictions:
-    """Return what a table says. If `write_predictions` has not written it, that may be anything."""
-    if KEY not in (table.schema.metadata or {}):
-        raise ValueError("evaluate has not written it")
-    facts = json.loads(table.schema.metadata[KEY])
-    names, models = tuple(map(str, facts["class_names"])), table["model"].unique().to_pylist()
-    first = table.slice(0, len(table) // len(models))
-    seeds = tuple(first["seed"].unique().to_pylist())
-    columns = [table[f"{PROBABILITY}{name}"].to_numpy() for name in names]
-    probabilities = np.stack(columns, axis=-1).reshape(len(models), len(first), len(names))
-    if not np.isfinite(probabilities).all():
-        raise ValueError("a probability is not a number")
-    if probabilities.min() < 0 or np.abs(probabilities.sum(axis=-1) - 1).max() > ROUNDING:
-        raise ValueError("probabilities that are below 0, or whose sum is not 1")
-    if len(table) != facts["rows"]:
-        raise ValueError(f"{len(table)} rows, not {facts['rows']}")
-    conditions, start = [], 0
-    keys = Counter(zip(first["condition"].to_pylist(), first["level"].to_pylist(), strict=True))
-    for (name, level), rows in keys.items():
-        block, size = first.slice(start, rows), rows // len(seeds)
-        shape = (len(models), len(seeds), size, len(names))
-        answers = probabilities[:, start : start + rows].reshape(shape)
-        clips, labels = (block[column].to_numpy()[:size] for column in ("clip", "label"))
-        if labels.dtype != np.int64 or clips.dtype != np.int64:
-            raise ValueError("numbers of clips or classes that are not whole")
-        if labels.min() < 0 or labels.max() >= len(names) or clips.min() < 0 or (np.diff(clips) < 1).any():
-            raise ValueError("numbers of clips or classes that cannot be")
-        conditions.append(Condition(name, level, clips, labels, dict(zip(models, answers, strict=True))))
-        start += rows
-    unchanged, *perturbed = conditions
-    clips = len(unchanged.clips)
-    if (
-        (unchanged.name, unchanged.level) != (UNCHANGED, 0)
-        or clips != unchanged.clips[-1] + 1
-        or any(each.clips[-1] >= clips for each in perturbed)
-    ):
-        raise ValueError("not all clips as they are")
-    folds, files, groups = (
-        first[name].to_numpy()[:clips] if name in table.column_names else None for name in ("fold", "file", "group")
-    )
-    return Predictions(
-        class_names=names, frames=int(facts["frames"]), seeds=seeds,
-        perturbation_seed=int(facts["perturbation_seed"]), folds=folds, files=files, groups=groups,
-        unchanged=unchanged, perturbed=perturbed, md5s=dict(facts["md5s"]),
-    )  # fmt: skip
+def check_predictions(predictions: Predictions, clips: Mapping[str, str], settings: PerturbationsParams) -> None:
+    """Check that predictions are those of the models that are there now, of the clips and perturbations.
+
+    Args:
+        clips: md5s of what `generate` made, by path.
+        settings: of the perturbations, from params.yaml.
+
+    Raises:
+        UserError: if they are not, or if a file of the clips is missing or damaged.
+    """
+    for what in _other_than_now(predictions, made_from(clips), settings):
+        raise UserError(f"{PREDICTIONS}: {what}; {REDO}")
+
+
+def _other_than_now(predictions: Predictions, md5s: Mapping[str, str], settings: PerturbationsParams) -> Iterator[str]:
+    """Yield what predictions have that the clips, models and parameters which are there now do not have."""
+    for path in (*predictions.md5s, *md5s):
+        if predictions.md5s.get(path) != md5s.get(path):
+            yield f"was made with another {path} than is there now"
+    # What it says it was made from may be true of another table: one whose rows somebody chose or changed.
+    source = read_source()
+    here = read_held_out(source)
+    values: dict[str, tuple[Any, Any]] = {
+        "list of classes": (predictions.class_names, here.split.class_names),
+        "number of frames": (predictions.frames, here.split.clips.shape[1]),
+        "label": (predictions.labels, here.split.labels),
+        "fold": (predictions.folds, here.parts if source.folds else None),
+        "file": (predictions.files, here.files),
+        "group": (predictions.groups, here.groups),
+    }
+    for name, (written, now) in values.items():
+        if not np.array_equal(written, now):
+            yield f"has another {name} than the clips that are there now"
+    keys = [ReplicateKey(seed, fold) for seed in predictions.seeds for fold in source.fold_numbers()]
+    predicting = {replicate_path(MODELS / name, key).as_posix() for name in predictions.models for key in keys}
+    if others := sorted(predicting ^ {path for path in md5s if path.endswith(".keras")}):
+        yield f"has other models than are there now: {others[0]}"
+    conditions = [(each.name, each.level) for each in predictions.perturbed]
+    if (conditions, predictions.perturbation_seed) != ([*settings.settings(source)], settings.seed):
+        yield f"has other perturbations than {PARAMS}"
+    for name, _, clips, labels, _ in predictions.perturbed:
+        if not np.array_equal(labels, perturbed_labels(here.split.labels[clips], here.split.class_names, name, source)):
+            yield f"has another label of {name} than the clips that are there now"

@@ -25,31 +25,30 @@ def main() -> None:
     # Imported late: keeps error messages fast.
     import pandas as pd
 
-    from motionbench.reporting.timeline import Window, is_long, window_times, write_timeline
+    from motionbench.reporting.timeline import window_times, write_timeline
     from motionbench.tracking.champion import load_champion
 
     champion = load_champion()
     print(f"champion: {champion.what}", flush=True)
     clip, facts = read_clip(path, champion.preprocessing)
-    if path.suffix.lower() != ".npz" and is_long(facts.seconds, champion.seconds):
-        times = window_times(facts.seconds, champion.seconds)
+    times = [] if path.suffix.lower() == ".npz" else window_times(facts.seconds, champion.seconds)
+    if times:
         some_times = [times[first : first + WINDOWS_AT_ONCE] for first in range(0, len(times), WINDOWS_AT_ONCE)]
-        answers = pd.concat(
+        predictions = pd.concat(
             [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times],
             ignore_index=True,
         )
-        windows = [Window(*each, tuple(row)) for each, row in zip(times, answers.to_numpy().tolist(), strict=True)]
         with atomic_outputs(folder := ANNOTATED / path.stem) as (new_folder,):
-            write_timeline(new_folder, path, windows, [str(name) for name in answers])
+            write_timeline(new_folder, path, times, predictions)
         print(
             f"{path} lasts {facts.seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
-            f"classified in {len(windows)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
+            f"classified in {len(times)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
         )
     else:
-        answers = champion.predict(clip)
+        predictions = champion.predict(clip)
     print(f"{path} by {champion.name}:")
     table = Table("class", "probability")
-    for name, probability in answers.mean().sort_values(ascending=False).items():
+    for name, probability in predictions.mean().sort_values(ascending=False).items():
         table.add_row(str(name), f"{probability:.4f}")
     Console().print(table)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,17 +17,22 @@ from PIL import Image
 from motionbench.core.errors import UserError
 from motionbench.reporting.timeline import (
     BAR_HEIGHT,
-    Window,
     annotate_video,
     mean_probabilities,
     timeline_chart,
+    window_times,
     write_timeline,
 )
 from tests.conftest import ROOT, run
 
 CLIPS = Path(os.environ.get("MOTIONBENCH_CLIPS", ROOT.parent / "shared" / "clips"))
 Frames = NDArray[np.uint8]
-WINDOWS = [Window(0, 2, (0.9, 0.1)), Window(1, 3, (0.3, 0.7)), Window(4, 5, (0.125, 0.875))]
+TIMES = [(0.0, 2.0), (1.0, 3.0), (4.0, 5.0)]
+PROBABILITIES = np.array([[0.9, 0.1], [0.3, 0.7], [0.125, 0.875]])
+
+
+def frame(probabilities: Any, *class_names: str) -> pd.DataFrame:
+    return pd.DataFrame(probabilities, columns=list(class_names))
 
 
 def write_video(
@@ -73,31 +79,34 @@ def texts(frames: Frames) -> list[int]:
 
 def test_the_table_has_a_row_for_each_window(tmp_path: Path) -> None:
     write_video(tmp_path / "video.mp4", [0, 1, 2])
-    write_timeline(tmp_path, tmp_path / "video.mp4", WINDOWS, ["start", "größer, $x_{$"])
+    write_timeline(tmp_path, tmp_path / "video.mp4", TIMES, frame(PROBABILITIES, "start", "größer, $x_{$"))
     assert {path.name for path in tmp_path.iterdir()} == {"video.mp4", "windows.csv", "timeline.png", "annotated.mp4"}
     table = pd.read_csv(tmp_path / "windows.csv", header=None)
     assert table.iloc[0].tolist() == ["start", "end", "answer", "start", "größer, $x_{$"], "a class may be called start"
     assert table.iloc[:, 2].tolist()[1:] == ["start", "größer, $x_{$", "größer, $x_{$"]
     numbers = table.iloc[1:, [0, 1, 3, 4]].to_numpy(dtype=float)
-    assert numbers.tolist() == [[window.start, window.end, *window.probabilities] for window in WINDOWS]
+    assert numbers.tolist() == np.hstack([TIMES, PROBABILITIES]).tolist()
 
 
 def test_overlapping_windows_are_averaged() -> None:
-    edges, means = mean_probabilities(WINDOWS)
+    edges, means = mean_probabilities(np.array(TIMES), PROBABILITIES)
     assert edges.tolist() == [0, 1, 2, 3, 4, 5]
     np.testing.assert_allclose(means, [[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [np.nan] * 2, [0.125, 0.875]])
 
 
 def test_many_windows_are_averaged_as_one_by_one() -> None:
     random = np.random.default_rng(0)
-    windows = [
-        Window(start, start + length, tuple(random.dirichlet(np.ones(3))))
-        for start, length in zip(random.uniform(0, 50, 200), random.uniform(0.1, 2, 200), strict=True)
-    ]
-    edges, means = mean_probabilities(windows)
+    starts, lengths = random.uniform(0, 50, 200), random.uniform(0.1, 2, 200)
+    probabilities = random.dirichlet(np.ones(3), 200)
+    edges, means = mean_probabilities(np.stack([starts, starts + lengths], axis=1), probabilities)
     for middle, mean in zip((edges[:-1] + edges[1:]) / 2, means, strict=True):
-        holding = [window.probabilities for window in windows if window.start <= middle < window.end]
-        np.testing.assert_allclose(mean, np.mean(holding, axis=0) if holding else [np.nan] * 3)
+        holding = probabilities[(starts <= middle) & (middle < starts + lengths)]
+        np.testing.assert_allclose(mean, holding.mean(axis=0) if len(holding) else [np.nan] * 3)
+
+
+def test_windows_overlap_by_half_and_end_with_a_long_video() -> None:
+    assert window_times(3.0, 2.0) == []
+    assert window_times(4.5, 2.0) == [(0, 2), (1, 3), (2, 4), (2.5, 4.5)]
 
 
 @pytest.mark.parametrize("classes", [2, 12])
@@ -120,7 +129,7 @@ def test_the_chart_has_a_line_for_each_class(classes: int, tmp_path: Path) -> No
 
 def test_the_text_changes_where_the_answer_does(tmp_path: Path) -> None:
     write_video(tmp_path / "video.mp4", np.arange(0, 6, 0.04).tolist(), height=480, width=640, rate=25)
-    write_timeline(tmp_path, tmp_path / "video.mp4", WINDOWS, ["walk", "run"])
+    write_timeline(tmp_path, tmp_path / "video.mp4", TIMES, frame(PROBABILITIES, "walk", "run"))
     frames, seconds = read_video(tmp_path / "annotated.mp4")
     assert frames.shape == (150, 240 + BAR_HEIGHT, 320, 3)
     assert seconds == 6
@@ -195,7 +204,7 @@ def test_pictures_have_an_even_size_and_square_pixels(
 def test_a_gif_is_annotated(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (30, 21), colour) for colour in ("red", "blue")]
     pictures[0].save(tmp_path / "clip.gif", save_all=True, append_images=pictures[1:], duration=[400, 800])
-    write_timeline(tmp_path, tmp_path / "clip.gif", [Window(0, 1.2, (0.2, 0.8))], ["a", "b"])
+    write_timeline(tmp_path, tmp_path / "clip.gif", [(0, 1.2)], frame([[0.2, 0.8]], "a", "b"))
     frames, seconds = read_video(tmp_path / "annotated.mp4")
     assert seconds == 1.2
     assert frames.shape == (30, 224 + BAR_HEIGHT, 320, 3)
@@ -232,6 +241,7 @@ def test_letters_of_many_languages_are_drawn(tmp_path: Path) -> None:
 MEASURE = r"""
 import re, sys
 from pathlib import Path
+from typing import Any
 import numpy as np
 from motionbench.reporting.timeline import annotate_video
 for source in sys.argv[1:]:

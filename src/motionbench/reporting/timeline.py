@@ -1,16 +1,17 @@
-"""What a model answers along a video: a table, a chart, and the video with the answers below its pictures."""
+"""What a model predicts along a video: a table, a chart, and the video with the predictions below its pictures."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from av.container import InputContainer
+from av.filter import Graph
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -21,34 +22,24 @@ from motionbench.reporting.figures import COLOURS, new_figure
 LONG = 1.5  # times the clips of the training
 RATE = 25  # frames a second of the annotated video
 WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the bar
+FIT = "force_original_aspect_ratio=decrease:force_divisible_by=2"  # even, as H.264 asks
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
 LEGEND_CHARACTERS = 24  # of a class name, so that a long one leaves room for the chart
 
 
-class Window(NamedTuple):
-    """A piece of a video, in seconds from its first frame, and the probability of each class in it."""
-
-    start: float
-    end: float
-    probabilities: tuple[float, ...]
-
-
-def is_long(seconds: float, clip_seconds: float) -> bool:
-    """Return whether a video is too long to be one clip, where those of the training last `clip_seconds`."""
-    return seconds > LONG * clip_seconds
-
-
 def window_times(seconds: float, clip_seconds: float) -> list[tuple[float, float]]:
     """Return start and end, in seconds, of windows over a long video: each as long as a clip, half of it overlapping.
 
-    The last one ends with the video.
+    The last one ends with the video. None if the video is not much longer than clips of the training, `clip_seconds`.
     """
+    if seconds <= LONG * clip_seconds:
+        return []
     starts = np.arange(0, seconds - clip_seconds, clip_seconds / 2)
     return [(start, start + clip_seconds) for start in (*starts.tolist(), seconds - clip_seconds)]
 
 
-def write_timeline(folder: Path, video: Path, windows: Sequence[Window], class_names: Sequence[str]) -> None:
+def write_timeline(folder: Path, video: Path, times: Sequence[tuple[float, float]], predictions: pd.DataFrame) -> None:
     """Write windows.csv, timeline.png and annotated.mp4 into `folder`.
 
     The chart and the annotated video show, at each moment, the mean probabilities of the windows that hold it.
@@ -56,41 +47,40 @@ def write_timeline(folder: Path, video: Path, windows: Sequence[Window], class_n
     Args:
         folder: exists.
         video: from which the windows are.
-        windows: one or more, which may overlap or leave gaps.
-        class_names: in the order of a window's probabilities.
+        times: start and end of one or more windows, in seconds from the first frame; they may overlap or leave gaps.
+        predictions: the probability of each class, a column each, in the windows, a row each.
 
     Raises:
         UserError: if the video is not readable.
     """
-    probabilities = np.array([window.probabilities for window in windows])
-    table = pd.DataFrame(probabilities, columns=list(class_names))
-    answers = [class_names[best] for best in probabilities.argmax(axis=1)]
-    times = pd.DataFrame({"start": [window.start for window in windows], "end": [window.end for window in windows]})
-    pd.concat([times.assign(answer=answers), table], axis="columns").to_csv(folder / "windows.csv", index=False)
-
-    edges, means = mean_probabilities(windows)
-    timeline_chart(edges, means, class_names, video.name).savefig(folder / "timeline.png", dpi=100)
-    texts = [""] * len(means)
-    for interval in np.flatnonzero(~np.isnan(means[:, 0])):
-        best = means[interval].argmax()
-        texts[interval] = f"{means[interval, best]:.2f}  {class_names[best]}"
+    classes = [str(name) for name in predictions]
+    windows = pd.DataFrame(times, columns=["start", "end"]).assign(answer=predictions.idxmax(axis="columns"))
+    pd.concat([windows, predictions], axis="columns").to_csv(folder / "windows.csv", index=False)
+    edges, means = mean_probabilities(np.array(times), predictions.to_numpy())
+    timeline_chart(edges, means, classes, video.name).savefig(folder / "timeline.png", dpi=100)
+    texts = ["" if np.isnan(mean[0]) else f"{mean.max():.2f}  {classes[mean.argmax()]}" for mean in means]
     annotate_video(video, folder / "annotated.mp4", edges, texts)
 
 
-def mean_probabilities(windows: Sequence[Window]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def mean_probabilities(
+    times: NDArray[np.float64], probabilities: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average overlapping windows.
+
+    Args:
+        times: start and end of each window, shape (windows, 2).
+        probabilities: of each class, shape (windows, classes).
 
     Returns:
         Where windows start or end, in seconds, shape (intervals + 1,); and the mean probabilities between, shape
         (intervals, classes), NaN where there is no window.
     """
-    starts, ends = np.array([(window.start, window.end) for window in windows]).T
     # A row of a window counts it in the first column. Sums along the edges: the time is linear in the windows.
-    rows = np.array([(1, *window.probabilities) for window in windows])
-    edges = np.unique(np.concatenate([starts, ends]))
+    rows = np.insert(probabilities, 0, 1, axis=1)
+    edges, places = np.unique(times, return_inverse=True)
     changes = np.zeros((len(edges), rows.shape[1]))
-    np.add.at(changes, np.searchsorted(edges, starts), rows)
-    np.subtract.at(changes, np.searchsorted(edges, ends), rows)
+    np.add.at(changes, places[:, 0], rows)
+    np.subtract.at(changes, places[:, 1], rows)
     sums = changes.cumsum(axis=0)[:-1]
     return edges, sums[:, 1:] / np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
 
@@ -144,66 +134,50 @@ def annotate_video(source: Path, target: Path, edges: NDArray[np.float64], texts
             encoder.pix_fmt = "yuv420p"
             for number, picture in enumerate(_pictures(container)):
                 if number == 0:
-                    encoder.width, encoder.height = WIDTH, picture.height + BAR_HEIGHT
-                canvas = Image.new("RGB", (encoder.width, encoder.height))
-                canvas.paste(picture, ((WIDTH - picture.width) // 2, 0))
+                    encoder.width, encoder.height = picture.size
                 interval = int(np.searchsorted(edges, (number + 0.5) / RATE, side="right")) - 1
                 if 0 <= interval < len(texts):
-                    middle = (8, encoder.height - BAR_HEIGHT / 2)
-                    ImageDraw.Draw(canvas).text(middle, texts[interval], font=font, anchor="lm")
-                output.mux(encoder.encode(VideoFrame.from_ndarray(np.asarray(canvas))))
+                    middle = (8, picture.height - BAR_HEIGHT / 2)
+                    ImageDraw.Draw(picture).text(middle, texts[interval], font=font, anchor="lm")
+                output.mux(encoder.encode(VideoFrame.from_ndarray(np.asarray(picture))))
             output.mux(encoder.encode())
     except av.FFmpegError as error:
         raise UserError(f"{source}: not readable as a video ({error.strerror}); convert it or take another") from error
 
 
 def _pictures(container: InputContainer) -> Iterator[Image.Image]:
-    """Yield what is on screen in the middle of each frame of the annotated video."""
-    reformatter = VideoReformatter()
-    number = 0
-    size = None
-    for frame, end in _frames(container):
-        size = size or _displayed_size(frame, container)
-        picture = None
-        while (number + 0.5) / RATE < end:
-            picture = picture or _picture(frame, size, reformatter)
-            yield picture
-            number += 1
-
-
-def _frames(container: InputContainer) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield each frame and the moment at which it leaves the screen, in seconds from the first frame.
+    """Yield 25 pictures a second of a video, turned and scaled, with a black bar below.
 
     Where time stamps are missing or do not increase, as in files of some cameras, frames follow at the usual rate.
     """
     stream = container.streams.video[0]
-    usual = float(1 / (stream.average_rate or RATE))
-    shown, start, origin = None, 0.0, 0.0
+    tick = stream.time_base or Fraction(1, RATE)
+    usual = max(1, round(1 / (stream.average_rate or RATE) / tick))
+    graph, origin, now = Graph(), 0, -1
     for frame in container.decode(stream):
-        time = frame.time
-        if shown is None:
-            origin = time or 0.0
+        if now < 0:
+            origin, now = frame.pts or 0, 0
+            graph.link_nodes(
+                graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=tick),
+                graph.add("scale", f"iw*{float(stream.sample_aspect_ratio or 1)}:ih:flags=area"),
+                *(graph.add("transpose", "cclock") for _ in range(frame.rotation // 90 % 4)),
+                graph.add("scale", f"{WIDTH}:{MAX_HEIGHT}:{FIT}:flags=area"),
+                graph.add("pad", f"{WIDTH}:ih+{BAR_HEIGHT}:-1:0"),
+                graph.add("fps", f"{RATE}:round=down:eof_action=pass"),
+                graph.add("format", "rgb24"),
+                graph.add("buffersink"),
+            ).configure()
         else:
-            end = start + usual if time is None or time - origin <= start else time - origin
-            yield shown, end
-            start = end
-        shown = frame
-    if shown is not None:
-        yield shown, start + (float(shown.duration * shown.time_base) if shown.duration and shown.time_base else usual)
+            now = frame.pts - origin if frame.pts is not None and frame.pts - origin > now else now + usual
+        frame.pts, frame.duration = now, frame.duration or usual
+        graph.push(frame)
+        yield from _pull(graph)
+    if now >= 0:
+        graph.push(None)
+        yield from _pull(graph)
 
 
-def _displayed_size(frame: VideoFrame, container: InputContainer) -> tuple[int, int]:
-    """Return width and height of the pictures: as large as fits, with square pixels, turned, even."""
-    aspect = float(container.streams.video[0].sample_aspect_ratio or 1)
-    width, height = frame.width * aspect, float(frame.height)
-    if frame.rotation // 90 % 2:
-        width, height = height, width
-    scale = min(WIDTH / width, MAX_HEIGHT / height)
-    return 2 * max(1, round(width * scale / 2)), 2 * max(1, round(height * scale / 2))
-
-
-def _picture(frame: VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> Image.Image:
-    turns = frame.rotation // 90
-    width, height = size[::-1] if turns % 2 else size
-    scaled = reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.AREA)
-    return Image.fromarray(np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns)))
+def _pull(graph: Graph) -> Iterator[Image.Image]:
+    with suppress(BlockingIOError, EOFError):  # for the next frame
+        while True:
+            yield Image.fromarray(graph.vpull().to_ndarray())

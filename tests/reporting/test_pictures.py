@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
@@ -57,17 +56,6 @@ def perturbed_at(made: dict[str, Made], numbers: list[int]) -> Findings:
     return describe(table._replace(perturbed=few), made)
 
 
-def test_a_perturbed_clip_has_its_number_in_the_split() -> None:
-    # The perturbed clips are fewer, and here not the first ones; the second contender is wrong on the twelfth.
-    found = perturbed_at(models(result(80, at_speed={2.0: [12]}), result(80, at_speed={2.0: [11]})), [*range(30, 50)])
-    clips = SPLIT.clips.copy()
-    clips[41, :, 0, 0, 0] = [10, 20, 30]
-    [(text, clip)] = disagreements(found, SPLIT._replace(clips=clips))
-    assert text.startswith("test clip 41, speed 2\n")
-    # At twice the speed the last frame stays.
-    assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
-
-
 def test_the_label_is_that_of_the_perturbed_clip() -> None:
     found = compared(models(result(80), result(79)))
     [unchanged, fast] = disagreements(found, SPLIT)
@@ -88,7 +76,7 @@ def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
     made = models(result(80, at_speed={2.0: [7]}), result(80, at_speed={2.0: [6]}))
     [(text, clip)] = disagreements(perturbed_at(made, [0, 1, 2, 3, 30, 31, 32, 33, 40, 41]), join(parts))
     assert text.startswith("test clip 32, speed 2\n")
-    assert clip[:, 0, 0, 0].tolist() == [10, 30, 30]
+    assert clip[:, 0, 0, 0].tolist() == [10, 30, 30], "at twice the speed the last frame stays"
     assert clip[0, 1, 1, 0] == 1
 
 
@@ -153,53 +141,30 @@ def test_the_reliability_diagram_has_the_accuracy_at_each_confidence(saved: dict
     assert np.asarray(line.get_ydata()).tolist() == [0.75]
 
 
-def test_curves_of_perturbations_start_at_the_same_clips_as_they_are(saved: dict[str, Figure]) -> None:
-    # On all clips the first contender has 70 of 80 right, on the last ten, as they are and perturbed, none.
-    made = models(result(70, at_speed={2.0: [70]}), result(80, at_speed={2.0: [80]}))
-    table = predictions(made)
-    few = [each.only(np.arange(70, 80)) for each in table.perturbed]
-    draw_pictures(Path(), describe(table._replace(perturbed=few), made), SPLIT)
-    first = saved["perturbations"].axes[0].lines[0]
-    assert np.asarray(first.get_xdata()).tolist() == [1.0, 2.0]
-    assert np.asarray(first.get_ydata()).tolist() == [0.0, 0.0]
-
-
 def test_confusions_are_those_of_all_seeds_together(saved: dict[str, Figure]) -> None:
     draw(models(result(80, 60), result(80, 80)), Path())
     counts = [text.get_text() for text in saved["confusions"].axes[0].texts]
     assert counts == ["140", "20", "0", "0"]
 
 
-def five_costs(saved: dict[str, Figure]) -> Axes:
-    correct = {"a": 70, "b": 60, "c": 65, "d": 75, "e": 72}
-    latency = {"a": 2.0, "b": 1.0, "c": 3.0, "d": 4.0, "e": 5.0}
-    five = {name: result(correct[name], latency=latency[name]) for name in correct}
-    draw({**five, **models(five["a"], five["b"])}, Path())
-    return saved["cost"].axes[0]
-
-
-def test_five_models_and_more_differ_in_error_against_latency(saved: dict[str, Figure]) -> None:
-    bars = [bar for bar in five_costs(saved).containers if isinstance(bar, ErrorbarContainer)]
+def test_error_against_latency_tells_nine_models_apart_and_joins_those_that_no_other_beats(
+    saved: dict[str, Figure],
+) -> None:
+    correct = {"a": 70, "b": 60, "c": 65, "d": 75, "e": 74}
+    made = {name: result(right, latency=number) for number, (name, right) in enumerate(correct.items(), start=1)}
+    # The first is beaten by none, the second, third and fifth are beaten in both.
+    draw({**made, **models(result(65, latency=0.5), result(60, latency=0.6), controls=(60, 60))}, Path())
+    axis = saved["cost"].axes[0]
+    bars = [bar for bar in axis.containers if isinstance(bar, ErrorbarContainer)]
     names = [str(bar.get_label()) for bar in bars]
-    assert names == ["a", "b", "c", "d", "e", "cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
+    assert names == [*correct, "cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
     lines = [bar.lines[0] for bar in bars]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
     places = {name: (line.get_xdata()[0], line.get_ydata()[0]) for name, line in zip(names, lines, strict=True)}  # type: ignore[index] # arrays
-    assert places["a"] == (2.0, pytest.approx(0.125))
-    assert places["d"] == (4.0, pytest.approx(0.0625))
-
-
-def test_the_front_joins_models_that_no_other_beats_in_both(
-    saved: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    register(monkeypatch, THREE)
-    worse, better = result(60, latency=1.0), result(70, latency=2.0)
-    beaten = result(65, latency=3.0)
-    made = models(beaten, worse, better)
-    draw({**made, "single_frame": result(75, latency=4.0), "bag_of_frames": result(74, latency=5.0)}, Path())
-    [front] = [line for line in saved["cost"].axes[0].lines if line.get_label() == "no other beats both"]
-    assert np.asarray(front.get_xdata()).tolist() == [1.0, 2.0, 4.0]
-    assert np.asarray(front.get_ydata()).tolist() == pytest.approx([0.25, 0.125, 0.0625])
+    assert places["a"] == (1.0, pytest.approx(0.125))
+    [front] = [line for line in axis.lines if line.get_label() == "no other beats both"]
+    assert np.asarray(front.get_xdata()).tolist() == [0.5, 1.0, 4.0]
+    assert np.asarray(front.get_ydata()).tolist() == pytest.approx([0.1875, 0.125, 0.0625])
 
 
 def test_class_names_break_no_figure(tmp_path: Path) -> None:

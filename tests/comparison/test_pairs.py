@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest, permutation_test, t
 
+from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import (
     Comparison,
     adjust_holm,
@@ -296,14 +297,6 @@ def test_holms_adjustment_is_that_worked_out_by_hand(p_values: list[float], adju
     assert adjust_holm(p_values) == pytest.approx(adjusted)
 
 
-def test_of_single_answers_the_test_is_mcnemars() -> None:
-    # Airway hyper-responsiveness before and after a transplantation, 1 and 7 discordant pairs: exact conditional
-    # p = 0.070 in Fagerland, Lydersen and Laake, "The McNemar test for binary matched-pairs data" (2013).
-    assert paired_permutation(np.array([1] + [-1] * 7)) == pytest.approx(0.070, abs=5e-4)
-    assert paired_permutation(np.array([3] * 40 + [-3] * 70)) == pytest.approx(binomtest(40, 110).pvalue)
-    assert paired_permutation(np.array([0, 0])) == 1
-
-
 def test_networks_of_equal_accuracy_whose_seeds_err_on_other_clips_are_not_called_different() -> None:
     # Seen: "the trained networks are better" in half of such worlds, as one model is more often wrong, but by less.
     random = np.random.default_rng(0)
@@ -344,7 +337,11 @@ def test_the_paired_permutation_is_that_of_scipy() -> None:
     assert paired_permutation(ours - theirs) == pytest.approx(expected.pvalue, abs=1e-12)
 
 
-def test_the_paired_permutation_of_equal_differences_is_the_sign_test() -> None:
+def test_the_paired_permutation_of_equal_differences_is_the_sign_test_and_of_single_predictions_mcnemars() -> None:
+    # Airway hyper-responsiveness before and after a transplantation, 1 and 7 discordant pairs: exact conditional
+    # p = 0.070 in Fagerland, Lydersen and Laake, "The McNemar test for binary matched-pairs data" (2013).
+    assert paired_permutation(np.array([1] + [-1] * 7)) == pytest.approx(0.070, abs=5e-4)
+    assert paired_permutation(np.array([0, 0])) == 1
     differences = np.repeat([4, -4, 0], [70, 40, 9])
     assert paired_permutation(differences) == pytest.approx(binomtest(40, 110).pvalue, rel=1e-9)
     # Sums that are left out change nothing.
@@ -410,14 +407,19 @@ def test_swapped_models_have_the_opposite_difference(
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(pairs_of_answers(), st.randoms(use_true_random=False))
-def test_clips_that_are_groups_of_their_own_are_as_clips_without_groups(
-    pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], random: Any
+@given(pairs_of_answers(), st.integers(1, 10), st.randoms(use_true_random=False))
+def test_the_names_and_the_order_of_groups_change_nothing(
+    pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], group_size: int, random: Any
 ) -> None:
     ours, theirs = pair
-    names = [f"person {number}" for number in range(ours.shape[1])]
-    random.shuffle(names)
-    assert compare(ours, theirs, names) == compare(ours, theirs)
+    groups = np.arange(ours.shape[1]) // group_size
+    names = np.array(random.sample([f"person {number}" for number in range(30)], 30))[groups]
+    found = compare(ours, theirs, names)
+    assert found == compare(ours, theirs, None if group_size == 1 else groups), "a clip without group is one of its own"
+    order = random.sample(range(len(groups)), len(groups))
+    again = compare(ours[:, order], theirs[:, order], names[order])
+    assert again.networks.p_value == found.networks.p_value
+    assert again.probability == pytest.approx(found.probability)
 
 
 @pytest.mark.parametrize("sizes", [[150, *[30] * 5], [400, *[10] * 20], [200, 100, 50, 25, 12, 6, 3]])
@@ -434,17 +436,6 @@ def test_intervals_hold_the_truth_where_one_group_dominates(sizes: list[int]) ->
     assert held >= 186
 
 
-def test_the_names_and_the_order_of_groups_change_nothing() -> None:
-    random, groups = np.random.default_rng(2), np.array([0, 0, 1, 1, 1, 2, 3, 3])
-    ours, theirs = random.random((2, 8)) < 0.8, random.random((3, 8)) < 0.4
-    found = compare(ours, theirs, groups)
-    assert compare(ours, theirs, np.array(["d", "d", "", "", "", "b", "a", "a"])) == found
-    order = [7, 1, 0, 5, 6, 2, 4, 3]
-    again = compare(ours[:, order], theirs[:, order], groups[order])
-    assert again.networks.p_value == found.networks.p_value
-    assert again.probability == pytest.approx(found.probability)
-
-
 @pytest.mark.parametrize("size", [1, 2, 50])
 def test_a_hundred_thousand_clips_need_little_memory(size: int) -> None:
     # Seen: 64 kB a clip, so 6.4 GB.
@@ -453,6 +444,7 @@ def test_a_hundred_thousand_clips_need_little_memory(size: int) -> None:
     groups = np.arange(100_000) // size
     tracemalloc.start()
     [pair] = compare_pairs(right, groups, 0.02)
+    accuracy_interval(right["a"], groups)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 60e6

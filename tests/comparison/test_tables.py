@@ -158,6 +158,8 @@ def test_missed_clips_are_those_that_most_seeds_of_all_contenders_get_wrong() ->
 
 
 def test_the_files_of_a_comparison_name_groups_and_missed_clips(tmp_path: Path) -> None:
+    write_comparison(tmp_path, tmp_path / "t.json", compared(models(GOOD, GOOD), files=FILES))
+    assert not (tmp_path / "groups.csv").exists(), "of clips without groups"
     write_comparison(tmp_path, tmp_path / "t.json", compared(models(GOOD, result(78, 78)), files=FILES, groups=GROUPS))
     groups = pd.read_csv(tmp_path / "groups.csv")
     assert groups["convlstm"].tolist() == [1.0] * 9 + [0.75]
@@ -167,9 +169,3 @@ def test_the_files_of_a_comparison_name_groups_and_missed_clips(tmp_path: Path) 
     missed = pd.read_csv(tmp_path / "missed.csv")
     assert missed["clip"].tolist() == [f"wave/{HOSTILE}{number}.mp4" for number in range(44, 80)]
     assert missed.drop(columns="clip").iloc[0].tolist() == [CLASS_NAMES[0], CLASS_NAMES[1], CLASS_NAMES[1]]
-
-
-def test_files_without_groups_have_no_table_of_groups(tmp_path: Path) -> None:
-    write_comparison(tmp_path, tmp_path / "timing.json", compared(models(GOOD, GOOD), files=FILES))
-    assert (tmp_path / "missed.csv").exists()
-    assert not (tmp_path / "groups.csv").exists()

@@ -10,12 +10,12 @@ from motionbench.comparison.findings import Findings
 from motionbench.comparison.notes import Search
 from motionbench.core.paths import ReplicateKey
 from motionbench.reporting.report import (
-    class_rows,
+    describe_classes,
+    describe_missed_clips,
+    describe_models,
     describe_perturbations,
-    missed_rows,
-    perturbation_rows,
+    describe_perturbed,
     print_summary,
-    summary_rows,
     write_reports,
 )
 from tests.comparison.made_up import (
@@ -100,7 +100,7 @@ def test_tables_of_three_contenders_have_a_cell_per_column(tmp_path: Path, monke
 
 
 def test_one_seed_claims_nothing_of_training_again(tmp_path: Path) -> None:
-    again = "as these\nnetworks and trained again; it is adjusted"
+    again = "as these networks and trained again; it is adjusted"
     for written in write(tmp_path, BOTH):
         assert "95 % intervals of these networks; p tests" in written
         assert again not in written
@@ -160,10 +160,15 @@ def test_the_report_shows_the_clips_that_every_contender_misses(tmp_path: Path) 
     assert len(table) == 2 + 20
     assert "25 of the 80 clips: more than half" in section
     assert section.rstrip().endswith("5 more.")
-    assert missed_rows(found)[0] == [f"wave/{HOSTILE}55.mp4", CLASS_NAMES[0], CLASS_NAMES[1], CLASS_NAMES[1]]
-    assert missed_rows(compared(made))[0][0] == "55"
+    assert describe_missed_clips(found).rows[0] == [
+        f"wave/{HOSTILE}55.mp4",
+        CLASS_NAMES[0],
+        CLASS_NAMES[1],
+        CLASS_NAMES[1],
+    ]
+    assert describe_missed_clips(compared(made)).rows[0][0] == "55"
     hostile = np.array(["a\n\x1b[31m.mp4"] * 80, object)
-    assert missed_rows(compared(made, files=hostile))[0][0] == r"a\n\x1b[31m.mp4"
+    assert describe_missed_clips(compared(made, files=hostile)).rows[0][0] == r"a\n\x1b[31m.mp4"
     for written in (page, text):
         assert "<b>" not in written
     assert page.count("<td>wave/&lt;b&gt;") == 20
@@ -209,7 +214,7 @@ def test_each_level_has_the_differences_of_each_two_of_three(monkeypatch: pytest
     register(monkeypatch, THREE)
     speeds = ({0.5: [80], 2.0: [80]}, {0.5: [70], 2.0: [80]}, {0.5: [80], 2.0: [60]})
     made = models(*(result(80, at_speed=each) for each in speeds), controls=(20, 20))
-    unchanged, slow, fast = perturbation_rows(compared(made))
+    unchanged, slow, fast = describe_perturbed(compared(made)).rows
     assert unchanged[:7] == ["unchanged", "", "1.000", "1.000", "1.000", "0.250", "0.250"]
     assert slow[:7] == ["speed", "0.5", "1.000", "0.875", "1.000", "0.250", "0.250"]
     assert fast[:7] == ["speed", "2", "1.000", "1.000", "0.750", "0.250", "0.250"]
@@ -226,7 +231,7 @@ def test_where_nothing_can_be_shown_there_is_no_p_value_but_why(tmp_path: Path) 
     few = np.array([f"person {number // 20}" for number in range(80)], object)
     why = "Where it is missing, these clips are in too few groups to show any difference."
     found = compared(models(result(80, 80), result(70, 70)), groups=few)
-    assert [row[-1] for row in perturbation_rows(found)] == ["-", "-"]
+    assert [row[-1] for row in describe_perturbed(found).rows] == ["-", "-"]
     for written in write(tmp_path, found):
         assert why in written
     for written in write(tmp_path, compared(models(result(80, 80), result(70, 70)), groups=GROUPS)):
@@ -236,7 +241,7 @@ def test_where_nothing_can_be_shown_there_is_no_p_value_but_why(tmp_path: Path) 
 def test_the_summary_has_a_cell_per_model() -> None:
     search = Search(study="s", trials=40, number=7, validation_loss=0.1, search_loss=0.1, retrained_loss=0.2)
     found = change(compared(models(result(80, 80), result(60, 80, latency=2.0))), "convlstm", search=search)
-    rows = {name: cells for name, *cells in summary_rows(found)}
+    rows = {name: cells for name, *cells in describe_models(found).rows}
     assert {len(cells) for cells in rows.values()} == {4}
     assert rows["test clips right, per seed"][:2] == ["80/80, 80/80", "60/80, 80/80"]
     assert rows["accuracy, mean"][1] == rows["balanced accuracy, mean"][1] == "0.8750"
@@ -250,7 +255,7 @@ def test_the_summary_has_a_cell_per_model() -> None:
 
 def test_measures_of_a_class_are_means_over_the_seeds() -> None:
     found = compared(models(result(80, 80), result(80, 40)))
-    rows = class_rows(found)
+    rows = describe_classes(found).rows
     assert [row[:2] for row in rows] == [[name, model] for name in CLASS_NAMES for model in found.models]
     # Of one seed half the clips are right: recall 0.5, F1 2/3.
     assert [row[2:] for row in rows[:2]] == [["1.000"] * 3, ["1.000", "0.750", "0.833"]]

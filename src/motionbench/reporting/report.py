@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -14,7 +15,6 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from motionbench.comparison.audit import Finding
 from motionbench.comparison.findings import Findings, Model
 from motionbench.comparison.sentences import format_p
 from motionbench.comparison.tables import balanced_accuracy, class_scores, group_accuracies, missed_clips
@@ -22,8 +22,18 @@ from motionbench.core.errors import printable
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.evaluation.predictions import UNCHANGED
 
-MOST_GROUPS = 30  # in a table
-MOST_CLIPS = 20
+MOST_ROWS = {"groups": 30, "clips": 20}  # in a table
+
+
+class Section(NamedTuple):
+    """A part of the report; what is empty is left out."""
+
+    heading: str
+    text: str = ""  # before the table
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    more: str = ""  # after the table
+    pictures: Sequence[str] = ()  # by name
 
 
 def write_reports(
@@ -38,29 +48,24 @@ def write_reports(
     """
     templates = _templates()
     templates.filters["base64"] = lambda name: base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-    *others, last = contenders = findings.contenders
-    predictions = findings.predictions
+    *others, last = findings.contenders
+    sections = [
+        describe_models(findings),
+        describe_groups(findings),
+        describe_missed_clips(findings),
+        describe_audit(findings),
+        describe_perturbed(findings),
+        Section("Where the models disagree", pictures=[name for name in pictures if name == "disagreements"]),
+        describe_classes(findings),
+        describe_training(findings),
+        Section("Samples", pictures=["samples"]),
+    ]
     for name in ("report.md", "report.html"):
         text = templates.get_template(f"{name}.j2").render(
+            title=f"{', '.join(others)} or {last}?" if others else last,
             verdict=findings.verdict,
             notes=notes,
-            models=list(findings.models),
-            contenders=contenders,
-            title=f"{', '.join(others)} or {last}?" if others else last,
-            summary=summary_rows(findings),
-            groups=[] if predictions.groups is None else group_rows(findings),
-            most_groups=MOST_GROUPS,
-            missed=missed_rows(findings),
-            most_clips=MOST_CLIPS,
-            clips=len(predictions.labels),
-            audit=audit_rows(findings.audit),
-            pairs=list(combinations(contenders, 2)),
-            perturbations=perturbation_rows(findings),
-            perturbed_clips=len(predictions.perturbed[0].clips) if predictions.perturbed else 0,
-            one_seed=len(predictions.seeds) == 1,
-            untestable=any(p_value is None for each in findings.perturbed for _, p_value in each.found),
-            classes=class_rows(findings),
-            machines=machine_rows(findings),
+            sections=[section for section in sections if section.rows or section.pictures],
             pictures=pictures,
             origin=origin,
         )
@@ -84,8 +89,8 @@ def _templates() -> Environment:
     return templates
 
 
-def summary_rows(findings: Findings) -> list[list[str]]:
-    """Return the rows of the summary table: a name, then a cell per model."""
+def describe_models(findings: Findings) -> Section:
+    """Return a row for each figure, with a cell for each model."""
     cells: dict[str, Callable[[Model], str]] = {
         "test clips right, per seed": lambda m: ", ".join(f"{each.sum()}/{len(each)}" for each in m.right),
         "accuracy, mean": lambda m: f"{m.accuracy:.4f}",
@@ -110,7 +115,8 @@ def summary_rows(findings: Findings) -> list[list[str]]:
         ),
         "tuning": lambda m: f"{m.search['trials']} trials" if m.search else "none",
     }
-    return [[name, *(cell(model) for model in findings.models.values())] for name, cell in cells.items()]
+    rows = [[name, *(cell(model) for model in findings.models.values())] for name, cell in cells.items()]
+    return Section("On the test split", "", ["", *findings.models], rows, "", ["cost", "reliability"])
 
 
 def _interval(interval: tuple[float, float]) -> str:
@@ -122,79 +128,132 @@ def _spread(median: float, quartiles: tuple[float, float], digits: int) -> str:
     return f"{median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
-def class_rows(findings: Findings) -> list[list[str]]:
-    """Return rows of class, model, precision, recall and F1, each the mean over the seeds."""
-    scores = {
-        name: np.mean([class_scores(each) for each in model.confusion], axis=0)
-        for name, model in findings.models.items()
-    }
-    return [
-        [class_name, name, *(f"{value:.3f}" for value in each[number])]
-        for number, class_name in enumerate(findings.predictions.class_names)
-        for name, each in scores.items()
-    ]
-
-
-def group_rows(findings: Findings) -> list[list[str]]:
+def describe_groups(findings: Findings) -> Section:
     """Return rows of group, number of clips, and accuracy of each model, the worst group of the contenders first."""
+    if findings.predictions.groups is None:
+        return Section("")
     table = group_accuracies(findings)
     order = table[list(findings.contenders)].mean(axis=1).argsort(kind="stable")
-    return [
+    rows = [
         [_printable(group), str(count), *(f"{accuracy:.3f}" for accuracy in accuracies)]
         for group, count, *accuracies in table.iloc[order].itertuples(index=False)
     ]
+    most = MOST_ROWS["groups"]
+    return Section(
+        "Groups, mean over the seeds",
+        "The accuracy of each model on each group, the worst group of the contenders first.",
+        ["group", "clips", *findings.models],
+        rows[:most],
+        f"{len(rows) - most} more are in metrics/comparison/groups.csv." if len(rows) > most else "",
+    )
 
 
-def missed_rows(findings: Findings) -> list[list[str]]:
+def describe_missed_clips(findings: Findings) -> Section:
     """Return rows of clip, class, and what each contender says of it, of the clips that all of them miss."""
-    return [[_printable(cell) for cell in row] for row in missed_clips(findings).itertuples(index=False)]
+    rows = [[_printable(cell) for cell in row] for row in missed_clips(findings).itertuples(index=False)]
+    most = MOST_ROWS["clips"]
+    return Section(
+        "Clips that every contender misses",
+        f"{len(rows)} of the {len(findings.predictions.labels)} clips: more than half of the networks of each "
+        "contender are wrong, most often as shown.",
+        ["clip", "class", *findings.contenders],
+        rows[:most],
+        f"{len(rows) - most} more." if len(rows) > most else "",
+    )
 
 
 def _printable(name: object) -> str:
     return printable(str(name))  # The name of a file or group may hold line ends and terminal codes.
 
 
-def audit_rows(findings: Sequence[Finding]) -> list[list[str]]:
+def describe_audit(findings: Findings) -> Section:
     """Return rows of check, accuracy, what that is compared with, FIRES or silent, and what it means."""
-    return [
+    rows = [
         [
             each.check.replace("_", " "),
             *("" if value is None else f"{value:.3f}" for value in (each.accuracy, each.reference)),
             "FIRES" if each.fires else "silent",
             each.sentence,
         ]
-        for each in findings
+        for each in findings.audit
     ]
+    return Section(
+        "Leak audit",
+        "What could tell the class without motion, and whether it does. The accuracy of a model that cannot see motion "
+        "is compared with that of the best model; that of a random forest on what the files say about themselves "
+        "(number of frames, rate, duration, size, proportions, audio), with the share of the commonest class.",
+        ["check", "accuracy", "compared with", "", "what it means"],
+        rows,
+    )
 
 
-def perturbation_rows(findings: Findings) -> list[list[str]]:
+def describe_perturbed(findings: Findings) -> Section:
     """Return rows of perturbation, level, accuracy of each model, and the difference of each two contenders.
 
     A difference has its 95 % interval, and the p-value of `Perturbed`. The first row is of the same clips as they are.
     """
-    rows = []
+    if not findings.perturbed:
+        return Section("")
+    rows, untestable = [], False
     for condition, found in findings.perturbed:
         accuracies = [f"{condition.right(model).mean():.3f}" for model in findings.models]
         level = "" if condition.name == UNCHANGED else f"{condition.level:g}"
         row = [condition.name.replace("_", " "), level, *accuracies]
         for each, p_value in found:
             low, high = (each.recipes or each.networks).interval
+            untestable |= p_value is None
             shown = "-" if p_value is None else format_p(p_value).removeprefix("p = ")
             row += [f"{each.difference:+.3f} ({low:+.3f} to {high:+.3f})", shown]
         rows.append(row)
-    return rows
+    one_seed = len(findings.predictions.seeds) == 1
+    of_networks, again = (" of these networks", "") if one_seed else ("", " and trained again")
+    missing = " Where it is missing, these clips are in too few groups to show any difference." if untestable else ""
+    pairs = combinations(findings.contenders, 2)
+    return Section(
+        "Perturbed",
+        f"Accuracy on {len(findings.perturbed[0].condition.clips)} of the clips, as they are and perturbed, with other "
+        "labels where the perturbation changes the right answer. Differences have 95 % intervals"
+        f"{of_networks}; p tests whether one model is better, as these networks{again}; it is adjusted for the number "
+        f"of tests.{missing}",
+        ["perturbation", "level", *findings.models, *(cell for pair in pairs for cell in (" less ".join(pair), "p"))],
+        rows,
+        pictures=["perturbations"],
+    )
 
 
-def machine_rows(findings: Findings) -> list[list[str]]:
+def describe_classes(findings: Findings) -> Section:
+    """Return rows of class, model, precision, recall and F1, each the mean over the seeds."""
+    scores = {
+        name: np.mean([class_scores(each) for each in model.confusion], axis=0)
+        for name, model in findings.models.items()
+    }
+    rows = [
+        [class_name, name, *(f"{value:.3f}" for value in each[number])]
+        for number, class_name in enumerate(findings.predictions.class_names)
+        for name, each in scores.items()
+    ]
+    header = ["class", "model", "precision", "recall", "F1"]
+    return Section("Classes, mean over the seeds", "", header, rows, "", ["confusions"])
+
+
+def describe_training(findings: Findings) -> Section:
     """Return rows of machine, and the replicates of each model that it trained; none if all are of one type."""
     trained = [model.training.machines for model in findings.models.values()]
-    machines = {machine: None for each in trained for machine in each.values()}
+    machines = list(dict.fromkeys(machine for each in trained for machine in each.values()))
     if len(machines) == 1:
-        return []
-    return [
+        return Section("Training", pictures=["learning_curves"])
+    rows = [
         [machine, *(", ".join(str(key) for key, where in each.items() if where == machine) for each in trained)]
         for machine in machines
     ]
+    return Section(
+        "Training",
+        "The replicates were trained on machines that differ, so their weights may differ in the last bits from those "
+        "of one machine.",
+        ["machine", *findings.models],
+        rows,
+        pictures=["learning_curves"],
+    )
 
 
 def print_summary(findings: Findings, notes: Sequence[str], report: Path) -> None:

@@ -38,7 +38,7 @@ def lineage(what: str) -> Lines:
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", what):
         outs = ", ".join(out for each in lock.values() for out in each.outs)
         raise UserError(f"FILE: {what or 'nothing'}: no output, md5 or run id; outputs of the stages: {outs}")
-    if found := _find_here(what, lock) or _find_in_git(what):
+    if found := _find(what, lock):
         return _of_file(*found)
     from motionbench.tracking import address, store  # imported late: keeps error messages fast
 
@@ -74,19 +74,17 @@ def _lock_of(commit: str) -> dict[str, StageLock]:
     return parse_lock(YAML(typ="safe").load(git("show", f"{commit}:{DVC_LOCK}")), f"{DVC_LOCK} of {commit}")
 
 
-def _find_here(md5: str, lock: Mapping[str, StageLock]) -> tuple[Path, StageLock, str | None] | None:
-    """Return the output with this md5, or the file in an output, with its stage and commit."""
+def _find(md5: str, lock: Mapping[str, StageLock]) -> tuple[Path, StageLock, str | None] | None:
+    """Return the output with this md5, or the file in one, with its stage and the commit that recorded it.
+
+    Those that are here come first, then the first commit with it in its dvc.lock, on this branch if possible.
+    """
     for entry in lock.values():
         for out, recorded in entry.outs.items():
             files = file_md5s(Path(out)) if Path(out).exists() else {}
             for path, each in ((out, recorded), *files.items()):
                 if each in (md5, f"{md5}.dir"):
                     return Path(path), entry, commit_of(entry)
-    return None
-
-
-def _find_in_git(md5: str) -> tuple[Path, StageLock, str] | None:
-    """Return an output with this md5, its stage, and the first commit that recorded it, on this branch if possible."""
     for revisions in ("HEAD", "--all"):
         for commit in git("log", revisions, "--reverse", "--format=%H", f"-S{md5}", "--", str(DVC_LOCK)).split():
             for entry in _lock_of(commit).values():
@@ -168,22 +166,18 @@ def _of_run(run: "Run") -> Lines:
     yield "parameters", ", ".join(f"{key}={value}" for key, value in run.data.params.items())
     if "environment" in tags:
         yield "environment", tags["environment"]
-    for path, md5 in _files_of_run(run).items():
+    # Of a run's outputs, and of the files in them: a tag holds the paths of all files with an md5.
+    outs = {name: md5 for key, md5 in sorted(tags.items()) if (name := key.removeprefix("md5.")) != key}
+    files = {
+        path: md5
+        for key, paths in sorted(tags.items())
+        if (md5 := key.removeprefix("file.")) != key
+        for path in paths.split("\n")
+    }
+    for name, md5 in {**outs, **files}.items():
+        path = Path(name)
         state = "not here" if not path.exists() else "same here" if path_md5(path) == md5 else "different here"
         yield "file", f"{path} {md5}, {state}"
-
-
-def _files_of_run(run: "Run") -> dict[Path, str]:
-    """Return the md5s of the outputs of a run, and of the files in them."""
-    outs: dict[Path, str] = {}
-    files: dict[Path, str] = {}
-    for key, value in sorted(run.data.tags.items()):
-        kind, _, name = key.partition(".")
-        if kind == "md5":
-            outs[Path(name)] = value
-        elif kind == "file":
-            files |= {Path(path): name for path in value.split("\n")}
-    return outs | files
 
 
 def _described(run: "Run") -> str:

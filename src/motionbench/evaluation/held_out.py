@@ -54,17 +54,14 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
             first = int(np.searchsorted(part, number))
             call = partial(predict_held_out_clips, path, key.fold, numbers, first, how, threads)
             tasks[name, key, condition[:2]] = FileTask(call, inputs=[path, held_out_folder(key.fold)])
-    predicted = dict(zip(tasks, run_tasks(engine, list(tasks.values()), threads), strict=True))
-    for (name, key, _), each in predicted.items():
+    probabilities = dict(zip(tasks, run_tasks(engine, list(tasks.values()), threads), strict=True))
+    for (name, key, _), each in probabilities.items():
         check_probabilities(name, key, each)
-
-    def joined(name: str, condition: Condition) -> NDArray[np.float32]:
+    for condition, name in product(conditions, models):
         of_seeds = [[(name, ReplicateKey(seed, fold), condition[:2]) for fold in folds] for seed in seeds]
-        return np.stack([np.concatenate([predicted[each] for each in keys if each in predicted]) for keys in of_seeds])
-
-    unchanged, *perturbed = (
-        each._replace(probabilities={name: joined(name, each) for name in models}) for each in conditions
-    )
+        joined = [np.concatenate([probabilities[each] for each in keys if each in probabilities]) for keys in of_seeds]
+        condition.probabilities[name] = np.stack(joined)
+    unchanged, *perturbed = conditions
     return Predictions(
         class_names, held_out.split.clips.shape[1], seeds, settings.seed, part if source.folds else None,
         held_out.files, held_out.groups, unchanged, perturbed, md5s,

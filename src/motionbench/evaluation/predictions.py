@@ -45,7 +45,7 @@ class Condition(NamedTuple):
     level: float
     clips: NDArray[np.int64]  # their numbers among all held-out clips, in ascending order
     labels: NDArray[np.int64]  # the class of each, as it is now
-    probabilities: Mapping[str, NDArray[np.float32]]  # by model, shape (seeds, clips, classes)
+    probabilities: dict[str, NDArray[np.float32]]  # by model, shape (seeds, clips, classes)
 
     def predicted(self, model: str) -> NDArray[np.int64]:
         """Return the class that is predicted, shape (seeds, clips)."""

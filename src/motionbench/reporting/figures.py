@@ -46,14 +46,14 @@ def contact_sheet(split: AnySplit) -> Figure:
     return film_strips(list(firsts.items()))
 
 
-def film_strips(clips: Sequence[tuple[str, Clips]], shown: int = 5) -> Figure:
-    """Show `shown` frames of each clip, and all its frames in one, early dark to late bright.
+def film_strips(clips: Sequence[tuple[str, Clips]]) -> Figure:
+    """Show five frames of each clip, and all its frames in one, early dark to late bright.
 
     Args:
         clips: text to show beside a clip, and the clip, shape (frames, height, width, 1 or 3).
     """
     frames, height, width, channels = clips[0][1].shape
-    moments = np.unique(np.linspace(0, frames - 1, shown).round().astype(int))
+    moments = np.unique(np.linspace(0, frames - 1, 5).round().astype(int))
     titles = [*(f"frame {moment + 1}" for moment in moments), "all frames"]
     gap, step = np.full((height, GAP, channels), np.nan if channels == 1 else 1.0), width + GAP
     figure = new_figure(2.2 * len(titles), 1.1 * len(clips))

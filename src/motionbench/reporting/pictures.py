@@ -1,23 +1,23 @@
 """The report's pictures, written as files."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.probabilities import reliability
 from motionbench.comparison.tables import accuracies_when_perturbed, count_votes
 from motionbench.data.perturbations import perturb
 from motionbench.data.splits import AnySplit, Clips
-from motionbench.evaluation.predictions import UNCHANGED, Condition
+from motionbench.evaluation.predictions import UNCHANGED
 from motionbench.reporting import figures
 
+MOST_DISAGREEMENTS = 6
 
-def disagreements(findings: Findings, split: AnySplit, limit: int = 6) -> list[tuple[str, Clips]]:
-    """Return clips on which the majorities of the contenders' seeds disagree, each with the answers as text.
+
+def disagreements(findings: Findings, split: AnySplit) -> list[tuple[str, Clips]]:
+    """Return six clips at most on which the majorities of the contenders' seeds disagree, with these as text.
 
     Clips as they are come first, then the first one of each perturbation, perturbed again.
 
@@ -25,34 +25,23 @@ def disagreements(findings: Findings, split: AnySplit, limit: int = 6) -> list[t
         split: the clips that the models were tested with.
     """
     predictions, names = findings.predictions, findings.predictions.class_names
-    unchanged = _majorities(findings, predictions.unchanged)
-    wanted = [(predictions.unchanged, unchanged, place) for place in _differing(unchanged)[:limit]]
-    for condition in predictions.perturbed:
-        if len(wanted) < limit:
-            answers = _majorities(findings, condition)
-            wanted += [(condition, answers, place) for place in _differing(answers)[:1]]
-    clips = []
-    for condition, answers, place in wanted:
-        number = condition.clips[place : place + 1]
-        clip, what = split.clips[number], "as it is"
-        if condition.name != UNCHANGED:
-            clip = perturb(clip, number, condition.name, condition.level, predictions.perturbation_seed)
-            what = f"{condition.name.replace('_', ' ')} {condition.level:g}"
-        said = [f"{model}: {names[each[place]]}" for model, each in zip(findings.contenders, answers, strict=True)]
-        text = "\n".join([f"test clip {number[0]}, {what}", f"is {names[condition.labels[place]]}", *said])
-        clips.append((text, clip[0]))
+    clips: list[tuple[str, Clips]] = []
+    for condition in (predictions.unchanged, *predictions.perturbed):
+        votes = [count_votes(condition.predicted(name), len(names)) for name in findings.contenders]
+        majorities = np.argmax(votes, axis=2)  # shape (contenders, clips)
+        most = MOST_DISAGREEMENTS if condition.name == UNCHANGED else min(1, MOST_DISAGREEMENTS - len(clips))
+        for place in np.flatnonzero(np.ptp(majorities, axis=0))[:most]:
+            number = condition.clips[place : place + 1]
+            clip, what = split.clips[number], "as it is"
+            if condition.name != UNCHANGED:
+                clip = perturb(clip, number, condition.name, condition.level, predictions.perturbation_seed)
+                what = f"{condition.name.replace('_', ' ')} {condition.level:g}"
+            said = [
+                f"{model}: {names[each[place]]}" for model, each in zip(findings.contenders, majorities, strict=True)
+            ]
+            text = "\n".join([f"test clip {number[0]}, {what}", f"is {names[condition.labels[place]]}", *said])
+            clips.append((text, clip[0]))
     return clips
-
-
-def _differing(answers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the numbers of the clips to which not all answers are the same."""
-    return np.flatnonzero(np.ptp(answers, axis=0))
-
-
-def _majorities(findings: Findings, condition: Condition) -> list[NDArray[np.int64]]:
-    """Return the most frequent prediction of each contender to each clip, shape (clips,)."""
-    classes = len(findings.predictions.class_names)
-    return [count_votes(condition.predicted(name), classes).argmax(axis=1) for name in findings.contenders]
 
 
 def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str, str]:

@@ -138,12 +138,6 @@ def test_the_audit_and_what_is_said_of_the_controls_follow_one_rule() -> None:
     assert frame.sentence.endswith("; there are too few groups to show any difference)")
 
 
-def test_groups_count_once() -> None:
-    perfect = result(80, 80)
-    assert controls(perfect, perfect, controls=(40, 40), groups=np.arange(80) // 10)[0].fires, "4 of 8 groups differ"
-    assert not controls(perfect, perfect, controls=(40, 40), groups=np.arange(80) // 2)[0].fires, "20 of 40 groups"
-
-
 def finding(check: str, *, fires: bool) -> Finding:
     return Finding(check, "", 0.5, 0.5, fires, f"{check} tells")
 

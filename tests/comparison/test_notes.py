@@ -90,15 +90,12 @@ def test_the_effort_of_tuning_is_told() -> None:
     assert unequal == "The models had not the same effort of tuning: cnn_lstm 40 trials and convlstm 0 trials."
     assert gap.startswith("The parameters of cnn_lstm are those of trial 7 of study s, the best of 40, with")
     assert "an optimism gap of +0.1000 nats" in gap
-
-
-def test_the_effort_of_tuning_of_three_is_told() -> None:
     [note] = search_notes(dict.fromkeys(THREE), 0)
     assert note == "All 3 models had the same effort of tuning: the parameters of none come from a search."
-    efforts, *gaps = search_notes({"cnn_lstm": SEARCH, "convlstm": None, "cnn3d": SEARCH}, 0)
-    assert "not the same effort" in efforts
-    assert all(each in efforts for each in ("cnn_lstm 40 trials", "convlstm 0 trials", "cnn3d 40 trials"))
-    assert [gap.split(" are ")[0] for gap in gaps] == ["The parameters of cnn_lstm", "The parameters of cnn3d"]
+    efforts, *_ = search_notes({"cnn_lstm": SEARCH, "convlstm": None, "cnn3d": SEARCH}, 0)
+    assert efforts.endswith(
+        "not the same effort of tuning: cnn_lstm 40 trials and convlstm 0 trials and cnn3d 40 trials."
+    )
 
 
 def test_a_search_in_folds_has_seen_clips_of_the_others() -> None:

@@ -11,7 +11,6 @@ from motionbench.comparison.tables import (
     balanced_accuracy,
     class_scores,
     conclusions,
-    group_accuracies,
     macro_f1,
     missed_clips,
     write_comparison,
@@ -127,15 +126,6 @@ def test_with_one_seed_and_too_few_groups_what_is_not_known_is_null(tmp_path: Pa
     assert difference["verdict"] == "not shown"
     assert [difference[key] for key in ("trained_again", "probability", "findable")] == [None, None, None]
     assert difference["these_networks"]["p_value"] is None
-
-
-def test_each_group_has_the_accuracy_of_each_model() -> None:
-    table = group_accuracies(compared(models(PERFECT, result(70, 68)), groups=GROUPS))
-    assert list(table) == ["group", "clips", "cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
-    assert table["group"].tolist() == [f"person {number}" for number in range(10)]
-    assert table["clips"].tolist() == [8] * 10
-    assert table["cnn_lstm"].tolist() == [1.0] * 10
-    assert table["convlstm"].tolist() == [1.0] * 8 + [5 / 8, 0.0]
 
 
 def test_missed_clips_are_those_that_most_seeds_of_all_contenders_get_wrong() -> None:

@@ -17,7 +17,6 @@ from motionbench.reporting.figures import (
     COLOURS,
     GAP,
     MARKERS,
-    confusions,
     contact_sheet,
     film_strips,
     learning_curves,
@@ -50,31 +49,10 @@ def test_as_many_models_as_are_likely_look_different() -> None:
     assert list(model_styles([*names, "one more"])) == [*names, "one more"]
 
 
-def test_learning_curves_have_a_colour_per_model() -> None:
-    history = pd.DataFrame(
-        {
-            "seed": [0, 0, 1, 1],
-            "epoch": [1, 2, 1, 2],
-            "validation_loss": [0.5, 0.25, 0.4, 0.2],
-            "validation_accuracy": [0.5, 0.75, 0.6, 0.8],
-        }
-    )
-    figure = learning_curves(dict.fromkeys(FIVE, history))
-    loss, accuracy = figure.axes
-    for axis in (loss, accuracy):
-        assert len(axis.lines) == 10
-        assert list(colours(axis)) == FIVE
-        assert len(set(colours(axis).values())) == 5
-        assert [line.get_color() for line in axis.lines[::2]] == [line.get_color() for line in axis.lines[1::2]]
-    assert np.asarray(loss.lines[1].get_ydata()).tolist() == [0.4, 0.2]
-    assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.6, 0.8]
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == FIVE  # type: ignore[union-attr] # has one
-
-
 def test_learning_curves_have_a_line_per_fold_and_seed() -> None:
     history = pd.DataFrame(
         [
-            {"seed": seed, "fold": fold, "epoch": epoch, "validation_loss": loss / epoch, "validation_accuracy": 0.5}
+            {"seed": seed, "fold": fold, "epoch": epoch, "validation_loss": loss / epoch, "validation_accuracy": loss}
             for loss, (fold, seed) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)], start=1)
             for epoch in (1, 2)
         ]
@@ -83,8 +61,11 @@ def test_learning_curves_have_a_line_per_fold_and_seed() -> None:
     for axis in (loss, accuracy):
         assert len(axis.lines) == 2 * 6
         assert list(colours(axis)) == ["cnn_lstm", "convlstm"], "in the legend once"
+        first, *others = [line.get_color() for line in axis.lines]
+        assert [other == first for other in others] == [True] * 5 + [False] * 6, "a colour per model"
     drawn = [np.asarray(line.get_ydata()).tolist() for line in loss.lines[:6]]
     assert sorted(drawn) == [[number, number / 2] for number in range(1, 7)]
+    assert sorted(np.asarray(line.get_ydata()).tolist() for line in accuracy.lines[:6]) == [[n, n] for n in range(1, 7)]
 
 
 def rows(names: list[str], perturbations: list[str]) -> pd.DataFrame:
@@ -124,14 +105,6 @@ def test_charts_of_many_perturbations_take_several_rows() -> None:
     assert [axis.axison for axis in figure.axes] == [True] * 7 + [False] * 3
     assert [bool(axis.get_ylabel()) for axis in figure.axes] == ([True] + [False] * 4) * 2
     assert perturbation_curves(rows([], []).reindex(columns=["model", "perturbation"]), chance=0.25).legends == []
-
-
-def test_confusions_of_five_models_are_side_by_side() -> None:
-    figure = confusions({name: [[number, 0], [1, 9]] for number, name in enumerate(FIVE)}, ["$x_{", "b"])
-    assert [axis.get_title() for axis in figure.axes] == FIVE
-    for number, axis in enumerate(figure.axes):
-        assert [text.get_text() for text in axis.texts] == [str(number), "0", "1", "9"]
-        assert [label.get_text() for label in axis.get_xticklabels()] == ["$x_{", "b"]
 
 
 def strips(figure: Figure, width: int) -> list[list[np.ndarray]]:

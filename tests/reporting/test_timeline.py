@@ -88,17 +88,12 @@ def test_the_table_has_a_row_for_each_window(tmp_path: Path) -> None:
     assert numbers.tolist() == np.hstack([TIMES, PROBABILITIES]).tolist()
 
 
-def test_overlapping_windows_are_averaged() -> None:
-    edges, means = mean_probabilities(np.array(TIMES), PROBABILITIES)
-    assert edges.tolist() == [0, 1, 2, 3, 4, 5]
-    np.testing.assert_allclose(means, [[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [np.nan] * 2, [0.125, 0.875]])
-
-
 def test_many_windows_are_averaged_as_one_by_one() -> None:
     random = np.random.default_rng(0)
-    starts, lengths = random.uniform(0, 50, 200), random.uniform(0.1, 2, 200)
+    starts, lengths = random.uniform(0, 200, 200), random.uniform(0.1, 2, 200)
     probabilities = random.dirichlet(np.ones(3), 200)
     edges, means = mean_probabilities(np.stack([starts, starts + lengths], axis=1), probabilities)
+    assert np.isnan(means).any(), "gaps"
     for middle, mean in zip((edges[:-1] + edges[1:]) / 2, means, strict=True):
         holding = probabilities[(starts <= middle) & (middle < starts + lengths)]
         np.testing.assert_allclose(mean, holding.mean(axis=0) if len(holding) else [np.nan] * 3)

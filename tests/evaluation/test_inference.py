@@ -20,7 +20,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (9, 4, 16, 20, 1), dtype=np.ui
 
 def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_event: EventCallback) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.inference import measure_cost, predict
+        from motionbench.evaluation.inference import predict, time_inference
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.networks import build_model
@@ -38,7 +38,7 @@ def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_e
     np.save(TEST / "clips.npy", clips)
     np.save(TEST / "labels.npy", np.zeros(len(clips), np.int64))
     write_json(TEST / "class_names.json", ["a"])
-    cost = measure_cost(paths[0], None, 1, print)
+    cost = time_inference(paths[0], None, 1, print)
     paths[0].write_bytes(paths[1].read_bytes())
     rewritten = predict(paths[0], clips, 1)
     return first, second, rewritten, cost

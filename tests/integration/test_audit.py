@@ -18,7 +18,6 @@ from motionbench.data.sources import prepare_clips
 from motionbench.data.splits import read_test
 from motionbench.evaluation.inference import predict
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
-from motionbench.models.registry import CONTROLS
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_replicate
 
@@ -69,7 +68,7 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     labels = read_test(None).labels
     right = {name: (each.argmax(axis=1) == labels)[np.newaxis] for name, each in zip(MODELS, predictions, strict=True)}
     # Clip by clip: three recorders are too few to show anything over groups.
-    controls = compare_with_controls(right, MODELS[1:2], CONTROLS, groups=None, margin=0.02)
+    controls = compare_with_controls(right, groups=None, margin=0.02)
     findings = {finding.check: finding.fires for finding in audit(controls, right, source)}
     assert findings == {
         "single_frame": leak, "bag_of_frames": leak, "metadata": False, "padding": False, "duplicates": False,

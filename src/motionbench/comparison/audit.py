@@ -9,7 +9,6 @@ import pandas as pd
 
 from motionbench.comparison.intervals import Right
 from motionbench.comparison.pairs import Comparison
-from motionbench.comparison.sentences import format_interval
 from motionbench.core.errors import UserError
 from motionbench.data.splits import (
     REDRAW,
@@ -74,10 +73,11 @@ def summarise_audit(findings: Sequence[Finding]) -> str:
 def audit_control(pair: Comparison, right: Mapping[str, Right]) -> Finding:
     """Check whether a contender is shown to be better than a control, which cannot see motion."""
     sees = MODELS[pair.second].sees
+    low, high = (pair.recipes or pair.networks).interval
     sentence = (
         f"seeing {sees} {'is not' if pair.first_leads else 'may be'} enough, since {pair.first} is "
-        f"{'' if pair.first_leads else 'not shown to be '}better ({pair.difference:+.3f}, "
-        f"{format_interval((pair.recipes or pair.networks).interval)}"
+        f"{'' if pair.first_leads else 'not shown to be '}better ({pair.difference:+.3f}, 95 % interval {low:+.3f} to "
+        f"{high:+.3f}"
         f"{'' if pair.testable else '; there are too few groups to show any difference'})"
     )
     accuracy, reference = (float(right[name].mean()) for name in (pair.second, pair.first))

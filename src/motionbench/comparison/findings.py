@@ -20,7 +20,7 @@ from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.splits import SourceRecord
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import Condition, Predictions
-from motionbench.models.registry import CONTROLS, contenders_among
+from motionbench.models.registry import contenders_among
 from motionbench.params.schema import GateParams
 from motionbench.training.results import Training
 
@@ -95,7 +95,7 @@ def find(
     unchanged, groups, contenders = predictions.unchanged, predictions.groups, contenders_among(predictions.models)
     right = {name: unchanged.right(name) for name in predictions.models}
     pairs = compare_pairs({name: right[name] for name in contenders}, groups, gate.margin)
-    controls = compare_with_controls(right, contenders, CONTROLS, groups, gate.margin)
+    controls = compare_with_controls(right, groups, gate.margin)
     audited = audit(controls, right, source)
     hint = source.source == "synthetic" and not all(pair.first_leads for pair in controls)
     models, learning = {}, []

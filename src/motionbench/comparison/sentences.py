@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from motionbench.comparison.intervals import Groups, Right
 from motionbench.comparison.pairs import Comparison, compare_pairs
+from motionbench.models.registry import CONTROLS, contenders_among
 
 SMALLEST_P = 1e-15  # to print
 
@@ -12,20 +13,22 @@ def describe_pair(pair: Comparison) -> str:
     """Say which of two models is better, whether they are practically equal, or that neither is shown."""
     networks, recipes, better = pair.networks, pair.recipes, pair.better or pair.better_network
     worse = pair.second if better == pair.first else pair.first
-    # A p-value that cannot be small says nothing.
-    exact = [f"exact {format_p(networks.p_value)}"] if pair.testable else []
+    low, high = (recipes or networks).interval
+    interval = f"95 % interval {low:+.3f} to {high:+.3f}"
+    exact = f"exact {format_p(networks.p_value)}"
     if recipes is None:
-        interval = f"approximate {format_interval(networks.interval)}"  # not of the exact test, and may disagree
-        found = f"these networks: {', '.join([interval, *exact])}; trained again: not known from one seed"
+        # The approximate interval is not of the exact test, and may disagree.
+        shown = f", {exact}" if pair.testable else ""  # a p-value that cannot be small says nothing
+        found = f"these networks: approximate {interval}{shown}; trained again: not known from one seed"
     elif pair.probability is None:
-        found = f"trained again: {format_interval(recipes.interval)}"
+        found = f"trained again: {interval}"
     else:
         likely = f"{pair.probability:.0%}"
         if not 0.01 <= pair.probability <= 0.99:
             likely = "more than 99%" if pair.probability > 0.5 else "less than 1%"
         found = (
-            f"these networks: {exact[0]}; trained again: {format_interval(recipes.interval)}, "
-            f"{format_p(recipes.p_value)}, {likely} likely that the first is better"
+            f"these networks: {exact}; trained again: {interval}, {format_p(recipes.p_value)}, {likely} likely that "
+            "the first is better"
         )
     adjusted = f" (p-values adjusted for {pair.tests} pairs)" if pair.tests > 1 and pair.testable else ""
     figures = f"accuracy of {pair.first} less {pair.second} {pair.difference:+.3f}; {found}{adjusted}"
@@ -49,11 +52,6 @@ def format_p(p_value: float) -> str:
     return f"p < {SMALLEST_P:g}" if p_value < SMALLEST_P else f"p = {p_value:.2g}"
 
 
-def format_interval(interval: tuple[float, float]) -> str:
-    """Return the interval of a difference in words."""
-    return f"95 % interval {interval[0]:+.3f} to {interval[1]:+.3f}"
-
-
 def _describe_design(pair: Comparison) -> str:
     number = f" for {pair.tests} comparisons" if pair.tests > 1 else ""
     if not pair.testable:
@@ -71,9 +69,7 @@ def _describe_design(pair: Comparison) -> str:
     )
 
 
-def compare_with_controls(
-    right: Mapping[str, Right], contenders: Sequence[str], controls: Sequence[str], groups: Groups | None, margin: float
-) -> list[Comparison]:
+def compare_with_controls(right: Mapping[str, Right], groups: Groups | None, margin: float) -> list[Comparison]:
     """Compare the most accurate contender with each control: the one rule for all that is said of controls.
 
     A control is left behind if `Comparison.first_leads`. Since the contender is chosen on the same clips, p-values are
@@ -81,13 +77,12 @@ def compare_with_controls(
 
     Args:
         right: by model, whether each prediction is right, shape (replicates, clips).
-        contenders: names of models.
-        controls: names of models that cannot see what the contenders see.
         groups: what belongs together; without it each clip is a group.
         margin: the difference below which two models are practically equal.
     """
+    contenders = contenders_among(right)
     best = max(contenders, key=lambda name: float(right[name].mean()))
-    all_pairs = [(contender, control) for contender in contenders for control in controls]
+    all_pairs = [(contender, control) for contender in contenders for control in CONTROLS]
     return [pair for pair in compare_pairs(right, groups, margin, all_pairs) if pair.first == best]
 
 

@@ -15,7 +15,7 @@ from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.perturbations import chosen_numbers, perturbed_labels
 from motionbench.data.splits import held_out_folder, read_source, replicate_keys
 from motionbench.evaluation.costs import Cost
-from motionbench.evaluation.inference import measure_cost, predict_held_out_clips
+from motionbench.evaluation.inference import predict_held_out_clips, time_inference
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, read_held_out
 from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
 from motionbench.models.registry import MODEL_NAMES
@@ -96,6 +96,6 @@ def trained_models() -> list[str]:
 def measure_costs(engine: Engine, params: Params, models: Sequence[str]) -> dict[str, Cost]:
     """Measure the cost of models here, one after the other: nothing else runs while one is timed."""
     key, threads = replicate_keys(params.training.seeds)[0], params.training.threads
-    tasks = [partial(measure_cost, replicate_path(MODELS / name, key), key.fold, threads) for name in models]
+    tasks = [partial(time_inference, replicate_path(MODELS / name, key), key.fold, threads) for name in models]
     with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
         return dict(zip(models, run_tasks(here, tasks, joblib.cpu_count()), strict=True))

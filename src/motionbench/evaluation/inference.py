@@ -51,7 +51,7 @@ def predict_held_out_clips(
     return predict(path, clips, threads)
 
 
-def measure_cost(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
+def time_inference(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
     """Time the model at `path` on the clips that a fold holds out."""
     clips = read_test(fold).clips
     # One graph for both batch sizes: tracing the ConvLSTM takes seconds.

@@ -53,7 +53,7 @@ class Condition(NamedTuple):
 
     def right(self, model: str) -> NDArray[np.bool_]:
         """Return whether each prediction is right, shape (seeds, clips)."""
-        return np.asarray(self.predicted(model) == self.labels)
+        return np.asarray(self.probabilities[model].argmax(axis=-1) == self.labels)
 
     def only(self, clips: NDArray[np.int64]) -> "Condition":
         """Return the same of some of the clips."""

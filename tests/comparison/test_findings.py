@@ -124,14 +124,8 @@ def test_with_folds_the_replicate_is_said_to_be_that_of_a_fold() -> None:
     before = describe(predictions(made), made)
     trained = {name: model.training._replace(best=ReplicateKey(1, 0)) for name, model in before.models.items()}
     costs = {name: model.cost for name, model in before.models.items()}
-    found = find(
-        before.predictions,
-        trained,
-        costs,
-        {"cnn_lstm": None, "convlstm": None},
-        source,
-        GATE.model_copy(update={"minimum_accuracy": 0.5}),
-    )
+    gate = GATE.model_copy(update={"minimum_accuracy": 0.5})
+    found = find(before.predictions, trained, costs, dict.fromkeys(before.contenders), source, gate)
     assert found.champion == MODELS / "cnn_lstm/fold-0-seed-1.keras"
     assert found.reason.endswith(
         "The replicate is fold 0 seed 1, which has the lowest validation loss of fold 0: those of other folds are of "

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from motionbench.comparison.intervals import Right
 from motionbench.comparison.pairs import Comparison
@@ -77,8 +78,7 @@ def audit_control(pair: Comparison, right: Mapping[str, Right]) -> Finding:
     sentence = (
         f"seeing {sees} {'is not' if pair.first_leads else 'may be'} enough, since {pair.first} is "
         f"{'' if pair.first_leads else 'not shown to be '}better ({pair.difference:+.3f}, 95 % interval {low:+.3f} to "
-        f"{high:+.3f}"
-        f"{'' if pair.testable else '; there are too few groups to show any difference'})"
+        f"{high:+.3f}{'' if pair.testable else '; there are too few groups to show any difference'})"
     )
     accuracy, reference = (float(right[name].mean()) for name in (pair.second, pair.first))
     return Finding(pair.second, sees, accuracy, reference, not pair.first_leads, sentence)
@@ -113,8 +113,7 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
 
 def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[Finding, str]:
     """Return what a random forest finds in these columns, without a sentence, and the column that it uses most."""
-    from scipy.stats import binomtest  # imported late, and slow: only folders need them
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.ensemble import RandomForestClassifier  # imported late, and slow: only folders need it
 
     right, importances = 0, np.zeros(len(columns))
     for train, test in folds:

@@ -53,6 +53,7 @@ def write_timeline(folder: Path, video: Path, times: Sequence[tuple[float, float
     Raises:
         UserError: if the video is not readable.
     """
+    predictions = predictions.astype(float)  # as many digits as the average has
     classes = [str(name) for name in predictions]
     windows = pd.DataFrame(times, columns=["start", "end"]).assign(answer=predictions.idxmax(axis="columns"))
     pd.concat([windows, predictions], axis="columns").to_csv(folder / "windows.csv", index=False)

@@ -65,7 +65,7 @@ def training(*losses: Sequence[float]) -> Training:
 
 
 def probabilities(correct: Sequence[int], clips: int) -> NDArray[np.float32]:
-    """Answers to clips of class 0, of two classes, of which the first so many are right."""
+    """Predictions of clips of class 0, of two classes, of which the first so many are right."""
     right = np.arange(clips) < np.array(correct)[:, np.newaxis]
     return np.where(right[..., np.newaxis], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
 
@@ -73,7 +73,7 @@ def probabilities(correct: Sequence[int], clips: int) -> NDArray[np.float32]:
 def predictions(
     made: Mapping[str, Made], clips: int = 80, files: NDArray[Any] | None = None, groups: NDArray[Any] | None = None
 ) -> Predictions:
-    """The answers of these models to clips of class 0, all of which are perturbed too."""
+    """The predictions of these models of clips of class 0, all of which are perturbed too."""
     numbers, labels = np.arange(clips), np.zeros(clips, np.int64)
     first = next(iter(made.values()))
     return Predictions(
@@ -94,7 +94,7 @@ def predictions(
 
 
 def models(*contenders: Made, controls: tuple[int, int] = (80, 80)) -> dict[str, Made]:
-    """One to five contenders and the controls, of which so many answers are right."""
+    """One to five contenders and the controls, of which so many predictions are right."""
     seeds, levels = len(contenders[0].correct), contenders[0].at_speed
     blind, unordered = (
         result(*[number] * seeds, at_speed={level: [number] * seeds for level in levels}) for number in controls

@@ -73,16 +73,16 @@ def test_a_replicate_that_has_learned_nothing_is_named() -> None:
     assert not any("has learned nothing" in note for note in found.notes)
     made = models(PERFECT, PERFECT)
     table = predictions(made)
-    labels, answers = np.repeat([0, 1], 40), np.full((2, 80, 2), 0.5, np.float32)
-    unsure = {**table.unchanged.probabilities, "convlstm": answers}
+    labels, probabilities = np.repeat([0, 1], 40), np.full((2, 80, 2), 0.5, np.float32)
+    unsure = {**table.unchanged.probabilities, "convlstm": probabilities}
     table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=unsure), perturbed=[])
     told = f"convlstm has learned nothing that shows (seed 0, seed 1): {NOTHING_SHOWS}."
     assert told in describe(table, made).notes
     # With folds: where it did not learn.
-    answers[1] = np.eye(2)[labels]
-    answers[0, labels == 1] = [0.1, 0.9]
+    probabilities[1] = np.eye(2)[labels]
+    probabilities[0, labels == 1] = [0.1, 0.9]
     parts = np.tile([0, 1], 40)
-    answers[0, parts == 1] = [0.5, 0.5]
+    probabilities[0, parts == 1] = [0.5, 0.5]
     found = describe(table._replace(folds=parts), made)
     assert found.models["convlstm"].guessing == [ReplicateKey(0, 1)]
     assert f"convlstm has learned nothing that shows (fold 1 seed 0): {NOTHING_SHOWS}." in found.notes
@@ -93,8 +93,11 @@ def test_one_group_makes_no_guesser_of_a_perfect_model() -> None:
     table = predictions(made, groups=np.zeros(80, object))
     labels = np.repeat([0, 1], 40)
     right = np.where(np.eye(2)[labels] == 1, 0.51, 0.49).astype(np.float32)
-    answers = {**table.unchanged.probabilities, "convlstm": np.stack([right, 1 - np.eye(2, dtype=np.float32)[labels]])}
-    table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=answers), perturbed=[])
+    probabilities = {
+        **table.unchanged.probabilities,
+        "convlstm": np.stack([right, 1 - np.eye(2, dtype=np.float32)[labels]]),
+    }
+    table = table._replace(unchanged=table.unchanged._replace(labels=labels, probabilities=probabilities), perturbed=[])
     found = describe(table, made)
     assert found.models["convlstm"].guessing == []
     told = "convlstm is overconfident (seed 1): sure where it is wrong, so that its loss is above guessing."
@@ -147,7 +150,7 @@ def test_perturbed_clips_are_compared_with_the_same_clips_as_they_are(monkeypatc
     assert compared(models(result(80, at_speed={}), result(80, at_speed={}))).perturbed == []
 
 
-def test_a_difference_on_perturbed_clips_needs_both_answers() -> None:
+def test_a_difference_on_perturbed_clips_needs_both_questions() -> None:
     found = compared(models(result(80, 80, at_speed={2.0: (80, 80)}), result(80, 80, at_speed={2.0: (80, 40)})))
     _, fast = found.perturbed
     alone = compare(fast.condition.right("cnn_lstm"), fast.condition.right("convlstm"))

@@ -21,7 +21,7 @@ def all_right(replicates: int, clips: int) -> NDArray[np.bool_]:
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
+def predictions(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
     replicates, clips = draw(st.integers(1, 4)), draw(st.integers(2, 24))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     right = random.random((replicates, clips)) < draw(st.sampled_from([0.1, 0.5, 0.8, 0.95, 1.0]))
@@ -30,8 +30,8 @@ def answers(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
-@given(answers(), st.data())
-def test_one_more_right_answer_never_lowers_an_end(
+@given(predictions(), st.data())
+def test_one_more_right_prediction_never_lowers_an_end(
     made_up: tuple[NDArray[np.bool_], NDArray[Any] | None], data: st.DataObject
 ) -> None:
     right, groups = made_up
@@ -45,8 +45,8 @@ def test_one_more_right_answer_never_lowers_an_end(
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(answers())
-def test_wrong_answers_have_the_mirrored_interval(made_up: tuple[NDArray[np.bool_], NDArray[Any] | None]) -> None:
+@given(predictions())
+def test_wrong_predictions_have_the_mirrored_interval(made_up: tuple[NDArray[np.bool_], NDArray[Any] | None]) -> None:
     right, groups = made_up
     low, high = accuracy_interval(right, groups)
     if groups is None:

@@ -123,7 +123,7 @@ def test_six_clips_are_needed_and_enough_for_networks() -> None:
     assert verdict(first_wrong(6), first_wrong(0)).better_network == "theirs"
 
 
-def test_one_seed_answers_for_these_networks_alone() -> None:
+def test_one_seed_tells_of_these_networks_alone() -> None:
     pair = verdict(first_wrong(0), first_wrong(40))
     assert pair.networks.p_value == pytest.approx(2 * 0.5**40)
     assert pair.networks.interval[0] > 0.3
@@ -210,14 +210,14 @@ def test_what_can_be_found_is_found_in_80_of_100_repetitions(groups: int | None,
     random = np.random.default_rng(0)
     names = None if groups is None else np.arange(600) % groups
 
-    def answers(accuracy: float) -> NDArray[np.bool_]:
+    def predicted(accuracy: float) -> NDArray[np.bool_]:
         chances = accuracy + random.normal(0, 0.02, (seeds, 1))
         if groups is not None:
             chances = chances + random.normal(0, 0.05, groups)[names]
         return random.random((seeds, 600)) < chances
 
-    findable = float(np.mean([compare(answers(0.75), answers(0.75), names).findable or 1 for _ in range(100)]))
-    pairs = [verdict(answers(0.75 + findable / 2), answers(0.75 - findable / 2), names) for _ in range(200)]
+    findable = float(np.mean([compare(predicted(0.75), predicted(0.75), names).findable or 1 for _ in range(100)]))
+    pairs = [verdict(predicted(0.75 + findable / 2), predicted(0.75 - findable / 2), names) for _ in range(200)]
     found = np.mean([pair.better == "ours" for pair in pairs])
     print(f"{findable:.3f} is found in {found:.2f}")
     assert 0.7 <= found <= 0.92
@@ -364,7 +364,7 @@ def test_the_paired_permutation_agrees_with_published_tests_of_clustered_pairs()
 
 
 @st.composite
-def pairs_of_answers(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def pairs_of_predictions(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     clips = draw(st.integers(1, 30))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     ours, theirs = (random.random((draw(st.integers(1, 3)), clips)) < draw(st.floats(0, 1)) for _ in range(2))
@@ -372,7 +372,7 @@ def pairs_of_answers(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[np.boo
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(pairs_of_answers(), st.integers(1, 10))
+@given(pairs_of_predictions(), st.integers(1, 10))
 def test_swapped_models_have_the_opposite_difference(
     pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], group_size: int
 ) -> None:
@@ -395,7 +395,7 @@ def test_swapped_models_have_the_opposite_difference(
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(pairs_of_answers(), st.integers(1, 10), st.randoms(use_true_random=False))
+@given(pairs_of_predictions(), st.integers(1, 10), st.randoms(use_true_random=False))
 def test_the_names_and_the_order_of_groups_change_nothing(
     pair: tuple[NDArray[np.bool_], NDArray[np.bool_]], group_size: int, random: Any
 ) -> None:

@@ -9,7 +9,7 @@ LABELS = np.array([0, 0, 1, 1])
 
 
 def of_first(*probabilities: float) -> NDArray[np.float64]:
-    """One replicate's answers, from its probabilities of the first of two classes."""
+    """One replicate's predictions, from its probabilities of the first of two classes."""
     first = np.array(probabilities)
     return np.stack([first, 1 - first], axis=1)[np.newaxis]
 
@@ -17,7 +17,7 @@ def of_first(*probabilities: float) -> NDArray[np.float64]:
 def test_scores_are_those_worked_out_by_hand() -> None:
     found = calibrate(of_first(0.9, 0.6, 0.3, 0.8), LABELS)
     assert found.log_loss == pytest.approx(-np.log([0.9, 0.6, 0.7, 0.2]).mean())
-    # Both classes are as far from the right answer.
+    # Both classes are as far from the true class.
     assert found.brier_score == pytest.approx(2 * np.mean([0.01, 0.16, 0.09, 0.64]))
     assert found.guessing_loss == pytest.approx(np.log(2))
     # Confidences 0.6, 0.7, 0.8 and 0.9, a bin each, of which the third is wrong.
@@ -71,7 +71,7 @@ def test_the_calibration_error_is_the_mean_of_the_replicates() -> None:
     assert calibrate(answers, labels).calibration_error == pytest.approx(0.25)
 
 
-def test_a_model_that_answers_nan_has_learned_nothing() -> None:
+def test_a_model_that_predicts_nan_has_learned_nothing() -> None:
     found = calibrate(np.concatenate([of_first(0.9, 0.9, 0.1, 0.1), of_first(*[np.nan] * 4)]), LABELS)
     assert found.guesses == (False, True)
     assert np.isnan([found.log_loss, found.brier_score, found.calibration_error]).all()
@@ -82,7 +82,7 @@ def test_clips_of_one_class_cannot_tell_who_guesses() -> None:
     assert (found.guesses, found.overconfident) == ((False,), (False,))
 
 
-def test_a_reliability_diagram_has_a_point_per_bin_with_answers() -> None:
+def test_a_reliability_diagram_has_a_point_per_bin_with_predictions() -> None:
     points = reliability(of_first(0.95, 0.05, 1.0, 0.55), np.array([0, 0, 0, 0]))
     assert points["predictions"].tolist() == [1, 3]
     assert points["confidence"].tolist() == pytest.approx([0.55, (0.95 + 0.95 + 1) / 3])

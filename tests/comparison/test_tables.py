@@ -135,8 +135,8 @@ def test_missed_clips_are_those_that_most_seeds_of_all_contenders_get_wrong() ->
         "convlstm": [[1, 2, 2, 2], [1, 2, 2, 2], [1, 2, 0, 2], [1, 2, 1, 2], [1, 2, 2, 2]],
     }
     made = models(*[result(4, 4, 4, 4, 4)] * 2, controls=(4, 4))
-    answers = {name: np.eye(3, dtype=np.float32)[said.get(name, said["cnn_lstm"])] for name in made}
-    unchanged = Condition("unchanged", 0.0, np.arange(4), np.array([0, 0, 1, 2]), answers)
+    probabilities = {name: np.eye(3, dtype=np.float32)[said.get(name, said["cnn_lstm"])] for name in made}
+    unchanged = Condition("unchanged", 0.0, np.arange(4), np.array([0, 0, 1, 2]), probabilities)
     table = predictions(made, clips=4)._replace(class_names=("a", "b", "c"), unchanged=unchanged, perturbed=[])
     assert missed_clips(describe(table, made)).to_dict("records") == [
         {"clip": 1, "class": "a", "cnn_lstm": "c", "convlstm": "c"},

@@ -102,15 +102,15 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
 
 
 def test_predictions_that_are_not_numbers_are_refused_in_one_line() -> None:
-    answers = np.full((3, 4), 0.25, np.float32)
-    check_probabilities("cnn_lstm", ReplicateKey(1), answers)
-    answers[2, 0] = np.nan
+    probabilities = np.full((3, 4), 0.25, np.float32)
+    check_probabilities("cnn_lstm", ReplicateKey(1), probabilities)
+    probabilities[2, 0] = np.nan
     with pytest.raises(
         UserError,
         match=r"^models/cnn_lstm/seed-1\.keras: its predictions of 1 of 3 clips are not numbers; train it again: "
         "dvc repro --force train_cnn_lstm$",
     ):
-        check_probabilities("cnn_lstm", ReplicateKey(1), answers)
+        check_probabilities("cnn_lstm", ReplicateKey(1), probabilities)
 
 
 def test_models_that_are_missing_are_named_with_what_trains_them(working_directory: Any) -> None:

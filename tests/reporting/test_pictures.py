@@ -33,7 +33,7 @@ def texts(made: dict[str, Made]) -> list[str]:
     return [text for text, _ in disagreements(compared(made), SPLIT)]
 
 
-def test_disagreements_have_the_answer_of_each_majority() -> None:
+def test_disagreements_have_the_prediction_of_each_majority() -> None:
     assert texts(models(result(80, 80, 70), result(70, 70, 80))) == [
         f"test clip {number}, as it is\nis {HOSTILE}\ncnn_lstm: {HOSTILE}\nconvlstm: {OTHER}"
         for number in range(70, 76)

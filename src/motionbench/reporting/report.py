@@ -26,7 +26,7 @@ MOST_ROWS = {"groups": 30, "clips": 20}  # in a table
 
 
 class Section(NamedTuple):
-    """A part of the report; what is empty is left out."""
+    """A part of the report, without the table and its text if that has no rows."""
 
     heading: str
     text: str = ""  # before the table
@@ -135,7 +135,7 @@ def describe_groups(findings: Findings) -> Section:
     table = group_accuracies(findings)
     order = table[list(findings.contenders)].mean(axis=1).argsort(kind="stable")
     rows = [
-        [_printable(group), str(count), *(f"{accuracy:.3f}" for accuracy in accuracies)]
+        [printable(str(group)), str(count), *(f"{accuracy:.3f}" for accuracy in accuracies)]
         for group, count, *accuracies in table.iloc[order].itertuples(index=False)
     ]
     most = MOST_ROWS["groups"]
@@ -150,7 +150,8 @@ def describe_groups(findings: Findings) -> Section:
 
 def describe_missed_clips(findings: Findings) -> Section:
     """Return rows of clip, class, and what each contender says of it, of the clips that all of them miss."""
-    rows = [[_printable(cell) for cell in row] for row in missed_clips(findings).itertuples(index=False)]
+    # Names of files and groups may hold line ends and terminal codes.
+    rows = [[printable(str(cell)) for cell in row] for row in missed_clips(findings).itertuples(index=False)]
     most = MOST_ROWS["clips"]
     return Section(
         "Clips that every contender misses",
@@ -160,10 +161,6 @@ def describe_missed_clips(findings: Findings) -> Section:
         rows[:most],
         f"{len(rows) - most} more." if len(rows) > most else "",
     )
-
-
-def _printable(name: object) -> str:
-    return printable(str(name))  # The name of a file or group may hold line ends and terminal codes.
 
 
 def describe_audit(findings: Findings) -> Section:
@@ -239,12 +236,11 @@ def describe_classes(findings: Findings) -> Section:
 def describe_training(findings: Findings) -> Section:
     """Return rows of machine, and the replicates of each model that it trained; none if all are of one type."""
     trained = [model.training.machines for model in findings.models.values()]
-    machines = list(dict.fromkeys(machine for each in trained for machine in each.values()))
-    if len(machines) == 1:
-        return Section("Training", pictures=["learning_curves"])
+    machines = dict.fromkeys(machine for each in trained for machine in each.values())
     rows = [
         [machine, *(", ".join(str(key) for key, where in each.items() if where == machine) for each in trained)]
         for machine in machines
+        if len(machines) > 1
     ]
     return Section(
         "Training",

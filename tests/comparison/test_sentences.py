@@ -139,3 +139,8 @@ def test_a_control_can_be_left_behind_by_trained_networks_of_one_seed() -> None:
     pairs = compare_with_controls(right, None, 0.02)
     assert all(each.first_leads for each in pairs)
     assert describe_controls(pairs).endswith("These are the trained networks: one seed says nothing of others.")
+
+
+def test_a_control_is_not_left_behind_by_networks_of_several_seeds_alone() -> None:
+    pairs = compare_with_controls(right_of(wrong(0, 0, 60), wrong(0, 0, 0)), None, 0.02)
+    assert (pairs[0].better_network, pairs[0].first_leads) == ("cnn_lstm", False)

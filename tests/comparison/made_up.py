@@ -90,7 +90,7 @@ def predictions(
             for level in first.at_speed
         ],
         md5s={},
-    )  # fmt: skip
+    )  # fmt: skip # what belongs together on one line
 
 
 def models(*contenders: Made, controls: tuple[int, int] = (80, 80)) -> dict[str, Made]:
@@ -105,7 +105,7 @@ def models(*contenders: Made, controls: tuple[int, int] = (80, 80)) -> dict[str,
 def compared(
     made: Mapping[str, Made], clips: int = 80, files: NDArray[Any] | None = None, groups: NDArray[Any] | None = None,
     source: SourceRecord = SOURCE_RECORD, gate: GateParams = GATE,
-) -> Findings:  # fmt: skip
+) -> Findings:  # fmt: skip # what belongs together on one line
     """What is found about these models."""
     return describe(predictions(made, clips, files, groups), made, source, gate)
 

@@ -343,7 +343,7 @@ def test_the_paired_permutation_agrees_with_published_tests_of_clustered_pairs()
     # and Donner, 1991).
     patients = np.array(
         [7, 6, 7, 6, 4, 6, 5, 8, 4, 7, 3, 6, 7, 6, 5, 4, 6, 5, 4, 3, 5, 4, 4, 2, 3, 2, 2, 3, 1]
-    )  # fmt: skip
+    )  # fmt: skip # what belongs together on one line
     first = np.array([0, 1, 1, 1, 0, 3, 3, 3, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0])
     second = np.array([4, 2, 3, 2, 1, 3, 0, 2, 2, 4, 2, 4, 3, 2, 1, 3, 1, 2, 0, 0, 0, 2, 1, 2, 2, 0, 0, 1, 1])
     groups = np.arange(29).repeat(patients)

@@ -109,7 +109,7 @@ def test_the_best_contender_is_compared_with_each_control() -> None:
     )
     # Seen: "not explained by what they learn" of a difference that is practically none.
     right = {name: wrong(*[number] * 3, clips=5000) for name, number in
-             (("cnn_lstm", 0), ("single_frame", 50), ("bag_of_frames", 2500))}  # fmt: skip
+             (("cnn_lstm", 0), ("single_frame", 50), ("bag_of_frames", 2500))}  # fmt: skip # in two lines
     assert describe_controls(compare_with_controls(right, None, 0.02)).endswith(
         ": single_frame by +0.010 (practically equal) and bag_of_frames by +0.500."
     )

@@ -81,7 +81,7 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     assert again is not None
     assert differences["cnn_lstm_vs_cnn3d"]["trained_again"] == {
         "low": again.interval[0], "high": again.interval[1], "p_value": again.p_value,
-    }  # fmt: skip
+    }  # fmt: skip # what belongs together on one line
     low, high = found.models["cnn_lstm"].interval
     assert list(summary["cnn_lstm"].items())[:3] == [("accuracy", 159 / 160), ("low", low), ("high", high)]
     assert [each["correct"] for each in read_json(tmp_path / "scores.json")["cnn3d"]] == [20, 22]
@@ -94,7 +94,7 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     assert measured["reason"] == found.reason
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "perturbations.csv", "scores.json", "summary.json", "timing.json", "verdict.txt",
-    ]  # fmt: skip
+    ]  # fmt: skip # what belongs together on one line
 
 
 def test_a_reversed_verdict_of_one_seed_is_another_conclusion() -> None:

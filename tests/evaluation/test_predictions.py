@@ -125,7 +125,7 @@ def test_a_row_is_what_one_replicate_predicts_of_one_clip(predictions: Predictio
     assert list(table) == [
         "model", "seed", "fold", "clip", "file", "group", "label", "condition", "level", "predicted",
         *(f"probability {name}" for name in NAMES),
-    ]  # fmt: skip
+    ]  # fmt: skip # what belongs together on one line
     assert len(table) == 2 * 2 * (5 + 3 * 2)
     chosen = table.query("model == 'cnn3d' and seed == 1 and condition == 'upside_down' and clip == 4")
     [row] = chosen.to_dict("records")
@@ -270,7 +270,7 @@ def other_labels(table: pa.Table, condition: str = "") -> pa.Table:
             "has other perturbations than params.yaml; ", id="other perturbations",
         ),
     ],
-)  # fmt: skip
+)  # fmt: skip # what belongs together on one line
 def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_line(
     change: Callable[[pa.Table], pa.Table], said: str, predictions: Predictions
 ) -> None:

@@ -104,7 +104,7 @@ def test_other_bits_are_expected_on_another_machine_alone() -> None:
 def test_the_exit_code_says_whether_bits_and_conclusions_are_as_expected(
     found: str, recorded: str | None, others: list[str], code: int, said: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:  # fmt: skip # what belongs together on one line
     timing = "metrics/training_timing/a.json"
     checks = [Check("train", "models/a", "1", found), Check("train", timing, "1", "2")]
     environment = {timing: [recorded] if recorded else describe_environment()}

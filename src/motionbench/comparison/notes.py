@@ -56,7 +56,7 @@ def read_applied_search(model_name: str, training: Training) -> Search | None:
             validation_loss=applied["validation_loss"],
             search_loss=mean(float(curve[end - 1]) for end in ends),
             retrained_loss=mean(min(losses[:end]) for losses, end in zip(lowest, ends, strict=True)),
-        )  # fmt: skip
+        )  # fmt: skip # what belongs together on one line
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"not readable ({type(error).__name__}); write it again: make tune-apply MODEL={model_name}"
         raise UserError(f"{APPLIED_SEARCHES}: {reason}") from error

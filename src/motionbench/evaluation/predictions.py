@@ -109,7 +109,7 @@ def read_held_out(source: SourceRecord) -> HeldOut:
         split=join(tests), parts=np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests]),
         files=None if table is None else table["clip"].to_numpy(object),
         groups=None if table is None or table["group"].is_unique else table["group"].to_numpy(object),
-    )  # fmt: skip
+    )  # fmt: skip # what belongs together on one line
 
 
 def made_from(clips: Mapping[str, str]) -> dict[str, str]:

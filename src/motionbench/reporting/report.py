@@ -83,7 +83,7 @@ def _templates() -> Environment:
         loader=PackageLoader("motionbench.reporting"),
         autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+    )  # fmt: skip # what belongs together on one line
     # Escapes tags and links: both can load pictures from elsewhere.
     templates.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
     return templates

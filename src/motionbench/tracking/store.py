@@ -2,22 +2,23 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import mlflow
 import sqlalchemy
 from filelock import FileLock
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,7 +34,7 @@ from motionbench.tracking.address import (
     store_name,
     store_uri,
 )
-from motionbench.tracking.errors import ClosedError, RefusedError, StoreError, explain, store_errors
+from motionbench.tracking.errors import StoreError, explain, store_errors
 
 WAIT_LIMITS = {
     # MLflow's defaults retry for minutes.
@@ -44,7 +45,6 @@ WAIT_LIMITS = {
 }
 """Environment variables, times in seconds; those that are set already stay."""
 Texts = Mapping[str, str]
-NOTHING: Texts = MappingProxyType({})
 BATCH = 100  # parameters, metrics or tags that a server accepts at once
 Result = TypeVar("Result")
 
@@ -95,11 +95,6 @@ def find_runs(tags: Mapping[str, str]) -> list[Run]:
         return search_runs(open_store(), tags)
 
 
-def current_milliseconds() -> int:
-    """Return the time in milliseconds since 1970."""
-    return int(time.time() * 1000)
-
-
 def open_store() -> str:
     """Connect MLflow to the store and return the experiment's id; the experiment is created if it is new.
 
@@ -107,71 +102,86 @@ def open_store() -> str:
         StoreError: if the store fails.
         UserError: if there can be no store at this address.
     """
-    uri = store_uri()
     for name, value in WAIT_LIMITS.items():
         os.environ.setdefault(name, value)
     # These log each retry; `BestEffort` reports once that the store is unavailable.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    artifacts = artifacts_folder()
     try:
-        artifacts.mkdir(exist_ok=True)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        if is_on_a_server() and not uri.startswith("http"):
-            # MLflow would retry for minutes.
-            engine = sqlalchemy.create_engine(uri)
-            engine.connect().close()
-            engine.dispose()
+        artifacts_folder().mkdir(exist_ok=True)
+        mlflow.set_tracking_uri(store_uri())
+        mlflow.set_registry_uri(store_uri())
+        if is_on_a_server():
+            _check_server()
         # Processes that create a new database at the same time corrupt it.
-        with FileLock(artifacts / ".lock"):
-            _create_database(uri)
-            experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-            if experiment is not None:
-                _follow_move(uri, experiment.artifact_location)
-                return experiment.experiment_id
-            # With this tag the UI shows trained models, not traces of language models.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return mlflow.create_experiment(EXPERIMENT, artifacts.as_uri() if sqlite_file(uri) else None, tags)
+        with FileLock(artifacts_folder() / ".lock"):
+            experiment = _open_experiment()
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: a database's driver
         reason = one_line(error)
         known = "database schema" in reason or "database is locked" in reason
         if (known or is_on_a_server()) and not isinstance(error, ImportError):
-            answer = explain(error)
-            # Without its experiment nothing can be logged.
-            raise ClosedError(str(answer)) if isinstance(answer, RefusedError) else answer from error
+            raise explain(error) from error
         remedy = "set MLFLOW_TRACKING_URI to another"
         raise UserError(f"MLflow's store {store_name()} cannot be opened: {reason}; {remedy}") from error
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        raise StoreError(
+            f"MLflow's store {store_name()} refuses runs: its experiment {EXPERIMENT} was deleted; restore it: mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
 
 
-def _create_database(uri: str) -> None:
-    """Create SQLite's file with all tables at once: MLflow cannot open one that a kill left with a part of them."""
-    path = sqlite_file(uri)
-    if path is None or path.exists():
+def _check_server() -> None:
+    """Check that a server answers, which MLflow would try for minutes with a database, and that it is new enough."""
+    if not store_uri().startswith("http"):
+        engine = sqlalchemy.create_engine(store_uri())
+        engine.connect().close()
+        engine.dispose()
         return
+    credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
+    version = http_request(credentials, "/version", "GET").text.strip()  # type: ignore[no-untyped-call] # mlflow has none
+    if re.fullmatch(r"[12]\.\d+[\w.+]{0,30}", version):
+        raise StoreError(
+            f"MLflow's store {store_name()} is too old: its server has MLflow {version}, and logged models need a "
+            f"server of MLflow 3; upgrade it to {mlflow.__version__}, as here, or set MLFLOW_TRACKING_URI to another"
+        )
+
+
+def _open_experiment() -> Experiment:
+    file, artifacts = sqlite_file(store_uri()), artifacts_folder().as_uri()
+    if file and not file.exists():
+        _create_database(file, artifacts)
+    experiment = mlflow.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        # With this tag the UI shows trained models, not traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        experiment = mlflow.get_experiment(mlflow.create_experiment(EXPERIMENT, artifacts if file else None, tags))
+    elif file:
+        _follow_move(file, experiment.artifact_location, artifacts)
+    return experiment
+
+
+def _create_database(path: Path, artifacts: str) -> None:
+    """Create SQLite's file with all tables at once: MLflow cannot open one that a kill left with a part of them."""
     partial = path.with_name(f".partial.{path.name}")
     for file in path.parent.glob(f"{partial.name}*"):  # SQLite's journal too
         file.unlink()
-    store = SqlAlchemyStore(f"sqlite:///{partial}", artifacts_folder().as_uri())  # type: ignore[no-untyped-call] # mlflow ships none
-    store.engine.dispose()
+    SqlAlchemyStore(f"sqlite:///{partial}", artifacts).engine.dispose()  # type: ignore[no-untyped-call] # mlflow ships none
     partial.replace(path)
 
 
-def _follow_move(uri: str, location: str) -> None:
-    """Change the absolute paths that MLflow keeps of a folder of artifacts which was moved, or copied with the store.
+def _follow_move(file: Path, old: str, new: str) -> None:
+    """Change the addresses that MLflow keeps of a folder of artifacts which was moved, or copied with the store.
 
     A store that lies elsewhere than in this repository keeps a folder that is still there.
     """
-    file, ours, is_uri = sqlite_file(uri), artifacts_folder(), location.startswith("file:")
-    path = Path(unquote(urlsplit(location).path) if is_uri else location)
-    folder = next((each for each in (path, *path.parents) if each.name == ours.name), ours)
-    if file is None or folder == ours or not folder.is_absolute():
+    folder = Path(unquote(urlsplit(old).path))
+    if old == new or not old.startswith("file:"):
         return
     if file.resolve().parent != repository_root() and folder.exists():
         return
-    old, new = (each.as_uri() if is_uri else str(each) for each in (folder, ours))
     kept = shutil.copy2(file, file.with_name(f"{file.name}.before-move"))
-    engine, tables = sqlalchemy.create_engine(uri), sqlalchemy.MetaData()
+    engine, tables = sqlalchemy.create_engine(store_uri()), sqlalchemy.MetaData()
     with engine.begin() as connection:
         tables.reflect(connection)
         for table in tables.tables.values():
@@ -192,33 +202,20 @@ def search_runs(experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
     return runs
 
 
-def log_batches(run_id: str, *, params: Texts = NOTHING, metrics: Sequence[Metric] = (), tags: Texts = NOTHING) -> None:
-    """Log to a run in batches that a server accepts. A point that is logged twice with the same time is one point."""
-    kinds: dict[str, Any] = {
-        "params": [Param(key, _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in params.items()],
-        "metrics": metrics,
-        "tags": [RunTag(*item) for item in cut_tags(tags).items()],
-    }
-    for kind, entities in kinds.items():
-        for first in range(0, len(entities), BATCH):
-            mlflow.MlflowClient().log_batch(run_id, **{kind: entities[first : first + BATCH]})
+def log_batches(run_id: str, params: Texts, metrics: Sequence[Metric], tags: Texts) -> None:
+    """Log to a run in batches that a server accepts. A point that is logged twice with the same time is one point.
 
-
-def cut_tags(tags: Texts) -> dict[str, str]:
-    """Return tags that MLflow takes whole."""
-    return {key: _cut(value, MAX_TAG_VAL_LENGTH) for key, value in tags.items()}
+    MLflow would cut a longer text without a sign of it, or refuse it.
+    """
+    all_params = [Param(key, _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in params.items()]
+    all_tags = [RunTag(key, _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()]
+    for first in range(0, max(len(all_params), len(metrics), len(all_tags)), BATCH):
+        batch = slice(first, first + BATCH)
+        mlflow.MlflowClient().log_batch(run_id, metrics[batch], all_params[batch], all_tags[batch])
 
 
 def _cut(text: str, length: int) -> str:
-    """Return a text that MLflow takes whole: a longer one would be refused, or cut without a sign of it."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def curve_points(epoch: Mapping[str, Any], milliseconds: int) -> list[Metric]:
-    """Return the measures of an epoch as points of curves."""
-    step = int(epoch["epoch"])
-    identity = ("seed", "fold", "epoch")
-    return [Metric(key, value, milliseconds, step) for key, value in epoch.items() if key not in identity]
 
 
 def end_abandoned_runs(experiment_id: str) -> None:

@@ -1,5 +1,6 @@
 """Searches and their trials in MLflow."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +12,7 @@ from filelock import FileLock
 from mlflow.entities import Metric
 
 from motionbench.core.commands import deferred_interrupts
-from motionbench.core.paths import MLFLOW_ARTIFACTS, repository_root
-from motionbench.tracking import store
+from motionbench.tracking import address, store
 
 
 class TrialRecord(NamedTuple):
@@ -44,19 +44,15 @@ def _log_trials(parent: str, study: str, trials: Sequence[TrialRecord]) -> None:
         run = logged.get(str(trial.number)) or client.create_run(
             experiment_id, trial.started, {**above.data.tags, **role, **name}
         )
-        if "tuning.state" in run.data.tags:
-            continue
-        points = [(key, value, 0) for key, value in trial.measures.items()]
-        points += [("validation_loss", loss, epoch) for epoch, loss in trial.validation_losses.items()]
-        store.log_batches(
-            run.info.run_id,
-            params={key: str(value) for key, value in trial.params.items()},
-            metrics=[Metric(key, value, trial.ended, step) for key, value, step in points],
-            tags={"tuning.failure": trial.failure} if trial.failure else {},
-        )
-        status = {"failed": "FAILED", "retried": "KILLED"}.get(trial.state, "FINISHED")
-        client.set_terminated(run.info.run_id, status, trial.ended)
-        client.set_tag(run.info.run_id, "tuning.state", trial.state)  # last: it marks the run as complete
+        if run.info.status == "RUNNING":
+            points = [(key, value, 0) for key, value in trial.measures.items()]
+            points += [("validation_loss", loss, epoch) for epoch, loss in trial.validation_losses.items()]
+            metrics = [Metric(key, value, trial.ended, step) for key, value, step in points]
+            tags = {"tuning.state": trial.state, **({"tuning.failure": trial.failure} if trial.failure else {})}
+            params = {key: str(value) for key, value in trial.params.items()}
+            store.log_batches(run.info.run_id, params, metrics, tags)
+            status = {"failed": "FAILED", "retried": "KILLED"}.get(trial.state, "FINISHED")
+            client.set_terminated(run.info.run_id, status, trial.ended)  # last: the run is complete
 
 
 @contextmanager
@@ -84,29 +80,25 @@ def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[
 
 
 def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str:
-    experiment_id = store.open_store()
+    experiment_id, client = store.open_store(), mlflow.MlflowClient()
     store.end_abandoned_runs(experiment_id)
-    client = mlflow.MlflowClient()
     identity = {"tuning.id": study_id, "tuning.role": "study"}
     tags = {**store.source_tags("tune"), "tuning.study": study, **identity}
-    with FileLock(repository_root() / MLFLOW_ARTIFACTS / ".lock"):
-        if runs := store.search_runs(experiment_id, identity):
-            run_id = str(runs[0].info.run_id)
-            client.update_run(run_id, "RUNNING")
-            store.log_batches(run_id, tags=tags)
-        else:
-            run_id = client.create_run(experiment_id, tags=tags, run_name=f"tune {study}").info.run_id
-            store.log_batches(run_id, params={key: str(value) for key, value in params.items()})
-    return run_id
+    with FileLock(address.artifacts_folder() / ".lock"):
+        runs = store.search_runs(experiment_id, identity)
+        run = runs[0] if runs else client.create_run(experiment_id, tags=tags, run_name=f"tune {study}")
+        client.update_run(run.info.run_id, "RUNNING")
+        store.log_batches(run.info.run_id, {key: str(value) for key, value in params.items()}, [], tags)
+    return str(run.info.run_id)
 
 
 def log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Log what a study found to its run: numbers, and the files of a folder."""
-
-    def log() -> None:
-        now = store.current_milliseconds()
-        store.log_batches(run_id, metrics=[Metric(key, value, now, 0) for key, value in metrics.items()])
-        mlflow.MlflowClient().log_artifacts(run_id, str(folder), "tuning")
-
     if run_id:
-        store.best_effort(log)
+        store.best_effort(partial(_log_outcome, run_id, metrics, folder))
+
+
+def _log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    store.log_batches(run_id, {}, [Metric(key, value, now, 0) for key, value in metrics.items()], {})
+    mlflow.MlflowClient().log_artifacts(run_id, str(folder), "tuning")

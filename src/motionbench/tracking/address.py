@@ -29,11 +29,6 @@ def store_uri() -> str:
     return sqlalchemy.make_url(uri).set(database=str(repository_root() / file)).render_as_string(hide_password=False)
 
 
-def is_on_a_server() -> bool:
-    """Return whether the store is on a server, which may be down for a while and come back."""
-    return store_uri().startswith(("http:", "https:", "postgresql", "mysql", "mssql"))
-
-
 def artifacts_folder() -> Path:
     """Return the folder of artifacts and locks: beside a database file, which several checkouts may share."""
     file = sqlite_file(store_uri())

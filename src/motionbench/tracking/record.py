@@ -119,6 +119,8 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
         timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]
         summaries = [*(Path(file) for file in files if file.endswith("/summary.json")), *timings]
         environment = {"environment": ", ".join(read_json(timings[0])["environment"])} if timings else {}
+        compared = str(paths.COMPARISON_TIMING) in outs
+        description, champion = _comparison(model, source.source) if compared else ({}, None)
         return Record(
             name=stage,
             params=as_text(params),
@@ -128,7 +130,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
                 **{f"md5.{out}": md5 for out, md5 in md5s.items()},
                 **_file_tags(files.keys() - md5s.keys(), files),
                 **environment,
-                **_description(outs),
+                **description,
             },
             metrics={
                 f"{file.stem if file in timings else file.parent.name}.{key}" if len(trained) > 1 else key: value
@@ -139,7 +141,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             datasets=datasets,
             artifacts=[Path(out) for out in outs if out.startswith(("metrics/", "reports/", str(paths.PREDICTIONS)))],
             replicates=[each for name in trained for each in _replicates(name, params, files, model, source.source)],
-            model=_champion(outs, model, source.source),
+            model=champion,
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
@@ -216,26 +218,21 @@ def _replicates(
         yield replicate_record(name, key, params).model_copy(update=update)
 
 
-def _description(outs: list[str]) -> dict[str, str]:
-    """Return the tag that MLflow shows as the description of a run: the verdict, if these are the outputs of `compare`.
+def _comparison(model: Mapping[str, Any], source: str) -> tuple[dict[str, str], ModelRecord | None]:
+    """Return the tag that MLflow shows as the description of a comparison's run, and the model that was chosen.
 
-    It is Markdown, which can load pictures from elsewhere, so that it must not hold names of the user's.
+    The description is the verdict. It is Markdown, which can load pictures from elsewhere, so that it must not hold
+    names of the user's.
     """
-    file = paths.COMPARISON_METRICS / "verdict.txt"
-    if str(file.parent) not in outs:
-        return {}
-    verdict = file.read_text(encoding="utf-8").splitlines()
-    return {"mlflow.note.content": "\n\n".join([*verdict, read_json(paths.COMPARISON_TIMING)["reason"]])[:5000]}
-
-
-def _champion(outs: list[str], model: Mapping[str, Any], source: str) -> ModelRecord | None:
-    """Return the model that `compare` chose, if these are its outputs and it chose one."""
-    if str(paths.COMPARISON_TIMING) not in outs or not (chosen := read_json(paths.COMPARISON_TIMING)["champion"]):
-        return None
-    path, used = Path(chosen), read_json(paths.stage_inputs_path("compare"))["md5s"]
+    timing = read_json(paths.COMPARISON_TIMING)
+    verdict = (paths.COMPARISON_METRICS / "verdict.txt").read_text(encoding="utf-8").splitlines()
+    description = {"mlflow.note.content": "\n\n".join([*verdict, timing["reason"]])[:5000]}
+    if timing["champion"] is None:
+        return description, None
+    path, used = Path(timing["champion"]), read_json(paths.stage_inputs_path("compare"))["md5s"]
     clips = clip_md5s({folder: md5 for folder, md5 in used.items() if part_folders(Path(folder))})
     facts = {"model": path.parent.name, "source": source, **clips}
-    return ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model)
+    return description, ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model)
 
 
 def spool(record: Record) -> None:

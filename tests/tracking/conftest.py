@@ -45,12 +45,17 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(autouse=True)
+def declarations(working_directory: Path) -> None:
+    """What a checkout has: its stages and parameters."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, working_directory)
+
+
 @pytest.fixture
 def runs(working_directory: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     """Make an empty store that of the working directory; return a function that returns its runs by name."""
     shutil.copy(empty_database, "mlflow.db")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setattr(store, "best_effort", store.BestEffort())
     for name in store.WAIT_LIMITS:
@@ -82,8 +87,6 @@ def generated(working_directory: Path) -> Path:
     (working_directory / "reports/samples/a.gif").write_bytes(b"GIF")
     STAGE_INPUTS.mkdir(parents=True)
     write_json(stage_inputs_path("generate"), {"params": {}, "md5s": {}})
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, name)
     return working_directory
 
 
@@ -140,6 +143,4 @@ def folded(working_directory: Path) -> Path:
         replicate(key.seed, losses, [1.0] * len(losses), fold=key.fold) for key, losses in FOLD_LOSSES.items()
     ]
     write_training(metrics, timing, replicates, SECTION)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, name)
     return working_directory

@@ -26,7 +26,7 @@ def test_trials_become_child_runs_once(runs: Runs) -> None:
     assert {name: run.info.status for name, run in logged.items()} == {
         "tune s": "FINISHED", "s trial 0": "FINISHED", "s trial 1": "FINISHED", "s trial 2": "FAILED",
         "s trial 3": "KILLED",
-    }  # fmt: skip
+    }  # fmt: skip # short items
     assert logged["tune s"].data.params == {"space": "1"}
     for each in TRIALS:
         run = logged[f"s trial {each.number}"]

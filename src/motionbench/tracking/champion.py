@@ -1,7 +1,7 @@
 """The champion in use: promoted, chosen by hand, described, loaded."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -124,8 +124,8 @@ def _versions() -> list[ModelVersion]:
     return list(found)
 
 
-def _named(version: ModelVersion, class_names: Sequence[str] = ()) -> str:
-    return f"version {version.version} of {REGISTERED} ({describe_model(version.tags, class_names)})"
+def _named(version: ModelVersion) -> str:
+    return f"version {version.version} of {REGISTERED} ({describe_model(version.tags)})"
 
 
 def _how_to_use(version: ModelVersion) -> str:
@@ -172,7 +172,7 @@ def load_champion() -> Champion:
     resize = described.get("resize", "pad")
     preprocessing = Preprocessing(frames, height, width, "grey" if channels == 1 else "rgb", resize)
     seconds = described.get("seconds") or frames * FRAME_SECONDS
-    what = _named(champion, described["class_names"])
+    what = _named(champion)
     if _is_made_from(champion, _recorded_clips()) is False:
         what = f"{what}: OTHER clips than dvc.lock records here"
     return Champion(f"{REGISTERED} version {champion.version}", what, preprocessing, seconds, predict)

@@ -36,7 +36,7 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
     model = load_model(Path(path))
     described = Model.load(str(Path(path).parents[1])).metadata or {}
     class_names = described["class_names"]
-    LOGGER.info(describe_model(described, class_names))
+    LOGGER.info(describe_model({**described, "classes": describe_classes(class_names)}))
 
     def predict(clips: Any) -> pd.DataFrame:
         """Return the probability of each class, a column each, for clips, whole numbers from 0 to 255.
@@ -53,20 +53,19 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
     return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
 
 
-def describe_model(facts: Mapping[str, str], class_names: Sequence[str] = ()) -> str:
+def describe_model(facts: Mapping[str, str]) -> str:
     """Say what is known of a model: its name, what it was trained on, commit and time of the run that logged it last.
 
     Args:
         facts: tags of a registered version, or the metadata of a logged model. One that an earlier version of this
             project logged has none.
-        class_names: what it answers, if `facts` do not say it.
     """
-    classes = facts.get("classes") or describe_classes(class_names)
+    classes = f": {facts['classes']}" if "classes" in facts else ""
     changed = " with uncommitted changes" if facts.get("git.dirty") == "true" else ""
     return "; ".join(
         [
             facts.get("model", "unknown model"),
-            f"trained on {facts.get('source', 'unknown')} clips{f': {classes}' if classes else ''}",
+            f"trained on {facts.get('source', 'unknown')} clips{classes}",
             *([f"logged at commit {facts['commit'][:8]}{changed}"] if "commit" in facts else []),
             *([f"{facts['started'][:19].replace('T', ' ')} UTC"] if "started" in facts else []),
         ]

@@ -1,11 +1,19 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import mlflow
+import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5
+from motionbench.core.files import file_md5, write_json
+from motionbench.core.paths import DVC_LOCK
+from motionbench.data.decoding import Preprocessing
+from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.champion import (
+    champion_not_in_use,
     list_versions,
     load_champion,
     old_champion,
@@ -93,6 +101,9 @@ def test_the_alias_moves_forward_in_time_of_the_comparison(capsys: pytest.Captur
         f"The champion in use is still {named(2, 4)}, which is of a later comparison; to use another: make promote."
     ]
     assert old_champion("2026-01-05T10:00:00.000+00:00", None) == []
+    assert champion_not_in_use(other.md5) is None
+    hint = "is registered and not in use, version 2 is; to use it: make promote VERSION=1"
+    assert champion_not_in_use(one.md5) == f"{named(1, 3, '99999999')} {hint}"
     compared(one, 6)
     compared(one, 5)
     compared(other, 5)
@@ -116,6 +127,26 @@ def test_a_version_is_put_in_use_by_its_number_whatever_its_time() -> None:
     use_version("3")
     compared(archive("fourth"), 3)
     assert number_in_use() == 4, "a version without a time gives way"
+
+
+def test_champion_is_loaded_with_what_its_clips_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> NoReturn:
+        raise MlflowException("another shape")
+
+    compared(archive("one").model_copy(update={"facts": {"data.md5.train": "1"}}), 1)
+    # As an earlier version of this project logged it.
+    described = SimpleNamespace(metadata={"clip_shape": (4, 2, 3, 1), "class_names": ["a", "b"]})
+    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda _: SimpleNamespace(metadata=described, predict=refuse))
+    for recorded, said in ((None, ""), ("1", ""), ("2", ": OTHER clips than dvc.lock records here")):
+        if recorded:
+            outs = [{"path": "data/train", "md5": recorded}]
+            write_json(DVC_LOCK, {"stages": {"generate": {"cmd": "", "outs": outs}}})  # which is YAML too
+        champion = load_champion()
+        assert champion.what == f"{named(1, 1)}{said}"
+    assert champion.preprocessing == Preprocessing(4, 2, 3, "grey", "pad")
+    assert champion.seconds == 4 * FRAME_SECONDS
+    with pytest.raises(UserError, match="the champion refuses the clip: another shape"):
+        champion.predict(np.zeros((1, 4, 2, 3, 1), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,12 @@ def test_a_moved_store_follows_its_folder_and_is_copied_first(
 def test_a_shared_store_keeps_a_folder_that_is_still_there(
     working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Path("first").mkdir()
+    Path("first/.partial.mlflow.db-journal").touch()  # A kill has left it.
     for name in ("first", "shared"):
-        (working_directory / name).mkdir()
-        shutil.move("mlflow.db" if name == "first" else "first/mlflow.db", name)
+        if name == "shared":
+            Path("shared").mkdir()
+            shutil.move("first/mlflow.db", "shared")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{working_directory}/{name}/mlflow.db")
         experiment = mlflow.get_experiment(store.open_store())
         assert experiment.artifact_location == (working_directory / "first/mlruns").as_uri()

@@ -89,6 +89,8 @@ def check_folded(runs: dict[str, Run]) -> None:
         points = client.get_metric_history(child.info.run_id, "validation_loss")
         assert sorted((point.step, point.value) for point in points) == list(enumerate(losses, start=1))
         assert len(client.get_metric_history(child.info.run_id, "training_seconds")) == 1
+        assert child.outputs
+        assert len(child.outputs.model_outputs) == 1
         assert not {"fold", "seed"} & child.data.metrics.keys()
     [version] = client.search_model_versions("name = 'convlstm'")
     assert client.get_logged_model(str(version.source).removeprefix("models:/")).name == "convlstm fold-0-seed-0"

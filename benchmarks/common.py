@@ -31,7 +31,7 @@ def default_params() -> Params:
 def default_drawing() -> Drawing:
     """Return what is drawn with these parameters."""
     params = default_params()
-    section = params.source()
+    section = params.dataset()
     assert isinstance(section, SyntheticParams)
     return section.drawing(params.data)
 

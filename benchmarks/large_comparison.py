@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from benchmarks.common import machine, seconds_of, temporary_clone
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import (
+    DATASET_INFO,
     EVALUATION_TIMING,
     FOLDS,
     MODELS,
     PARAMS,
     PREDICTIONS,
-    SOURCE,
     TEST,
     TRAIN,
     training_paths,
 )
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.data.splits import ClipRecord, SourceRecord
+from motionbench.data.splits import ClipRecord, DatasetInfo
 from motionbench.evaluation.costs import Cost, write_costs
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, write_predictions
 from motionbench.models.registry import MODEL_NAMES
@@ -61,7 +61,7 @@ def write_inputs() -> None:
     write_clips(TEST, labels, files, groups)
     write_clips(TRAIN, labels[:1000], files[:1000], groups[:1000])
     FOLDS.mkdir(parents=True)
-    write_json(SOURCE, SourceRecord(source="folder", resize="pad", seconds=2.0).model_dump())
+    write_json(DATASET_INFO, DatasetInfo(source="folder", resize="pad", seconds=2.0).model_dump())
     write_models()
     levels = np.linspace(0.1, 1, CONDITIONS).round(3).tolist()
     perturbations = {"seed": 0, **{name: [] for name in PERTURBATIONS}, "pixel_noise": levels}

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.common import default_drawing, default_params
-from motionbench.data.splits import read_split
-from motionbench.data.synthetic.frames import write_split
+from motionbench.data.splits import read_split, write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.execution.runtime import importing_tensorflow
 
 EPOCHS = {"cnn_lstm": 40, "convlstm": 80}
@@ -38,7 +38,7 @@ def run_notebook(epochs_by_model: Mapping[str, int] = EPOCHS) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         for name in ("train", "test"):
             Path(folder, name).mkdir()
-            write_split(Path(folder, name), name, data)
+            write_split(Path(folder, name), draw_split(name, data))
         train, test = (read_split(Path(folder, name)) for name in ("train", "test"))
         for name, epochs in epochs_by_model.items():
             section = params.model(name).model_copy(update={"activation": "relu"})

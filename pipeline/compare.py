@@ -6,7 +6,8 @@ from motionbench.core import paths
 from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
-from motionbench.data.splits import join, read_source, read_test
+from motionbench.data.folds import join, read_test
+from motionbench.data.splits import read_dataset_info
 from motionbench.models.registry import contenders_among
 from motionbench.params.loading import load_params, stage_params
 from pipeline import STARTED
@@ -16,8 +17,8 @@ def main() -> None:
     """Write metrics/comparison/, metrics/comparison_timing.json and reports/comparison/, and print the verdict."""
     params = load_params()
     inputs = read_inputs("compare", stage_params(params, "compare"), STARTED)
-    source = read_source()
-    split = join([read_test(fold) for fold in source.fold_numbers()])
+    dataset = read_dataset_info()
+    split = join([read_test(fold) for fold in dataset.fold_numbers()])
     # Imported late: keeps error messages fast.
     from motionbench.comparison.findings import find
     from motionbench.comparison.notes import read_applied_search
@@ -34,7 +35,7 @@ def main() -> None:
     trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     with stage_run("compare", inputs.params, check=inputs.check) as run:
-        findings = find(predictions, trained, costs, searches, source, params.gate)
+        findings = find(predictions, trained, costs, searches, dataset, params.gate)
         if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
             how = "apply it, then dvc repro --single-item --force compare"
             findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")

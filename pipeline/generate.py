@@ -1,16 +1,16 @@
-"""Stage `generate`: make the clips of every part, and pictures of them."""
-
-from pathlib import Path
+"""Stage `generate`: make the clips of every split or part, and pictures of them."""
 
 import numpy as np
 
 from motionbench.core.commands import run_command
-from motionbench.core.files import atomic_outputs, file_stem, write_json
+from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.inputs import read_inputs
-from motionbench.core.paths import DATA, FOLDS, SAMPLES, SOURCE
-from motionbench.data.sources import prepare_clips
-from motionbench.data.splits import SPLITS, read_split
+from motionbench.core.paths import SAMPLES, TRAIN, fold_path
+from motionbench.data.folder.params import FolderParams
+from motionbench.data.splits import NewDataset, read_split, write_dataset
+from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.params.loading import load_params, stage_params
+from motionbench.params.schema import Params
 from pipeline import STARTED
 
 
@@ -18,29 +18,38 @@ def main() -> None:
     """Write data/<split>/, data/folds/ and reports/samples/."""
     params = load_params()
     inputs = read_inputs("generate", stage_params(params, "generate"), STARTED)
-    write = prepare_clips(params.data, params.source())
+    dataset = make_dataset(params)
     # Imported late: keeps error messages fast.
     from motionbench.reporting.figures import contact_sheet, save_gif
     from motionbench.tracking.runs import stage_run
 
     with stage_run("generate", inputs.params, check=inputs.check):
-        with atomic_outputs(*(DATA / name for name in SPLITS), FOLDS, SAMPLES) as (*splits, folds, pictures):
-            folders = dict(zip(SPLITS, splits, strict=True))
-
-            def folder_of(part: str) -> Path:
-                folder = folders.get(part, folds / part)
-                folder.mkdir(exist_ok=True)
-                return folder
-
-            record = write(folder_of)
-            write_json(folds / SOURCE.name, record.model_dump())
-            shown = read_split(folds / "0" if record.folds else folders["train"])
+        write_dataset(dataset)
+        shown = read_split(fold_path(0) if dataset.info.folds else TRAIN)
+        with atomic_outputs(SAMPLES) as (pictures,):
             for label, class_name in enumerate(shown.class_names):
                 clip = shown.clips[np.flatnonzero(shown.labels == label)[0]]
                 save_gif(clip, pictures / f"{file_stem(class_name, label)}.gif")
             contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
         inputs.write()
     inputs.check()
+
+
+def make_dataset(params: Params) -> NewDataset:
+    """Return the data set that the parameters describe, to be written.
+
+    Raises:
+        UserError: if the parameters or the files cannot be used.
+    """
+    section = params.dataset()
+    if isinstance(section, FolderParams):
+        from motionbench.data.folder.dataset import read_folder
+
+        return read_folder(params.data, section)
+    from motionbench.data.synthetic.frames import draw_dataset
+
+    assert isinstance(section, SyntheticParams)
+    return draw_dataset(section.drawing(params.data))
 
 
 if __name__ == "__main__":

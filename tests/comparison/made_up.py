@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings, find
 from motionbench.core.paths import ReplicateKey
-from motionbench.data.splits import SourceRecord, Split
+from motionbench.data.splits import DatasetInfo, Split
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions
 from motionbench.models.registry import contenders_among
 from motionbench.params.schema import GateParams
 from motionbench.training.results import Training
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 CLASS_NAMES = (HOSTILE, "$x_{")
@@ -104,14 +104,14 @@ def models(*contenders: Made, controls: tuple[int, int] = (80, 80)) -> dict[str,
 
 def compared(
     made: Mapping[str, Made], clips: int = 80, files: NDArray[Any] | None = None, groups: NDArray[Any] | None = None,
-    source: SourceRecord = SOURCE_RECORD, gate: GateParams = GATE,
+    source: DatasetInfo = DRAWN_DATASET, gate: GateParams = GATE,
 ) -> Findings:  # fmt: skip # what belongs together on one line
     """What is found about these models."""
     return describe(predictions(made, clips, files, groups), made, source, gate)
 
 
 def describe(
-    table: Predictions, made: Mapping[str, Made], source: SourceRecord = SOURCE_RECORD, gate: GateParams = GATE
+    table: Predictions, made: Mapping[str, Made], source: DatasetInfo = DRAWN_DATASET, gate: GateParams = GATE
 ) -> Findings:
     """What is found in a table about these models."""
     trained = {name: training(*[[0.1]] * len(each.correct)) for name, each in made.items()}

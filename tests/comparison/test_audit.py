@@ -18,13 +18,13 @@ from motionbench.comparison.audit import (
 )
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, TEST, TRAIN, fold_path
-from motionbench.data.splits import ClipRecord, SourceRecord
+from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, fold_path
+from motionbench.data.splits import ClipRecord, DatasetInfo
 from tests.comparison.made_up import Made, compared, models, result
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 FACTS = {"frames": 24, "seconds": 2.0, "rate": 12.0, "width": 64, "height": 48, "variable_rate": False, "audio": True}
-FOLDER = SourceRecord(source="folder", folds=3, resize="pad", seconds=2.0)
+FOLDER = DatasetInfo(source="folder", folds=3, resize="pad", seconds=2.0)
 CLASSES = 3
 
 
@@ -166,7 +166,7 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     parts = [clips(20, rate=telling[:20]), clips(40, rate=telling), clips(20)]
     for part, table in enumerate(parts):
         write_part(fold_path(part), table)
-    write_json(SOURCE, FOLDER.model_dump())
+    write_json(DATASET_INFO, FOLDER.model_dump())
     right = {name: model.right for name, model in found.models.items()}
     findings = audit(found.controls, right, FOLDER)
     checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
@@ -194,4 +194,4 @@ def test_missing_tables_are_one_line() -> None:
 
 def test_clips_that_are_drawn_are_not_audited() -> None:
     found = compared(models(result(80), result(80)))
-    assert found.audit == audit(found.controls, {}, SOURCE_RECORD) == []
+    assert found.audit == audit(found.controls, {}, DRAWN_DATASET) == []

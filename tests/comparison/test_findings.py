@@ -22,7 +22,7 @@ from tests.comparison.made_up import (
     register,
     result,
 )
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 PERFECT, GOOD, BAD = result(80, 80), result(79, 80), result(40, 44)
 
@@ -123,7 +123,7 @@ def test_no_difference_shown_makes_no_faster_model_the_champion() -> None:
 
 
 def test_with_folds_the_replicate_is_said_to_be_that_of_a_fold() -> None:
-    made, source = models(PERFECT, PERFECT), SOURCE_RECORD.model_copy(update={"folds": 3})
+    made, source = models(PERFECT, PERFECT), DRAWN_DATASET.model_copy(update={"folds": 3})
     before = describe(predictions(made), made)
     trained = {name: model.training._replace(best=ReplicateKey(1, 0)) for name, model in before.models.items()}
     costs = {name: model.cost for name, model in before.models.items()}

@@ -10,7 +10,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import APPLIED_SEARCHES
 from tests.comparison.made_up import GROUPS, THREE, models, predictions, result, training
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 PLAIN = predictions(models(result(80, 80), result(80, 80)))
 APPLIED = {
@@ -108,11 +108,11 @@ def test_a_search_in_folds_has_seen_clips_of_the_others() -> None:
 
 
 def test_folds_bad_files_and_warnings_are_told() -> None:
-    assert clip_notes(SOURCE_RECORD, PLAIN) == []
+    assert clip_notes(DRAWN_DATASET, PLAIN) == []
     warnings = ["a.mp4: one frame only, so that nothing moves", "b.mp4: the frame rate varies"]
     skipped = {"bow/c.mp4": "no such file", "d.mp4": "no label"}
     changes = {"source": "folder", "folds": 5, "warnings": warnings, "skipped": skipped}
-    assert clip_notes(SOURCE_RECORD.model_copy(update=changes), PLAIN) == [
+    assert clip_notes(DRAWN_DATASET.model_copy(update=changes), PLAIN) == [
         "Cross-validation over 5 folds: each clip is tested once per seed, by a replicate that has seen neither the "
         "clip nor another one of its group.",
         "Left out, since folder.on_bad is skip: bow/c.mp4 (no such file); d.mp4 (no label).",
@@ -122,21 +122,21 @@ def test_folds_bad_files_and_warnings_are_told() -> None:
 
 
 def test_it_is_told_what_counts_where_clips_are_in_groups() -> None:
-    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=GROUPS))
+    [note] = clip_notes(DRAWN_DATASET, PLAIN._replace(groups=GROUPS))
     assert note.startswith("The 80 test clips are in 10 groups of 8, and clips of a group are alike: ")
     assert "intervals and tests count whole groups. If one model errs on whole groups, and another" in note
-    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.arange(80) % 33))
+    [note] = clip_notes(DRAWN_DATASET, PLAIN._replace(groups=np.arange(80) % 33))
     assert note.startswith("The 80 test clips are in 33 groups of 2 to 3, and")
-    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.zeros(80)))
+    [note] = clip_notes(DRAWN_DATASET, PLAIN._replace(groups=np.zeros(80)))
     assert note.startswith("The 80 test clips are in 1 group of 80, and")
     assert " With fewer than 6 groups no difference can be shown. " in note
 
 
 def test_it_is_told_that_groups_of_unequal_sizes_count_as_fewer() -> None:
-    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(groups=np.repeat(np.arange(7), [50, 5, 5, 5, 5, 5, 5])))
+    [note] = clip_notes(DRAWN_DATASET, PLAIN._replace(groups=np.repeat(np.arange(7), [50, 5, 5, 5, 5, 5, 5])))
     assert " Their sizes are so unequal that they count as 2.4 groups of one size: " in note
 
 
 def test_it_is_told_what_one_seed_does_not_show() -> None:
-    [note] = clip_notes(SOURCE_RECORD, PLAIN._replace(seeds=(0,)))
+    [note] = clip_notes(DRAWN_DATASET, PLAIN._replace(seeds=(0,)))
     assert note.startswith("One seed shows nothing of how much seeds differ: differences are those of these networks")

@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
-from motionbench.data.decoding import Preprocessing
-from motionbench.data.params import DataParams
-from motionbench.data.synthetic.frames import write_split
+from motionbench.data.params import DataParams, Preprocessing
+from motionbench.data.splits import write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.data.synthetic.params import SyntheticParams
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ SECTION = SyntheticParams(variant="corrected", seed=0, clips_per_class=2, point_
 
 def clips_folder(folder: Path) -> None:
     folder.mkdir()
-    write_split(folder, "train", SECTION.drawing(DATA))
+    write_split(folder, draw_split("train", SECTION.drawing(DATA)))
 
 
 def npy(shape: Any, dtype: str = "|u1", content: bytes = b"", *, fortran: bool = False, version: int = 1) -> bytes:
@@ -78,7 +78,8 @@ READER = f"""
 import re, sys
 from pathlib import Path
 from motionbench.core.errors import UserError
-from motionbench.data.decoding import Preprocessing, read_clip
+from motionbench.data.params import Preprocessing
+from motionbench.data.decoding import read_clip
 from motionbench.data.splits import read_split
 # Not ru_maxrss: that starts with what the process took that started this one.
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

@@ -16,7 +16,7 @@ from motionbench.data.augmentation import (
     time_jitter,
 )
 from motionbench.data.splits import Clips
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 OFF: dict[str, Any] = {"flip": None, "crop": 0.0, "brightness": 0.0, "time_jitter": 0}
 ON: dict[str, Any] = {"flip": "left_right", "crop": 0.3, "brightness": 0.3, "time_jitter": 2}
@@ -145,7 +145,7 @@ def test_all_shifts_occur_as_often() -> None:
 
 
 def classes(direction: str | None, **record: Any) -> list[bool]:
-    source = SOURCE_RECORD.model_copy(update=record)
+    source = DRAWN_DATASET.model_copy(update=record)
     return [*map(bool, classes_to_flip(AugmentationParams(**OFF | {"flip": direction}), source, NAMES))]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.decoding import decode_clip
+from motionbench.data.params import Preprocessing
 from tests.conftest import ROOT
 from tests.data.videos import SMALL
 

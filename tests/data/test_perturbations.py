@@ -13,12 +13,12 @@ from motionbench.data.perturbations import (
     perturbed_labels,
     unchanged_level,
 )
-from motionbench.data.splits import Clips, SourceRecord, Split
+from motionbench.data.splits import Clips, DatasetInfo, Split
 from motionbench.data.synthetic.frames import draw_clamped
 from motionbench.data.synthetic.patterns import PATTERNS
 from motionbench.params.loading import load_params
 from motionbench.params.schema import Params
-from tests.conftest import ROOT, SOURCE_RECORD, drawing
+from tests.conftest import DRAWN_DATASET, ROOT, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -39,7 +39,7 @@ def perturbed(split: Split, name: str, level: float, seed: int = 0) -> Clips:
     return perturb(split.clips, np.arange(len(split.labels)), name, level, seed)
 
 
-@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings(SOURCE_RECORD))
+@pytest.mark.parametrize(("name", "level"), PARAMS.perturbations.settings(DRAWN_DATASET))
 def test_each_perturbation_changes_a_copy_of_the_clips(name: str, level: float, split: Split) -> None:
     before = split.clips.copy()
     changed = perturbed(split, name, level)
@@ -72,7 +72,7 @@ def test_what_is_drawn_for_a_clip_depends_on_its_number_alone(name: str, split: 
     assert (one != other).any()
 
 
-def names_of(split: Split, name: str, source: SourceRecord) -> list[str]:
+def names_of(split: Split, name: str, source: DatasetInfo) -> list[str]:
     """The classes of the first clip of each class, when perturbed."""
     labels = perturbed_labels(split.labels, split.class_names, name, source)
     return [split.class_names[label] for label in labels[::3]]
@@ -80,15 +80,15 @@ def names_of(split: Split, name: str, source: SourceRecord) -> list[str]:
 
 def test_clips_of_the_user_have_the_labels_of_the_users_maps(split: Split) -> None:
     swapped = {"ascending": "sine", "sine": "ascending"}
-    source = SOURCE_RECORD.model_copy(update={"source": "folder", "label_maps": {"reversed": swapped, "flipped": {}}})
+    source = DRAWN_DATASET.model_copy(update={"source": "folder", "label_maps": {"reversed": swapped, "flipped": {}}})
     assert names_of(split, "backwards", source) == ["constant", "sine", "descending", "ascending"]
     assert names_of(split, "upside_down", source) == list(split.class_names)
 
 
 @pytest.mark.parametrize("name", ["backwards", "upside_down"])
 def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
-    assert names_of(split, name, SOURCE_RECORD) == ["constant", "descending", "ascending", "sine"]
-    labels = perturbed_labels(split.labels, split.class_names, name, SOURCE_RECORD)
+    assert names_of(split, name, DRAWN_DATASET) == ["constant", "descending", "ascending", "sine"]
+    labels = perturbed_labels(split.labels, split.class_names, name, DRAWN_DATASET)
     # The centre of mass says which way the point really goes on the screen: row 0 is at the top.
     rows = np.arange(split.clips.shape[2])[:, np.newaxis, np.newaxis]
     for clip, label in zip(perturbed(split, name, 1), labels, strict=True):
@@ -101,12 +101,12 @@ def test_mirrored_clips_have_mirrored_labels(name: str, split: Split) -> None:
 def test_other_perturbations_leave_the_labels_as_they_are(split: Split) -> None:
     for name in PERTURBATIONS:
         if name not in CHANGING:
-            assert names_of(split, name, SOURCE_RECORD) == list(split.class_names), name
+            assert names_of(split, name, DRAWN_DATASET) == list(split.class_names), name
 
 
 def test_classes_without_a_mirror_image_keep_their_labels(split: Split) -> None:
     others = split._replace(class_names=("left", "right", "up", "down"))
-    assert names_of(others, "backwards", SOURCE_RECORD) == ["left", "right", "up", "down"]
+    assert names_of(others, "backwards", DRAWN_DATASET) == ["left", "right", "up", "down"]
 
 
 def test_levels_mean_what_they_say(split: Split) -> None:
@@ -174,8 +174,8 @@ def test_params_yaml_has_a_key_for_each_perturbation() -> None:
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> None:
-    without = params_with({f"perturbations.{name}": []}).perturbations.settings(SOURCE_RECORD)
-    assert without == [setting for setting in PARAMS.perturbations.settings(SOURCE_RECORD) if setting[0] != name]
+    without = params_with({f"perturbations.{name}": []}).perturbations.settings(DRAWN_DATASET)
+    assert without == [setting for setting in PARAMS.perturbations.settings(DRAWN_DATASET) if setting[0] != name]
 
 
 @pytest.mark.parametrize(

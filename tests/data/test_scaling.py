@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.decoding import decode_clip
+from motionbench.data.params import Preprocessing
 from tests.data.videos import SMALL, write_video
 
 

@@ -12,25 +12,28 @@ from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import FOLDS, SOURCE, TEST, TRAIN, fold_path
-from motionbench.data.splits import (
-    SPLITS,
+from motionbench.core.paths import DATASET_INFO, FOLDS, TEST, TRAIN, fold_path
+from motionbench.data.folds import (
     AnySplit,
-    ClipRecord,
     JoinedClips,
-    Split,
     held_out_folder,
     part_folders,
-    read_clip_table,
-    read_source,
-    read_split,
     read_test,
     read_training,
     training_folders,
 )
-from motionbench.data.synthetic.frames import write_split
+from motionbench.data.splits import (
+    SPLITS,
+    ClipRecord,
+    Split,
+    read_clip_table,
+    read_dataset_info,
+    read_split,
+    write_split,
+)
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.params.schema import Params
-from tests.conftest import SOURCE_RECORD, drawing
+from tests.conftest import DRAWN_DATASET, drawing
 from tests.data.hostile_files import clips_folder, damaged, damages, npy, read_apart, read_or_refuse
 from tests.fuzzing import some_examples
 
@@ -39,7 +42,7 @@ Load = Callable[[dict[str, Any]], Params]
 
 def drawn(folder: Path, params: Params, name: str = "train") -> Split:
     folder.mkdir(parents=True, exist_ok=True)
-    write_split(folder, name, drawing(params))
+    write_split(folder, draw_split(name, drawing(params)))
     return read_split(folder)
 
 
@@ -178,7 +181,7 @@ def write_folds(folds: int) -> None:
         np.save(folder / "clips.npy", np.full((part + 1, 2, 3, 3, 1), part, np.uint8))
         np.save(folder / "labels.npy", np.full(part + 1, part % 2))
         write_json(folder / "class_names.json", ["even", "odd"])
-    write_json(SOURCE, SOURCE_RECORD.model_copy(update={"folds": folds}).model_dump())
+    write_json(DATASET_INFO, DRAWN_DATASET.model_copy(update={"folds": folds}).model_dump())
 
 
 def parts_of(split: AnySplit) -> list[int]:
@@ -195,7 +198,7 @@ def parts_of(split: AnySplit) -> list[int]:
 @pytest.mark.usefixtures("working_directory")
 def test_each_fold_is_tested_on_its_part_and_validated_on_the_next(folds: int) -> None:
     write_folds(folds)
-    assert list(read_source().fold_numbers()) == list(range(folds))
+    assert list(read_dataset_info().fold_numbers()) == list(range(folds))
     for fold in range(folds):
         train, validation = read_training(fold)
         following = (fold + 1) % folds
@@ -220,8 +223,8 @@ def test_without_folds_the_splits_are_read(params_with: Load) -> None:
     params = params_with({"synthetic.clips_per_class": 2})
     splits = {name: drawn(Path("data", name), params, name) for name in SPLITS}
     FOLDS.mkdir()
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
-    assert list(read_source().fold_numbers()) == [None]
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
+    assert list(read_dataset_info().fold_numbers()) == [None]
     train, validation = read_training(None)
     for read, name in ((train, "train"), (validation, "validation"), (read_test(None), "test")):
         np.testing.assert_array_equal(read.clips[:], splits[name].clips)
@@ -240,11 +243,11 @@ def test_parts_are_found_in_the_order_of_their_numbers(params_with: Load) -> Non
 @pytest.mark.usefixtures("working_directory")
 def test_what_is_known_of_the_clips_is_read_as_written() -> None:
     FOLDS.mkdir(parents=True)
-    record = SOURCE_RECORD.model_copy(
+    record = DRAWN_DATASET.model_copy(
         update={"source": "folder", "folds": 5, "warnings": ["few clips"], "skipped": {"a.mp4": "no frame"}}
     )
-    write_json(SOURCE, record.model_dump())
-    assert read_source() == record
+    write_json(DATASET_INFO, record.model_dump())
+    assert read_dataset_info() == record
 
 
 @pytest.mark.usefixtures("working_directory")
@@ -256,11 +259,11 @@ def test_what_is_known_of_the_clips_is_read_as_written() -> None:
 def test_a_damaged_record_of_the_clips_is_refused_in_one_line(content: bytes | None) -> None:
     FOLDS.mkdir(parents=True)
     if content is not None:
-        SOURCE.write_bytes(content)
+        DATASET_INFO.write_bytes(content)
     with pytest.raises(UserError) as refused:
-        read_source()
+        read_dataset_info()
     line = str(refused.value)
-    assert line.startswith(f"{SOURCE}: missing; " if content is None else f"{SOURCE}: not readable (")
+    assert line.startswith(f"{DATASET_INFO}: missing; " if content is None else f"{DATASET_INFO}: not readable (")
     assert line.endswith("make the clips again: dvc repro --force generate")
     assert line.isprintable()
     assert len(line) < 300
@@ -280,7 +283,7 @@ def clip_table(*groups: str) -> pd.DataFrame:
 @pytest.mark.usefixtures("working_directory")
 def test_the_tables_of_all_parts_are_joined_in_the_order_of_the_clips() -> None:
     write_folds(3)
-    folders = [held_out_folder(fold) for fold in read_source().fold_numbers()]
+    folders = [held_out_folder(fold) for fold in read_dataset_info().fold_numbers()]
     assert read_clip_table(folders) is None
     # What pandas would take for numbers or for nothing are names.
     groups = [["NA"], ["1", "02"], ["", "a\r\nb", '\x1b[31m, "']]

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
-from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.decoding import decode_clip
+from motionbench.data.params import Preprocessing
 
 SMALL = Preprocessing(frames=8, height=12, width=16, colour="grey", resize="stretch")
 STEP = 5  # of brightness from one frame of a test's video to the next

@@ -7,16 +7,17 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import MODELS, SOURCE, ReplicateKey, fold_path, replicate_path
+from motionbench.core.paths import DATASET_INFO, MODELS, ReplicateKey, fold_path, replicate_path
+from motionbench.data.folds import read_test
 from motionbench.data.perturbations import chosen_numbers
-from motionbench.data.splits import ClipRecord, read_test
-from motionbench.data.synthetic.frames import write_split
+from motionbench.data.splits import ClipRecord, write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.evaluation.held_out import check_probabilities, measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.schema import Params
-from tests.conftest import SOURCE_RECORD, TINY, drawing
+from tests.conftest import DRAWN_DATASET, TINY, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 KEYS = [ReplicateKey(seed, fold) for fold in range(3) for seed in (0, 1)]
@@ -60,13 +61,13 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
     params = params_with({**TINY, "perturbations.clips_per_class": 1, "perturbations.speed": [2.0]})
     for part in range(3):
         fold_path(part).mkdir(parents=True)
-        write_split(fold_path(part), "test", drawing(params))
+        write_split(fold_path(part), draw_split("test", drawing(params)))
         rows = [f"{number}.mp4,g{number % 5},4,1,4,20,16,False,False" for number in range(16)]
         text = "\n".join([",".join(ClipRecord.model_fields), *rows])
         (fold_path(part) / "clips.csv").write_text(text, encoding="utf-8")
     for name in MODEL_NAMES:
         (MODELS / name).mkdir(parents=True)
-    write_json(SOURCE, {**SOURCE_RECORD.model_dump(), "folds": 3})
+    write_json(DATASET_INFO, {**DRAWN_DATASET.model_dump(), "folds": 3})
     with local_engine() as engine:
         _, *shape = read_test(0).clips.shape
         run_tasks(engine, [partial(save_constant, params, tuple(shape))], 1)
@@ -88,7 +89,7 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
     said = np.repeat([[0, 1, 2], [1, 2, 3]], 16, axis=1)
     assert (predictions.unchanged.predicted("single_frame") == said).all()
     assert [each.name for each in predictions.perturbed] == [
-        name for name, _ in params.perturbations.settings(SOURCE_RECORD)
+        name for name, _ in params.perturbations.settings(DRAWN_DATASET)
     ]
     for condition in predictions.perturbed:
         assert len(condition.clips) == 4

@@ -18,7 +18,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import MODELS, PREDICTIONS, SOURCE, TEST, ReplicateKey, fold_path, replicate_path
+from motionbench.core.paths import DATASET_INFO, MODELS, PREDICTIONS, TEST, ReplicateKey, fold_path, replicate_path
 from motionbench.data.splits import ClipRecord
 from motionbench.evaluation.predictions import (
     KEY,
@@ -30,7 +30,7 @@ from motionbench.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 
 CLIPS = {"data/train": "1", "data/test": "2", "data/folds": "3"}
 LABELS = np.array([0, 1, 2, 0, 1])
@@ -75,7 +75,7 @@ def predictions(working_directory: Path) -> Predictions:
             rows = zip(files[clips], groups[clips], strict=True)
             writer.writerows([*row, 20, 1, 20, 8, 8, False, False] for row in rows)
     maps = {"flipped": {"up": "up and down", "up and down": "up"}}
-    write_json(SOURCE, {**SOURCE_RECORD.model_dump(), "source": "folder", "folds": 2, "label_maps": maps})
+    write_json(DATASET_INFO, {**DRAWN_DATASET.model_dump(), "source": "folder", "folds": 2, "label_maps": maps})
     return Predictions(
         class_names=NAMES,
         frames=20,
@@ -110,7 +110,7 @@ def test_what_is_written_is_read(predictions: Predictions) -> None:
 
 def test_without_files_groups_folds_and_perturbations_there_are_no_such_rows(predictions: Predictions) -> None:
     write_part(TEST, LABELS)
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
     for path in list(MODELS.glob("*/fold-*.keras")):
         path.rename(path.with_name(path.name.split("-", 2)[2]))  # without the fold
     plain = predictions._replace(folds=None, files=None, groups=None, perturbed=[], md5s=made_from(CLIPS))

@@ -19,15 +19,16 @@ import psutil
 import pytest
 
 from motionbench.core.files import file_md5s, write_json
-from motionbench.core.paths import CHECKPOINTS, DATA, MODELS, SOURCE, TRAINING_METRICS, fold_path
-from motionbench.data.splits import SPLITS, training_folders
-from motionbench.data.synthetic.frames import write_split
+from motionbench.core.paths import CHECKPOINTS, DATA, DATASET_INFO, MODELS, TRAINING_METRICS, fold_path
+from motionbench.data.folds import training_folders
+from motionbench.data.splits import SPLITS, write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.execution.cluster import LOOK_SECONDS, ClusterEngine, RemoteTask
 from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_model
 from motionbench.tuning.objective import run_trial
-from tests.conftest import ROOT, SOURCE_RECORD, TINY, allow_interrupts, clean_environment, clone_with, drawing, run
+from tests.conftest import DRAWN_DATASET, ROOT, TINY, allow_interrupts, clean_environment, clone_with, drawing, run
 from tests.execution.conftest import STORE_BYTES, Link, on_cluster
 from tests.execution.test_engine import eventually, lives
 
@@ -93,8 +94,8 @@ def clips(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part, split in enumerate(SPLITS):
             (DATA / split).mkdir(parents=True)  # empty where there are folds
             fold_path(part).mkdir(parents=True)
-            write_split(fold_path(part), split, drawing(params))
-        write_json(SOURCE, SOURCE_RECORD.model_copy(update={"folds": FOLDS}).model_dump())
+            write_split(fold_path(part), draw_split(split, drawing(params)))
+        write_json(DATASET_INFO, DRAWN_DATASET.model_copy(update={"folds": FOLDS}).model_dump())
     return folder / DATA
 
 
@@ -117,7 +118,7 @@ def outputs(folder: Path, model_name: str) -> Outputs:
 def losses_of_trials(engine: Engine, params: Params, trials: int) -> list[tuple[float, ...]]:
     """Run the same trial several times at once, each in a process that ran nothing before."""
     call = partial(run_trial, "cnn_lstm", params.model("cnn_lstm"), params.training, [3])
-    task = FileTask(call, inputs=[SOURCE, *training_folders(0)])
+    task = FileTask(call, inputs=[DATASET_INFO, *training_folders(0)])
     losses: dict[Any, list[float]] = {engine.start(task, fresh=True): [] for _ in range(trials)}
     running = len(losses)
     while running:

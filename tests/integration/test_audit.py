@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from motionbench.comparison.audit import audit
 from motionbench.comparison.sentences import compare_with_controls
-from motionbench.core.files import write_json
-from motionbench.core.paths import DATA, SOURCE, ReplicateKey
+from motionbench.core.paths import ReplicateKey
 from motionbench.data.examples import write_example_clips
-from motionbench.data.sources import prepare_clips
-from motionbench.data.splits import read_test
+from motionbench.data.folds import read_test
+from motionbench.data.splits import write_dataset
 from motionbench.evaluation.inference import predict
 from motionbench.execution.engine import EventCallback, local_engine, run_tasks
 from motionbench.params.schema import Params
 from motionbench.training.replicates import train_replicate
+from pipeline.generate import make_dataset
 
 pytestmark = pytest.mark.slow  # it trains for real
 
@@ -56,10 +56,8 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
 ) -> None:
     params = params_with(SETTINGS)
     write_example_clips(working_directory / "data/clips", leak=leak)
-    for part in ("train", "validation", "test", "folds"):
-        (DATA / part).mkdir()
-    source = prepare_clips(params.data, params.source())(lambda part: DATA / part)
-    write_json(SOURCE, source.model_dump())
+    dataset = make_dataset(params)
+    write_dataset(dataset)
     with local_engine() as engine:
         run_tasks(engine, [partial(train, name, params) for name in MODELS], 1)
     # In new processes, as in a stage of its own: TensorFlow's threads are those of the first task of a process.
@@ -69,7 +67,7 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     right = {name: (each.argmax(axis=1) == labels)[np.newaxis] for name, each in zip(MODELS, predictions, strict=True)}
     # Clip by clip: three recorders are too few to show anything over groups.
     controls = compare_with_controls(right, groups=None, margin=0.02)
-    findings = {finding.check: finding.fires for finding in audit(controls, right, source)}
+    findings = {finding.check: finding.fires for finding in audit(controls, right, dataset.info)}
     assert findings == {
         "single_frame": leak, "bag_of_frames": leak, "metadata": False, "padding": False, "duplicates": False,
     }  # fmt: skip

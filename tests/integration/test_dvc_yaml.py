@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.paths import DVC_YAML
-from motionbench.data.sources import SOURCES
 from tests.conftest import ROOT, edit_params, run
 
 ALL_STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -45,8 +44,6 @@ def files_of(module: str) -> list[Path]:
 @pytest.mark.parametrize("stage", ALL_STAGES)
 def test_stage_depends_on_the_code_it_imports_and_no_other(stage: str, imports: ImportGraph) -> None:
     modules = {ALL_STAGES[stage]["cmd"].split()[2]}
-    if stage == "generate":  # It imports the sources of clips by the names that their registry has.
-        modules |= {source.prepare.partition(":")[0] for source in SOURCES.values()}
     modules = modules.union(*(imports.find_upstream_modules(module) for module in modules))
     imported = {file.relative_to(ROOT).as_posix() for module in modules for file in files_of(module)}
     code = [dep for dep in ALL_STAGES[stage]["deps"] if dep.startswith(("src", "pipeline"))]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motionbench.core.files import path_md5
-from tests.conftest import SOURCE_RECORD, edit_params, run
+from tests.conftest import DRAWN_DATASET, edit_params, run
 
 
 def test_commands_refuse_bad_and_hostile_parameters_and_write_nothing(workspace: Path) -> None:
@@ -43,7 +43,7 @@ def test_stages_name_what_they_lack_and_what_makes_it(workspace: Path) -> None:
         assert refusal(stage) == f"error: data/folds/source.json: {again}"
     for part in ("folds", "test"):
         (workspace / "data" / part).mkdir()
-    (workspace / "data/folds/source.json").write_text(SOURCE_RECORD.model_dump_json(), encoding="utf-8")
+    (workspace / "data/folds/source.json").write_text(DRAWN_DATASET.model_dump_json(), encoding="utf-8")
     assert refusal("evaluate") == "error: models/cnn_lstm: missing; train it: dvc repro train_cnn_lstm"
     assert refusal("compare") == f"error: data/test/class_names.json: {again}"
     (workspace / "data/test/class_names.json").write_text('["a", "b"]', encoding="utf-8")

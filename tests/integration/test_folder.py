@@ -12,7 +12,8 @@ import pytest
 from mlflow.entities import Run
 
 from motionbench.core.files import read_json, read_yaml
-from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.decoding import decode_clip
+from motionbench.data.params import Preprocessing
 from tests.conftest import edit_params, run
 from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outputs
 

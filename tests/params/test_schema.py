@@ -9,12 +9,19 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
 from motionbench.data.folder.params import FolderParams
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.data.sources import SOURCES
 from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.models.registry import CONTENDERS, MODEL_NAMES
 from motionbench.params.loading import check_params, load_params
-from motionbench.params.schema import Domain, Params, ParamsSchema, PerturbationsSchema, SearchParams, TuningSchema
-from tests.conftest import ROOT, SOURCE_RECORD
+from motionbench.params.schema import (
+    DATASETS,
+    Domain,
+    Params,
+    ParamsSchema,
+    PerturbationsSchema,
+    SearchParams,
+    TuningSchema,
+)
+from tests.conftest import DRAWN_DATASET, ROOT
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -34,16 +41,16 @@ def without(section: str, **data: Any) -> Params:
 
 
 def test_the_section_of_the_source_of_the_clips_is_needed_and_no_other() -> None:
-    assert isinstance(without("folder").source(), SyntheticParams)
-    assert isinstance(without("synthetic", source="folder").source(), FolderParams)
-    for source in SOURCES:
+    assert isinstance(without("folder").dataset(), SyntheticParams)
+    assert isinstance(without("synthetic", source="folder").dataset(), FolderParams)
+    for source in DATASETS:
         with pytest.raises(UserError, match=rf"^params\.yaml: {source}: missing; add it$"):
             without(source, source=source)
 
 
 def test_the_section_of_an_unused_source_is_checked_too(params_with: Load) -> None:
     unused = {"synthetic": "folder", "folder": "synthetic"}
-    for source in SOURCES:
+    for source in DATASETS:
         with pytest.raises(UserError, match=rf"{unused[source]}\.wrong: 1: unknown key"):
             params_with({"data.source": source, f"{unused[source]}.wrong": 1})
         with pytest.raises(UserError, match=rf"{unused[source]}\.seed: -1 is not allowed"):
@@ -56,7 +63,7 @@ def test_video_files_may_have_colours(params_with: Load) -> None:
 
 
 def test_every_source_model_and_perturbation_has_its_key() -> None:
-    assert set(ParamsSchema.model_fields) - set(Params.model_fields) == {*SOURCES, *MODEL_NAMES}
+    assert set(ParamsSchema.model_fields) - set(Params.model_fields) == {*DATASETS, *MODEL_NAMES}
     assert set(PerturbationsSchema.model_fields) == {"seed", "clips_per_class", *PERTURBATIONS}
     assert set(CONTENDERS) < set(TuningSchema.model_fields)
 
@@ -82,10 +89,10 @@ def test_models_that_are_off_need_not_fit_the_frames(params_with: Load) -> None:
 
 def test_what_changes_labels_is_left_out_where_it_is_not_known_how(params_with: Load) -> None:
     perturbations = params_with({}).perturbations
-    assert {name for name, _ in perturbations.settings(SOURCE_RECORD)} == set(PERTURBATIONS)
+    assert {name for name, _ in perturbations.settings(DRAWN_DATASET)} == set(PERTURBATIONS)
 
     def left_out(**label_maps: dict[str, str]) -> set[str]:
-        source = SOURCE_RECORD.model_copy(update={"source": "folder", "label_maps": label_maps})
+        source = DRAWN_DATASET.model_copy(update={"source": "folder", "label_maps": label_maps})
         return set(PERTURBATIONS) - {name for name, _ in perturbations.settings(source)}
 
     assert left_out() == left_out(mirrored={}) == {"backwards", "upside_down"}
@@ -94,11 +101,11 @@ def test_what_changes_labels_is_left_out_where_it_is_not_known_how(params_with: 
 
 
 def test_settings_are_in_the_order_of_the_registry(params_with: Load) -> None:
-    names = [name for name, _ in params_with({}).perturbations.settings(SOURCE_RECORD)]
+    names = [name for name, _ in params_with({}).perturbations.settings(DRAWN_DATASET)]
     assert list(dict.fromkeys(names)) == list(PERTURBATIONS)
-    two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings(SOURCE_RECORD)
+    two = params_with({"perturbations.speed": [3.0, 0.5]}).perturbations.settings(DRAWN_DATASET)
     assert two.index(("speed", 0.5)) == two.index(("speed", 3.0)) + 1
-    twice = params_with({"perturbations.speed": [2.0, 2.0]}).perturbations.settings(SOURCE_RECORD)
+    twice = params_with({"perturbations.speed": [2.0, 2.0]}).perturbations.settings(DRAWN_DATASET)
     assert twice.count(("speed", 2.0)) == 1
 
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from motionbench.data.decoding import Preprocessing, decode_clip
+from motionbench.data.decoding import decode_clip
+from motionbench.data.params import Preprocessing
 from motionbench.data.splits import Split
 from motionbench.reporting.figures import (
     COLOURS,

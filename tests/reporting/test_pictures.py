@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from motionbench.comparison.findings import Findings
-from motionbench.data.splits import AnySplit, join
+from motionbench.data.folds import AnySplit, join
 from motionbench.reporting.pictures import disagreements, draw_pictures
 from tests.comparison.made_up import (
     CLASS_NAMES,

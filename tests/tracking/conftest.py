@@ -16,9 +16,9 @@ from motionbench.core.paths import (
     COMPARISON_METRICS,
     COMPARISON_REPORT,
     COMPARISON_TIMING,
+    DATASET_INFO,
     FOLDS,
     MODELS,
-    SOURCE,
     STAGE_INPUTS,
     TEST,
     TRAIN,
@@ -28,10 +28,10 @@ from motionbench.core.paths import (
     stage_inputs_path,
     training_paths,
 )
-from motionbench.data.splits import SPLITS, SourceRecord
+from motionbench.data.splits import SPLITS, DatasetInfo
 from motionbench.tracking import address, store
 from motionbench.training.results import write_training
-from tests.conftest import ROOT, SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET, ROOT
 from tests.training.made_up import SECTION, replicate
 
 Runs = Callable[[], dict[str, Run]]
@@ -82,7 +82,7 @@ def generated(working_directory: Path) -> Path:
         np.save(folder / "labels.npy", np.arange(4))
         write_json(folder / "class_names.json", ["a", "b", "c", "d"])
     (working_directory / "data/folds").mkdir()
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
     (working_directory / "reports/samples").mkdir(parents=True)
     (working_directory / "reports/samples/a.gif").write_bytes(b"GIF")
     STAGE_INPUTS.mkdir(parents=True)
@@ -131,7 +131,7 @@ def folded(working_directory: Path) -> Path:
         np.save(fold_path(part) / "clips.npy", np.full((4 + part, 3, 2, 2, 3), part, np.uint8))
         np.save(fold_path(part) / "labels.npy", np.arange(4 + part) % 2)
         write_json(fold_path(part) / "class_names.json", ["bow", "wave"])
-    write_json(SOURCE, SourceRecord(source="folder", folds=3, resize="crop", seconds=1.5).model_dump())
+    write_json(DATASET_INFO, DatasetInfo(source="folder", folds=3, resize="crop", seconds=1.5).model_dump())
     models, metrics, timing = training_paths("convlstm")
     for folder in (models, metrics, timing.parent, STAGE_INPUTS, working_directory / "reports/samples"):
         folder.mkdir(parents=True)

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, write_json
 from motionbench.core.paths import DVC_LOCK
-from motionbench.data.decoding import Preprocessing
+from motionbench.data.params import Preprocessing
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.champion import (
     champion_not_in_use,

@@ -8,7 +8,7 @@ from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
 from motionbench.core.paths import ReplicateKey, fold_path, stage_inputs_path
-from motionbench.data.splits import read_source
+from motionbench.data.splits import read_dataset_info
 from motionbench.tracking.record import Record, as_text, build_record, pending, read_spooled, restored_record, spool
 from motionbench.training.replicates import leave_untrained
 from tests.tracking.conftest import FOLD_LOSSES, write_comparison_of
@@ -95,7 +95,7 @@ def test_comparison_names_its_verdict_and_the_clips_that_its_champion_was_made_f
     record = build_record("compare", PARAMS)
     assert record.tags["mlflow.note.content"] == "a is better than b.\n\nNo evidence.\n\nChampion: a."
     assert record.model
-    assert record.model.facts == {"model": "convlstm", "source": read_source().source, **used}
+    assert record.model.facts == {"model": "convlstm", "source": read_dataset_info().source, **used}
     write_comparison_of(None, "")
     assert build_record("compare", PARAMS).model is None
 

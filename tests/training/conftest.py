@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
-from motionbench.data.synthetic.frames import write_split
+from motionbench.core.paths import DATASET_INFO, TRAIN, VALIDATION
+from motionbench.data.splits import write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.params.schema import Params
-from tests.conftest import SOURCE_RECORD, TINY, drawing
+from tests.conftest import DRAWN_DATASET, TINY, drawing
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -19,9 +20,9 @@ def draw_clips(folder: Path, params: Params) -> Path:
     """Draw the clips for training, and return the folder."""
     for part in (TRAIN, VALIDATION):
         (folder / part).mkdir(parents=True)
-        write_split(folder / part, part.name, drawing(params))
-    (folder / SOURCE).parent.mkdir()
-    write_json(folder / SOURCE, SOURCE_RECORD.model_dump())
+        write_split(folder / part, draw_split(part.name, drawing(params)))
+    (folder / DATASET_INFO).parent.mkdir()
+    write_json(folder / DATASET_INFO, DRAWN_DATASET.model_dump())
     return folder
 
 

@@ -21,7 +21,7 @@ from motionbench.params.schema import Params
 from motionbench.training.checkpoints import load_checkpoint
 from motionbench.training.replicates import train_replicate
 from motionbench.training.results import Epoch
-from tests.conftest import SOURCE_RECORD, TINY
+from tests.conftest import DRAWN_DATASET, TINY
 from tests.training.conftest import Load, draw_clips
 
 ALL_CORES = joblib.cpu_count()  # in one process
@@ -223,7 +223,7 @@ def fit(model_name: str, folder: Path, params: Params, _on_event: EventCallback)
     split, validation = (read_split(folder / part) for part in (TRAIN, VALIDATION))
     section, key = params.model(model_name), ReplicateKey(3)
     model = build_replicate(model_name, section, split, key.seed)
-    return [*fit_epochs(model, model_name, key, section, params.training, SOURCE_RECORD, split, validation)]
+    return [*fit_epochs(model, model_name, key, section, params.training, DRAWN_DATASET, split, validation)]
 
 
 # So small a rate that the weights stay as they are.

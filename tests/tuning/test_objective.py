@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
-from motionbench.data.synthetic.frames import write_split
+from motionbench.core.paths import DATASET_INFO, TRAIN, VALIDATION
+from motionbench.data.splits import write_split
+from motionbench.data.synthetic.frames import draw_split
 from motionbench.execution.engine import local_engine, run_tasks
 from motionbench.tuning.objective import measure_cost, run_trial
-from tests.conftest import SOURCE_RECORD, TINY, drawing
+from tests.conftest import DRAWN_DATASET, TINY, drawing
 from tests.tuning.studies import Load
 
 
@@ -21,11 +22,11 @@ from tests.tuning.studies import Load
 def test_trials_train_as_the_section_training_says(params_with: Load) -> None:
     for folder in (TRAIN, VALIDATION):
         folder.mkdir(parents=True)
-        write_split(folder, folder.name, drawing(params_with(TINY)))
+        write_split(folder, draw_split(folder.name, drawing(params_with(TINY))))
         for array in ("clips", "labels"):  # of the last class fewer than of the others
             np.save(folder / f"{array}.npy", np.load(folder / f"{array}.npy")[:-2])
-    SOURCE.parent.mkdir()
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    DATASET_INFO.parent.mkdir()
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
     changes: list[dict[str, Any]] = [{}, {"training.augmentation.crop": 0.5}, {"training.class_weights": "balanced"}]
     whole = [params_with(TINY | each) for each in changes]
     with local_engine() as engine:

@@ -12,12 +12,12 @@ from optuna.study import Study
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import SOURCE, TRAIN, VALIDATION
+from motionbench.core.paths import DATASET_INFO, TRAIN, VALIDATION
 from motionbench.execution.engine import FileTask, Message
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning import search as searches
 from motionbench.tuning.study import open_storage, retry, running
-from tests.conftest import SOURCE_RECORD
+from tests.conftest import DRAWN_DATASET
 from tests.tuning.studies import Load
 
 Script = Sequence[Message | None]  # None: nothing, for once
@@ -84,9 +84,9 @@ def ends(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[l
         else:
             told.extend(ended)
 
-    for folder in (TRAIN, VALIDATION, SOURCE.parent):
+    for folder in (TRAIN, VALIDATION, DATASET_INFO.parent):
         folder.mkdir(parents=True)
-    write_json(SOURCE, SOURCE_RECORD.model_dump())
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
     for name, acted in (("study_run", study_run), ("log_trials", log_trials), ("local_engine", lambda: closing(costs))):
         monkeypatch.setattr(searches, name, acted)
     for name in ("write_outcome", "log_outcome", "print_outcome"):
@@ -117,7 +117,7 @@ def test_lost_trial_runs_again_and_a_failed_one_counts(params_with: Load, ends: 
     assert not engine.closed, "it is left for the search of the next model"
     for task, threads, fresh in engine.tasks:
         assert isinstance(task, FileTask)
-        assert (task.inputs, threads, fresh) == ([SOURCE, TRAIN, VALIDATION], 3, True)
+        assert (task.inputs, threads, fresh) == ([DATASET_INFO, TRAIN, VALIDATION], 3, True)
 
 
 def test_an_engine_that_refuses_ends_the_search_and_no_trial_counts(
@@ -205,7 +205,7 @@ def test_code_that_changes_during_a_search_ends_it(
 def test_study_with_flips_belongs_to_the_label_maps(flip: str | None, params_with: Load) -> None:
     engine: Any = ActedEngine(completed(0.5))
     searches.tune(engine, "convlstm", params_with({"training.augmentation.flip": flip}), 1, 1)
-    assert (f"{SOURCE} md5" in stored().user_attrs["definition"]) == bool(flip)
+    assert (f"{DATASET_INFO} md5" in stored().user_attrs["definition"]) == bool(flip)
 
 
 def test_trial_that_another_machine_retried_is_given_up(

@@ -11,14 +11,8 @@ from scipy.stats import binomtest
 from motionbench.comparison.intervals import Right
 from motionbench.comparison.pairs import Comparison
 from motionbench.core.errors import UserError
-from motionbench.data.splits import (
-    REDRAW,
-    SourceRecord,
-    held_out_folder,
-    read_clip_table,
-    read_split,
-    training_folders,
-)
+from motionbench.data.folds import held_out_folder, training_folders
+from motionbench.data.splits import REDRAW, DatasetInfo, read_clip_table, read_split
 from motionbench.models.registry import MODELS
 
 METADATA = ("frames", "rate", "seconds", "width", "height", "aspect", "variable_rate", "audio")
@@ -37,27 +31,29 @@ class Finding(NamedTuple):
     sentence: str  # without its full stop
 
 
-def audit(controls: Sequence[Comparison], right: Mapping[str, Right], source: SourceRecord) -> list[Finding]:
-    """Check what could tell the class of a folder's clips without motion. Clips of another source are not checked.
+def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: DatasetInfo) -> list[Finding]:
+    """Check what could tell the class of a folder's clips without motion. Clips of another data set are not checked.
 
     Args:
         controls: the most accurate contender compared with each control.
         right: by model, whether each prediction is right, shape (seeds, clips).
-        source: of the clips.
+        dataset: of the clips.
 
     Raises:
         UserError: if a table of the clips is missing or damaged.
     """
-    if source.source != "folder":
+    if dataset.source != "folder":
         return []
     folds = [
         (_read_clips(training_folders(fold)[:-1]), _read_clips([held_out_folder(fold)]))
-        for fold in source.fold_numbers()
+        for fold in dataset.fold_numbers()
     ]
     return [
         *(audit_control(pair, right) for pair in controls),
-        *audit_files(folds, source.resize),
-        Finding("duplicates", "decoded pixels", None, None, source.duplicates is not None, source.duplicates or "none"),
+        *audit_files(folds, dataset.resize),
+        Finding(
+            "duplicates", "decoded pixels", None, None, dataset.duplicates is not None, dataset.duplicates or "none"
+        ),
     ]
 
 

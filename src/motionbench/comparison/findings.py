@@ -17,7 +17,7 @@ from motionbench.comparison.pairs import Comparison, compare, compare_pairs
 from motionbench.comparison.probabilities import Calibration, calibrate
 from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
-from motionbench.data.splits import SourceRecord
+from motionbench.data.splits import DatasetInfo
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import Condition, Predictions
 from motionbench.models.registry import contenders_among
@@ -79,7 +79,7 @@ class Findings(NamedTuple):
 
 def find(
     predictions: Predictions, trained: Mapping[str, Training], costs: Mapping[str, Cost],
-    searches: Mapping[str, Search | None], source: SourceRecord, gate: GateParams,
+    searches: Mapping[str, Search | None], dataset: DatasetInfo, gate: GateParams,
 ) -> Findings:  # fmt: skip # what belongs together on one line
     """Compare the models that `predictions` has.
 
@@ -87,7 +87,7 @@ def find(
         trained: by model.
         costs: by model.
         searches: by contender, where its parameters come from.
-        source: of the clips.
+        dataset: of the clips.
 
     Raises:
         UserError: if a table of the clips, which the audit needs, is missing or damaged.
@@ -96,8 +96,8 @@ def find(
     right = {name: unchanged.right(name) for name in predictions.models}
     pairs = compare_pairs({name: right[name] for name in contenders}, groups, gate.margin)
     controls = compare_with_controls(right, groups, gate.margin)
-    audited = audit(controls, right, source)
-    hint = source.source == "synthetic" and not all(pair.first_leads for pair in controls)
+    audited = audit(controls, right, dataset)
+    hint = dataset.source == "synthetic" and not all(pair.first_leads for pair in controls)
     models, learning = {}, []
     for name in predictions.models:
         guessing, overconfident = _judge_learning(predictions, name)
@@ -121,7 +121,7 @@ def find(
     if chosen:
         best = trained[chosen].best
         champion = replicate_path(MODELS / chosen, best)
-        of_fold = f" of fold {best.fold}: those of other folds are of other clips" if source.folds else ""
+        of_fold = f" of fold {best.fold}: those of other folds are of other clips" if dataset.folds else ""
         reason += f" The replicate is {best}, which has the lowest validation loss{of_fold}."
     return Findings(
         predictions,
@@ -136,8 +136,8 @@ def find(
         notes=[
             *learning,
             *([summarise_audit(audited)] if audited else []),
-            *search_notes(searches, source.folds),
-            *clip_notes(source, predictions),
+            *search_notes(searches, dataset.folds),
+            *clip_notes(dataset, predictions),
         ],
     )
 

@@ -12,7 +12,7 @@ from motionbench.comparison.pairs import units_needed
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.paths import APPLIED_SEARCHES
-from motionbench.data.splits import SourceRecord
+from motionbench.data.splits import DatasetInfo
 from motionbench.evaluation.predictions import Predictions
 from motionbench.training.results import Training
 
@@ -88,18 +88,18 @@ def search_notes(searches: Mapping[str, Search | None], folds: int) -> list[str]
     ]
 
 
-def clip_notes(source: SourceRecord, predictions: Predictions) -> list[str]:
+def clip_notes(dataset: DatasetInfo, predictions: Predictions) -> list[str]:
     """Say how clips were dealt into folds and are grouped, what was left out, and what may mislead a reader."""
     folds = (
-        f"Cross-validation over {source.folds} folds: each clip is tested once per seed, by a replicate that has seen "
+        f"Cross-validation over {dataset.folds} folds: each clip is tested once per seed, by a replicate that has seen "
         "neither the clip nor another one of its group."
     )
-    skipped = "; ".join(f"{name} ({reason})" for name, reason in source.skipped.items())
+    skipped = "; ".join(f"{name} ({reason})" for name, reason in dataset.skipped.items())
     return [
-        *([folds] if source.folds else []),
+        *([folds] if dataset.folds else []),
         *_describe_design(predictions),
         *([f"Left out, since folder.on_bad is skip: {skipped}."] if skipped else []),
-        *(f"Warning: {warning}." for warning in source.warnings),
+        *(f"Warning: {warning}." for warning in dataset.warnings),
     ]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from motionbench.core.errors import UserError
 from motionbench.core.schema import Section, Share
 from motionbench.data.label_maps import Change, label_map
-from motionbench.data.splits import Clips, SourceRecord
+from motionbench.data.splits import Clips, DatasetInfo
 
 Clip = NDArray[np.uint8]  # shape (frames, height, width, channels)
 Flip = Literal["left_right", "upside_down"]
@@ -30,7 +30,7 @@ class AugmentationParams(Section):
 
 
 def classes_to_flip(
-    params: AugmentationParams, source: SourceRecord, class_names: tuple[str, ...]
+    params: AugmentationParams, dataset: DatasetInfo, class_names: tuple[str, ...]
 ) -> NDArray[np.bool_]:
     """Return which classes keep their label when a clip is flipped, shape (classes,): only their clips are.
 
@@ -40,7 +40,7 @@ def classes_to_flip(
     if params.flip is None:
         return np.zeros(len(class_names), bool)
     change = CHANGES[params.flip]
-    changed_labels = label_map(source, change)
+    changed_labels = label_map(dataset, change)
     if changed_labels is None:
         raise UserError(
             f"params.yaml: training.augmentation.flip: {params.flip}: it is not known which labels this changes; name "

@@ -1,8 +1,13 @@
-"""Videos, GIFs and arrays of frames as clips: all are checked, sampled by time, and scaled in the same way."""
+"""Videos, GIFs and arrays of frames as clips: all are checked, sampled by time, and scaled in the same way.
+
+A clip has the frames that are on screen in the middle of equal segments of a video, or of a piece of it.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +18,8 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.data.array_files import read_array
-from motionbench.data.sampling import Piece, numbered, piece_of, sample
-from motionbench.data.scaling import Colour, Resize, displayed_size, scaler
+from motionbench.data.params import Preprocessing
+from motionbench.data.scaling import displayed_size, scaler
 from motionbench.data.splits import Clips
 from motionbench.data.video_files import (
     CONTAINERS_READ,
@@ -33,20 +38,6 @@ MAX_PIXELS = 8_300_000  # of a frame: 3840x2160
 ARRAY_RATE = 10  # frames per second of an .npz file: that of the GIFs this project writes
 
 
-class Preprocessing(NamedTuple):
-    """How a video becomes a clip.
-
-    To resize, "pad" fits the whole picture in and adds black bars, "crop" fills the clip and cuts off what is left
-    over, and "stretch" changes the proportions.
-    """
-
-    frames: int
-    height: int
-    width: int
-    colour: Colour
-    resize: Resize
-
-
 class Facts(NamedTuple):
     """What a video says about itself, or a piece of one."""
 
@@ -59,10 +50,26 @@ class Facts(NamedTuple):
     audio: bool
 
 
-class _Taken(NamedTuple):
-    clip: NDArray[np.uint8]
-    facts: Facts
-    end: Fraction  # of the last frame that was read, in seconds after the start of the first one
+class _Piece(NamedTuple):
+    """The part of a video to take, in ticks.
+
+    Attributes:
+        to_the_end: whether it ends where the video does.
+        origin: where the first frame of the video starts.
+        frame_ticks: of a frame that does not say how long it is on screen.
+        tick: in seconds.
+    """
+
+    start: Fraction
+    end: Fraction
+    to_the_end: bool
+    origin: int
+    frame_ticks: int
+    tick: Fraction
+
+    def seconds(self, time: Fraction | int) -> Fraction:
+        """Return a time, in ticks, in seconds after the start of the first frame."""
+        return (time - self.origin) * self.tick
 
 
 def decode_clip(
@@ -96,12 +103,11 @@ def decode_clip(
             raise UserError("no such file")
         path.open("rb").close()  # FFmpeg would not say why it cannot
         if path.suffix.lower() == ".npz":
-            taken = _decode_array(read_array(path, max_pixels), preprocessing, first, last)
-        else:
-            try:
-                taken = _decode_by_time(path, preprocessing, first, last, max_pixels)
-            except UnusableTimesError:
-                taken = _decode_in_order(path, preprocessing, first, last, max_pixels)
+            return _decode_array(read_array(path, max_pixels), preprocessing, first, last)
+        try:
+            return _decode_by_time(path, preprocessing, first, last, max_pixels)
+        except UnusableTimesError:
+            return _decode_in_order(path, preprocessing, first, last, max_pixels)
     except UserError:
         raise
     except av.error.ExitError as error:
@@ -112,7 +118,6 @@ def decode_clip(
         raise UserError(f"not readable ({one_line(error.strerror)})") from error
     except Exception as error:  # Damaged files can make the parsers raise anything.
         raise UserError(f"damaged or no video ({type(error).__name__}); {CONTAINERS_READ}") from error
-    return taken.clip, taken.facts
 
 
 def read_clip(
@@ -144,64 +149,151 @@ def read_windows(path: Path, preprocessing: Preprocessing, times: Sequence[tuple
 
 def _decode_by_time(
     path: Path, preprocessing: Preprocessing, start: float, end: float | None, max_pixels: int
-) -> _Taken:
+) -> tuple[NDArray[np.uint8], Facts]:
     with open_video(path, max_pixels) as video:
-        audio = bool(video.container.streams.audio)
         if end is not None:
             first = next(decode_rest(video), None)
             origin = frame_time(first) if first else 0
-            piece = piece_of((origin, origin), start, end, video.tick, video.frame_ticks)
+            piece = _piece_of((origin, origin), start, end, video.tick, video.frame_ticks)
             frames = decode_from(video, math.floor(piece.start))
-            return _take(frames, piece, preprocessing, video.pixel_aspect, audio=audio)
+            return _take(frames, piece, preprocessing, video.pixel_aspect, video.audio)[:2]
         contents = read_contents(video)
         if contents.span is None:
             raise UnusableTimesError
-        piece = piece_of(contents.span, start, None, video.tick, video.frame_ticks)
+        piece = _piece_of(contents.span, start, None, video.tick, video.frame_ticks)
         if start == 0 and contents.packets:
             frames = decode_packets(video, contents.packets)
         else:
             frames = decode_from(video, math.floor(piece.start))
-        taken = _take(frames, piece, preprocessing, video.pixel_aspect, audio=audio)
-        check_not_cut_off(video, taken.end, contents.end)
-        return taken
+        clip, facts, seconds = _take(frames, piece, preprocessing, video.pixel_aspect, video.audio)
+        check_not_cut_off(video, seconds, contents.end)
+        return clip, facts
 
 
 def _decode_in_order(
     path: Path, preprocessing: Preprocessing, start: float, end: float | None, max_pixels: int
-) -> _Taken:
+) -> tuple[NDArray[np.uint8], Facts]:
     """Decode a video by the order of its frames, at its mean rate."""
     with open_video(path, max_pixels) as video:
         contents = read_contents(video)
     with open_video(path, max_pixels) as video:
-        audio = bool(video.container.streams.audio)
-        piece = piece_of((0, contents.shown), start, end, 1 / video.rate)
-        taken = _take(numbered(decode_rest(video)), piece, preprocessing, video.pixel_aspect, audio=audio)
+        piece = _piece_of((0, contents.shown), start, end, 1 / video.rate)
+        clip, facts, seconds = _take(
+            _numbered(decode_rest(video)), piece, preprocessing, video.pixel_aspect, video.audio
+        )
         if end is None:
-            check_not_cut_off(video, taken.end, contents.end)
-        return taken
+            check_not_cut_off(video, seconds, contents.end)
+        return clip, facts
 
 
-def _decode_array(array: NDArray[np.uint8], preprocessing: Preprocessing, start: float, end: float | None) -> _Taken:
+def _decode_array(
+    array: NDArray[np.uint8], preprocessing: Preprocessing, start: float, end: float | None
+) -> tuple[NDArray[np.uint8], Facts]:
     layout = "gray" if array.ndim == 3 else "rgb24"
     frames = (VideoFrame.from_ndarray(frame, format=layout) for frame in array)
-    piece = piece_of((0, len(array)), start, end, Fraction(1, ARRAY_RATE))
-    return _take(numbered(frames), piece, preprocessing, Fraction(1), audio=False)
+    piece = _piece_of((0, len(array)), start, end, Fraction(1, ARRAY_RATE))
+    return _take(_numbered(frames), piece, preprocessing, Fraction(1), False)[:2]
+
+
+def _piece_of(span: tuple[int, int], start: float, end: float | None, tick: Fraction, frame_ticks: int = 1) -> _Piece:
+    """Return the piece between two times, or from one to the end of the video.
+
+    Args:
+        span: of the video, from the start of the first frame to the end of the last one, in ticks.
+        start: in seconds after the first frame, used to the microsecond.
+        end: also, and after `start`.
+        tick: in seconds.
+        frame_ticks: of a frame that does not say how long it is on screen.
+
+    Raises:
+        UserError: if it starts after the end of the video.
+    """
+    origin, video_end = span
+
+    def ticks(seconds: float) -> Fraction:
+        return origin + Fraction(round(seconds * 10**6), 10**6) / tick
+
+    piece_end = Fraction(video_end) if end is None else ticks(end)
+    piece = _Piece(ticks(start), piece_end, end is None, origin, frame_ticks, tick)
+    if piece.start >= piece.end:
+        raise _beyond("start", piece.start, piece, video_end)
+    return piece
+
+
+def _beyond(name: str, time: Fraction, piece: _Piece, video_end: int) -> UserError:
+    asked, known = (float(piece.seconds(ticks)) for ticks in (time, video_end))
+    return UserError(f"the {name}, {asked:.3f} s, is beyond the end of the video, {known:.3f} s")
+
+
+def _numbered(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    """Give frames their numbers, from 0, as times."""
+    for number, frame in enumerate(frames):
+        frame.pts, frame.duration = number, 1
+        yield frame
 
 
 def _take(
-    frames: Iterable[VideoFrame], piece: Piece, preprocessing: Preprocessing, pixel_aspect: Fraction, *, audio: bool
-) -> _Taken:
-    count, height, width, colour, resize = preprocessing
-    sampled = sample(frames, piece, count, scaler(height, width, colour, resize, pixel_aspect))
+    frames: Iterable[VideoFrame], piece: _Piece, preprocessing: Preprocessing, pixel_aspect: Fraction, audio: bool
+) -> tuple[NDArray[np.uint8], Facts, Fraction]:
+    """Take the frames on screen in the middle of equal segments of a piece; repeat them where there are fewer.
+
+    Args:
+        frames: the first of them starts no later than the piece.
+
+    Returns:
+        The clip; what was seen on the way; and the end of the last frame that was read, in seconds after the start of
+        the first one.
+
+    Raises:
+        UserError: if there is no frame, or if the piece reaches beyond the end of the video.
+        UnusableTimesError: if the times of frames are missing, or do not increase.
+    """
+    scale, count = scaler(preprocessing, pixel_aspect), preprocessing.frames
+    moments = _moments(piece, count)
+    pictures: list[NDArray[np.uint8]] = []
+    times: list[int] = []
+    shown, past_end = None, False
+    for frame in frames:
+        time = frame_time(frame)
+        if times and time <= times[-1]:
+            raise UnusableTimesError
+        # Repeats that are due are scaled once.
+        if shown is not None and len(pictures) < count and moments[len(pictures)] < time:
+            pictures += [scale(shown)] * (bisect_left(moments, time) - len(pictures))
+        if not piece.to_the_end and time >= piece.end:
+            past_end = True
+            break
+        times.append(time)
+        shown = frame
+    if shown is None:
+        raise UserError("no frame could be decoded")
+    end = times[-1] + (shown.duration or piece.frame_ticks)
+    if not past_end and end <= piece.start:
+        raise _beyond("start", piece.start, piece, end)
+    if not past_end and not piece.to_the_end and end + piece.frame_ticks < piece.end:
+        raise _beyond("end", piece.end, piece, end)
+    pictures += [scale(shown)] * (count - len(pictures))
+    times = times[max(0, bisect_right(times, math.floor(piece.start)) - 1) :]  # of the frames of the piece
     seconds = float((piece.end - piece.start) * piece.tick)
-    gaps = [after - before for before, after in zip(sampled.times, sampled.times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     facts = Facts(
-        len(sampled.times),
+        len(times),
         seconds,
-        len(sampled.times) / seconds,
-        *displayed_size(sampled.last, pixel_aspect),
+        len(times) / seconds,
+        *displayed_size(shown, pixel_aspect),
         # At a constant rate, rounding to ticks makes some gaps one longer.
         variable_rate=bool(gaps) and max(gaps) - min(gaps) > max(1, min(gaps) / 10),
         audio=audio,
     )
-    return _Taken(sampled.clip, facts, piece.seconds(sampled.end))
+    return np.stack(pictures), facts, piece.seconds(end)
+
+
+def _moments(piece: _Piece, count: int) -> list[int]:
+    """Return the middles of equal segments, in ticks.
+
+    They are rounded down, since frames start at whole ticks. Fractions would take a tenth of the time that a small
+    video takes.
+    """
+    parts = math.lcm(piece.start.denominator, piece.end.denominator)
+    first, length = int(piece.start * parts), int((piece.end - piece.start) * parts)
+    return [(2 * count * first + (2 * number + 1) * length) // (2 * count * parts) for number in range(count)]

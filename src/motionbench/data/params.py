@@ -1,23 +1,36 @@
-"""The data section of params.yaml, and what the section of each source has in common."""
+"""The data section of params.yaml, and what the sections of all kinds of data sets have in common."""
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from motionbench.core.schema import Pixels, Section, refusal
 
 CLIP_BYTES = 10**9
+Colour = Literal["grey", "rgb"]
+Resize = Literal["pad", "crop", "stretch"]
+"""Whether the whole picture is fitted in between black bars, or fills the clip and is cut off, or its shape changes."""
 ClipShape = tuple[int, int, int, int]  # frames, height, width and channels of a clip
 
 
+class Preprocessing(NamedTuple):
+    """How a video becomes a clip."""
+
+    frames: int
+    height: int
+    width: int
+    colour: Colour
+    resize: Resize
+
+
 class DataParams(Section):
-    """What the clips look like, whatever their source."""
+    """What the clips look like, whatever the data set."""
 
     source: str
     frames: Pixels
     height: Pixels
     width: Pixels
-    colour: Literal["grey", "rgb"]
+    colour: Colour
 
     def clip_shape(self) -> ClipShape:
         """Return the shape of a clip."""
@@ -34,8 +47,8 @@ class DataParams(Section):
             raise refusal("data.frames", self.frames, f"at most {CLIP_BYTES // frame} with such frames")
 
 
-class SourceParams(Section):
-    """The section of a source, which is checked wherever it stands, and needed if `data.source` names it."""
+class DatasetParams(Section):
+    """The section of a data set, which is checked wherever it stands, and needed if `data.source` names it."""
 
     def untracked_clips(self) -> list[Path]:
         """Return the files and folders that clips are made from and that a clone of the repository lacks."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from motionbench.core.schema import Pixels, Share
 from motionbench.data.label_maps import Change, label_map
-from motionbench.data.splits import Clips, SourceRecord
+from motionbench.data.splits import Clips, DatasetInfo
 
 POINT_SIDE = 6  # of a distractor, pixels: the reference notebook's point
 
@@ -88,9 +88,9 @@ def perturb(clips: Clips, numbers: NDArray[np.int64], name: str, level: float, s
 
 
 def perturbed_labels(
-    labels: NDArray[np.int64], class_names: Sequence[str], name: str, source: SourceRecord
+    labels: NDArray[np.int64], class_names: Sequence[str], name: str, dataset: DatasetInfo
 ) -> NDArray[np.int64]:
-    """Return the right answers to perturbed clips of a source from those to the clips as they are.
+    """Return the right answers to perturbed clips of a data set from those to the clips as they are.
 
     Raises:
         KeyError: if there is no such perturbation, or if it is not known what it does to the answers.
@@ -98,7 +98,7 @@ def perturbed_labels(
     change = PERTURBATIONS[name].change
     if change is None:
         return labels
-    changed = label_map(source, change)
+    changed = label_map(dataset, change)
     if changed is None:
         raise KeyError(change)
     return np.array([class_names.index(changed.get(each, each)) for each in class_names])[labels]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -11,18 +11,17 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
+from motionbench.data.params import Preprocessing
 
 MAX_ASPECT = 100  # of a frame: to fill a clip with a narrower one could take any amount of memory
 # FULL_CHR_H_INT: or else white would become 253, and small coloured pictures would have half their colours.
 SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 
-Colour = Literal["grey", "rgb"]
-Resize = Literal["pad", "crop", "stretch"]
 Scale = Callable[[VideoFrame], NDArray[np.uint8]]
 """Returns a frame as a picture, uint8, shape (height, width, channels)."""
 
 
-def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect: Fraction) -> Scale:
+def scaler(preprocessing: Preprocessing, pixel_aspect: Fraction) -> Scale:
     """Return a function that scales frames.
 
     It raises a `UserError` for a frame that is too narrow.
@@ -30,13 +29,12 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
     Args:
         pixel_aspect: the width of a pixel divided by its height.
     """
+    _, height, width, colour, resize = preprocessing
     reformatter = VideoReformatter()  # one for all frames: to set one up takes longer than to scale
     layout, channels = ("gray", 1) if colour == "grey" else ("rgb24", 3)
-    shape = (height, width, channels)
 
     @cache  # what a frame takes beside its scaling counts in small videos
-    def scaled_size(frame_width: int, frame_height: int, turns: int) -> tuple[int, int]:
-        columns, rows = _displayed_size(frame_width, frame_height, turns, pixel_aspect)
+    def scaled_size(columns: int, rows: int) -> tuple[int, int]:
         if max(columns, rows) > MAX_ASPECT * min(columns, rows):
             raise UserError(f"frames of {columns}x{rows} pixels: too narrow")
         if resize == "stretch":
@@ -47,7 +45,7 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
 
     def scale(frame: VideoFrame) -> NDArray[np.uint8]:
         turns = _quarter_turns(frame)
-        size = scaled_size(frame.width, frame.height, turns)
+        size = scaled_size(*displayed_size(frame, pixel_aspect))
         columns, rows = size if turns % 2 == 0 else size[::-1]
         scaled = reformatter.reformat(
             frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
@@ -55,19 +53,15 @@ def scaler(height: int, width: int, colour: Colour, resize: Resize, pixel_aspect
         picture = cast("NDArray[np.uint8]", scaled.to_ndarray()).reshape(rows, columns, channels)
         if turns:
             picture = np.rot90(picture, turns)
-        return picture if picture.shape == shape else _centred(picture, height, width)
+        return picture if picture.shape[:2] == (height, width) else _centred(picture, height, width)
 
     return scale
 
 
 def displayed_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
     """Return width and height with square pixels, after rotation."""
-    return _displayed_size(frame.width, frame.height, _quarter_turns(frame), pixel_aspect)
-
-
-def _displayed_size(frame_width: int, frame_height: int, turns: int, pixel_aspect: Fraction) -> tuple[int, int]:
-    size = (max(1, round(frame_width * pixel_aspect)), frame_height)
-    return size if turns % 2 == 0 else size[::-1]
+    size = (max(1, round(frame.width * pixel_aspect)), frame.height)
+    return size if _quarter_turns(frame) % 2 == 0 else size[::-1]
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

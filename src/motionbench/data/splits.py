@@ -1,4 +1,4 @@
-"""Labelled clips on disk: three disjoint splits, or the parts from which folds are made."""
+"""A data set on disk, written and read: labelled clips in three splits, or in the parts of which folds are made."""
 
 import csv
 import io
@@ -6,18 +6,19 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from motionbench.core import paths
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.paths import ReplicateKey
+from motionbench.core.files import atomic_outputs, write_json
+from motionbench.core.paths import CLIPS, DATASET_INFO
+from motionbench.data.params import Resize
 
 if TYPE_CHECKING:
     import pandas as pd  # otherwise imported late: keeps error messages fast
@@ -28,12 +29,12 @@ CLASS_NAMES_BYTES = 1_000_000  # read at most
 REDRAW = "make the clips again: dvc repro --force generate"
 
 
-class SourceRecord(BaseModel, frozen=True):
+class DatasetInfo(BaseModel, frozen=True):
     """What is known of the clips as a whole: data/folds/source.json."""
 
     source: str
     folds: int = Field(default=0, ge=0)  # 0: three splits
-    resize: Literal["pad", "crop", "stretch"]  # how a video of another shape becomes a clip
+    resize: Resize  # how a video of another shape becomes a clip
     seconds: float  # the median duration of a clip
     warnings: list[str] = []
     skipped: dict[str, str] = {}  # by file, why it is not among the clips
@@ -64,28 +65,26 @@ class ClipRecord(BaseModel, extra="forbid", allow_inf_nan=False):
     audio: bool
 
 
-FolderOf = Callable[[str], Path]
-"""Returns the folder of a part by its name: train, validation and test, or the number of a fold as text."""
-Write = Callable[[FolderOf], SourceRecord]
-"""Writes the clips of all parts, and returns what is known of them."""
+class NewSplit(NamedTuple):
+    """A split to write. Its clips are made while it is written, since they may not fit into memory.
+
+    Attributes:
+        batches: the clips, some at a time: uint8, shape (clips, frames, height, width, channels).
+        labels: of all clips, shape (clips,).
+        records: of all clips; None if they were not made from files.
+    """
+
+    class_names: Sequence[str]
+    labels: NDArray[np.int64]
+    batches: Iterable[Clips]
+    records: Sequence[ClipRecord] | None = None
 
 
-class JoinedClips:
-    """The clips of several parts, which stay on disk, as one array that is read by the numbers of clips."""
+class NewDataset(NamedTuple):
+    """A data set to write. Without folds the splits are those of `SPLITS`; else the parts, by number, as text."""
 
-    def __init__(self, parts: Sequence[Clips]) -> None:
-        self._parts = parts
-        self._firsts = np.cumsum([0, *(len(part) for part in parts)])
-        self.shape = (int(self._firsts[-1]), *parts[0].shape[1:])
-
-    def __getitem__(self, numbers: NDArray[np.int64] | slice) -> Clips:
-        """Return the clips with these numbers, in their order."""
-        wanted = np.arange(self.shape[0])[numbers]
-        clips = np.empty((len(wanted), *self.shape[1:]), np.uint8)
-        owners = np.searchsorted(self._firsts, wanted, side="right") - 1
-        for owner in np.unique(owners):
-            clips[owners == owner] = self._parts[owner][wanted[owners == owner] - self._firsts[owner]]
-        return clips
+    info: DatasetInfo
+    splits: Mapping[str, NewSplit]
 
 
 class Split(NamedTuple):
@@ -96,85 +95,49 @@ class Split(NamedTuple):
     class_names: tuple[str, ...]
 
 
-class JoinedSplit(NamedTuple):
-    """Several parts as one split."""
-
-    clips: JoinedClips
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-
-
-AnySplit = Split | JoinedSplit
+def write_dataset(dataset: NewDataset) -> None:
+    """Write data/train, data/validation, data/test and data/folds; a kill leaves each of them old or new."""
+    with atomic_outputs(*CLIPS) as (*folders, folds):
+        new = dict(zip(SPLITS, folders, strict=True))
+        for name, split in dataset.splits.items():
+            write_split(new.get(name, folds / name), split)
+        write_json(folds / DATASET_INFO.name, dataset.info.model_dump())
 
 
-def read_source() -> SourceRecord:
+def write_split(folder: Path, split: NewSplit) -> None:
+    """Write a split: clips.npy, labels.npy, class_names.json and, of clips from files, clips.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not with tofile, whose error on a full disk does not name the reason.
+    with (folder / "clips.npy").open("wb") as file:
+        for batch in split.batches:
+            if not file.tell():
+                shape = (len(split.labels), *batch.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(batch.data)
+    np.save(folder / "labels.npy", split.labels)
+    write_json(folder / "class_names.json", list(split.class_names))
+    if split.records is not None:
+        _table_of(split.records).to_csv(folder / "clips.csv", index=False)
+
+
+def _table_of(records: Iterable[ClipRecord]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame([record.model_dump() for record in records])
+
+
+def read_dataset_info() -> DatasetInfo:
     """Read what is known of the clips as a whole.
 
     Raises:
         UserError: if the file is missing or damaged.
     """
-    with _open(paths.SOURCE) as file:
+    with _open(DATASET_INFO) as file:
         try:
-            return SourceRecord.model_validate_json(file.read(CLASS_NAMES_BYTES))
+            return DatasetInfo.model_validate_json(file.read(CLASS_NAMES_BYTES))
         except ValidationError as error:
             raise ValueError("not what generate writes") from error
-
-
-def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
-    """Return the keys of all replicates of a model: each of `seeds` in each fold of the clips.
-
-    Raises:
-        UserError: if it cannot be read how many folds there are.
-    """
-    return [ReplicateKey(seed, fold) for fold in read_source().fold_numbers() for seed in seeds]
-
-
-def read_training(fold: int | None) -> tuple[AnySplit, Split]:
-    """Open the clips to train and to validate with: the splits, or those of a fold.
-
-    Fold i is tested on part i, validated on the next part and trained on the others.
-
-    Raises:
-        UserError: if a file is missing or damaged.
-    """
-    *train, validation = training_folders(fold)
-    return join([read_split(folder) for folder in train]), read_split(validation)
-
-
-def join(parts: Sequence[Split]) -> AnySplit:
-    """Return parts as one split."""
-    if len(parts) == 1:
-        return parts[0]
-    labels = np.concatenate([part.labels for part in parts])
-    return JoinedSplit(JoinedClips([part.clips for part in parts]), labels, parts[0].class_names)
-
-
-def training_folders(fold: int | None) -> list[Path]:
-    """Return the folders of the clips that a training sees: those to train with, and the one to validate with.
-
-    Raises:
-        UserError: if it cannot be read how many folds there are.
-    """
-    if fold is None:
-        return [paths.TRAIN, paths.VALIDATION]
-    folds = read_source().folds
-    validation = (fold + 1) % folds
-    others = [part for part in range(folds) if part not in (fold, validation)]
-    return [paths.fold_path(part) for part in (*others, validation)]
-
-
-def read_test(fold: int | None) -> Split:
-    """Open the clips to test with: the split, or part `fold`.
-
-    Raises:
-        UserError: if a file is missing or damaged.
-    """
-    return read_split(held_out_folder(fold))
-
-
-def held_out_folder(fold: int | None) -> Path:
-    """Return the folder of the clips to test with."""
-    return paths.TEST if fold is None else paths.fold_path(fold)
 
 
 def read_clip_table(folders: Sequence[Path]) -> "pd.DataFrame | None":
@@ -188,8 +151,6 @@ def read_clip_table(folders: Sequence[Path]) -> "pd.DataFrame | None":
     Raises:
         UserError: if a file is missing or damaged.
     """
-    import pandas as pd
-
     if not any((folder / "clips.csv").exists() for folder in folders):
         return None
     table: list[ClipRecord] = []
@@ -201,22 +162,7 @@ def read_clip_table(folders: Sequence[Path]) -> "pd.DataFrame | None":
             if len(records) != clips:
                 raise ValueError(f"{len(records)} rows for {clips} clips")
         table += records
-    return pd.DataFrame([record.model_dump() for record in table])
-
-
-def part_folders(folder: Path) -> list[Path]:
-    """Return the folders of clips in a folder that `generate` writes: itself, or one per fold, or none."""
-    folds = sorted(folder.glob("*/clips.npy"), key=lambda file: int(file.parent.name))
-    return [folder] if (folder / "clips.npy").exists() else [file.parent for file in folds]
-
-
-@contextmanager
-def clips_file(folder: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
-    """Yield the file clips.npy in `folder`, to write clips of this shape to it, one after the other."""
-    with (folder / "clips.npy").open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        yield file
+    return _table_of(table)
 
 
 def read_split(folder: Path) -> Split:

@@ -40,6 +40,7 @@ class Video(NamedTuple):
     tick: Fraction  # in seconds
     frame_ticks: int  # of a frame that does not say how long it is on screen
     pixel_aspect: Fraction  # the width of a pixel divided by its height
+    audio: bool
 
 
 class Contents(NamedTuple):
@@ -87,7 +88,8 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
         tick = stream.time_base or Fraction(1)
         frame_ticks = max(1, round(1 / (rate * tick)))
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        yield Video(path, max_pixels, container, stream, rate, tick, frame_ticks, pixel_aspect)
+        audio = bool(container.streams.audio)
+        yield Video(path, max_pixels, container, stream, rate, tick, frame_ticks, pixel_aspect, audio)
 
 
 def _check_gif_end(path: Path) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from motionbench.core.dvc_files import training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
+from motionbench.data.folds import held_out_folder, replicate_keys
 from motionbench.data.perturbations import chosen_numbers, perturbed_labels
-from motionbench.data.splits import held_out_folder, read_source, replicate_keys
+from motionbench.data.splits import read_dataset_info
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.inference import predict_held_out_clips, time_inference
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, read_held_out
@@ -32,16 +33,16 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
         UserError: if a model or a clip is missing or damaged, or if a probability is not a number.
     """
     seeds, threads, settings = params.training.seeds, params.training.threads, params.perturbations
-    source = read_source()
+    dataset = read_dataset_info()
     models, md5s = trained_models(), made_from(clips)
-    folds, held_out = source.fold_numbers(), read_held_out(source)
+    folds, held_out = dataset.fold_numbers(), read_held_out(dataset)
     labels, class_names, part = held_out.split.labels, held_out.split.class_names, held_out.parts
     chosen = chosen_numbers(labels, held_out.groups, settings.clips_per_class, settings.seed)
     conditions = [
         Condition(UNCHANGED, 0.0, np.arange(len(labels)), labels, {}),
         *(
-            Condition(name, level, chosen, perturbed_labels(labels[chosen], class_names, name, source), {})
-            for name, level in settings.settings(source)
+            Condition(name, level, chosen, perturbed_labels(labels[chosen], class_names, name, dataset), {})
+            for name, level in settings.settings(dataset)
         ),
     ]
     # A task for each condition, since the predictions of one model may take ten times as long as those of another.
@@ -63,7 +64,7 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
         condition.probabilities[name] = np.stack(joined)
     unchanged, *perturbed = conditions
     return Predictions(
-        class_names, held_out.split.clips.shape[1], seeds, settings.seed, part if source.folds else None,
+        class_names, held_out.split.clips.shape[1], seeds, settings.seed, part if dataset.folds else None,
         held_out.files, held_out.groups, unchanged, perturbed, md5s,
     )  # fmt: skip # in the order of its fields
 

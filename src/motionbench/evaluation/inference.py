@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from motionbench.data.folds import read_test
 from motionbench.data.perturbations import perturb
-from motionbench.data.splits import Clips, read_test
+from motionbench.data.splits import Clips
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import UNCHANGED
 from motionbench.execution.engine import EventCallback

@@ -18,16 +18,9 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5s
 from motionbench.core.paths import FOLDS, MODELS, PARAMS, PREDICTIONS, TEST, ReplicateKey, replicate_path
+from motionbench.data.folds import AnySplit, held_out_folder, join, read_test
 from motionbench.data.perturbations import perturbed_labels
-from motionbench.data.splits import (
-    AnySplit,
-    SourceRecord,
-    held_out_folder,
-    join,
-    read_clip_table,
-    read_source,
-    read_test,
-)
+from motionbench.data.splits import DatasetInfo, read_clip_table, read_dataset_info
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.schema import PerturbationsParams
 
@@ -96,13 +89,13 @@ class HeldOut(NamedTuple):
     groups: NDArray[Any] | None
 
 
-def read_held_out(source: SourceRecord) -> HeldOut:
+def read_held_out(dataset: DatasetInfo) -> HeldOut:
     """Open the held-out clips.
 
     Raises:
         UserError: if a file is missing or damaged.
     """
-    folds = source.fold_numbers()
+    folds = dataset.fold_numbers()
     tests = [read_test(fold) for fold in folds]
     table = read_clip_table([held_out_folder(fold) for fold in folds])
     return HeldOut(
@@ -245,26 +238,28 @@ def _other_than_now(predictions: Predictions, md5s: Mapping[str, str], settings:
         if predictions.md5s.get(path) != md5s.get(path):
             yield f"was made with another {path} than is there now"
     # What it says it was made from may be true of another table: one whose rows somebody chose or changed.
-    source = read_source()
-    here = read_held_out(source)
+    dataset = read_dataset_info()
+    here = read_held_out(dataset)
     values: dict[str, tuple[Any, Any]] = {
         "list of classes": (predictions.class_names, here.split.class_names),
         "number of frames": (predictions.frames, here.split.clips.shape[1]),
         "label": (predictions.labels, here.split.labels),
-        "fold": (predictions.folds, here.parts if source.folds else None),
+        "fold": (predictions.folds, here.parts if dataset.folds else None),
         "file": (predictions.files, here.files),
         "group": (predictions.groups, here.groups),
     }
     for name, (written, now) in values.items():
         if not np.array_equal(written, now):
             yield f"has another {name} than the clips that are there now"
-    keys = [ReplicateKey(seed, fold) for seed in predictions.seeds for fold in source.fold_numbers()]
+    keys = [ReplicateKey(seed, fold) for seed in predictions.seeds for fold in dataset.fold_numbers()]
     predicting = {replicate_path(MODELS / name, key).as_posix() for name in predictions.models for key in keys}
     if others := sorted(predicting ^ {path for path in md5s if path.endswith(".keras")}):
         yield f"has other models than are there now: {others[0]}"
     conditions = [(each.name, each.level) for each in predictions.perturbed]
-    if (conditions, predictions.perturbation_seed) != ([*settings.settings(source)], settings.seed):
+    if (conditions, predictions.perturbation_seed) != ([*settings.settings(dataset)], settings.seed):
         yield f"has other perturbations than {PARAMS}"
     for name, _, clips, labels, _ in predictions.perturbed:
-        if not np.array_equal(labels, perturbed_labels(here.split.labels[clips], here.split.class_names, name, source)):
+        if not np.array_equal(
+            labels, perturbed_labels(here.split.labels[clips], here.split.class_names, name, dataset)
+        ):
             yield f"has another label of {name} than the clips that are there now"

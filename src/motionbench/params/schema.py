@@ -1,4 +1,4 @@
-"""params.yaml as frozen, typed, checked objects. Sections of sources, models, perturbations follow from registries."""
+"""params.yaml as frozen, typed, checked objects. Registries give the sections of data sets, models, perturbations."""
 
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -7,12 +7,16 @@ from pydantic_core import PydanticCustomError
 
 from motionbench.core.schema import Count, Section, Seed, Seeds, Share, Threads, refusal
 from motionbench.data.augmentation import AugmentationParams
+from motionbench.data.folder.params import FolderParams
 from motionbench.data.label_maps import label_map
-from motionbench.data.params import DataParams, SourceParams
+from motionbench.data.params import DataParams, DatasetParams
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.data.sources import SOURCES
-from motionbench.data.splits import SourceRecord
+from motionbench.data.splits import DatasetInfo
+from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, ModelParams, contenders_among
+
+DATASETS: dict[str, type[DatasetParams]] = {"synthetic": SyntheticParams, "folder": FolderParams}
+"""The kinds of data sets: by the value of `data.source`, the section of that name. `pipeline.generate` makes them."""
 
 
 class TrainingParams(Section):
@@ -39,8 +43,8 @@ class PerturbationsParams(Section):
     seed: Seed
     clips_per_class: Count
 
-    def settings(self, source: SourceRecord) -> list[tuple[str, float]]:
-        """Return name and level of all perturbations for clips of a source, in the order of the registry.
+    def settings(self, dataset: DatasetInfo) -> list[tuple[str, float]]:
+        """Return name and level of all perturbations for clips of a data set, in the order of the registry.
 
         Those are left out that may change the right answers in a way that is not known.
         """
@@ -48,7 +52,7 @@ class PerturbationsParams(Section):
             (name, float(level))
             for name, perturbation in PERTURBATIONS.items()
             for level in dict.fromkeys(getattr(self, name))
-            if perturbation.change is None or label_map(source, perturbation.change) is not None
+            if perturbation.change is None or label_map(dataset, perturbation.change) is not None
         ]
 
 
@@ -124,7 +128,7 @@ class TuningParams(Section):
 
 
 class Params(Section):
-    """The whole of params.yaml. `ParamsSchema` adds a section for each source and each model of the registries."""
+    """The whole of params.yaml. `ParamsSchema` adds a section for each data set and each model of the registries."""
 
     data: DataParams
     training: TrainingParams
@@ -134,12 +138,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.data.source not in SOURCES:
-            raise refusal("data.source", self.data.source[:100], f"one of {', '.join(SOURCES)}")
+        if self.data.source not in DATASETS:
+            raise refusal("data.source", self.data.source[:100], f"one of {', '.join(DATASETS)}")
         if getattr(self, self.data.source) is None:
             raise PydanticCustomError("refused", "{section}: missing; add it", {"section": self.data.source})
         self.data.check_size()
-        self.source().check_data(self.data)
+        self.dataset().check_data(self.data)
         if (jitter := self.training.augmentation.time_jitter) >= self.data.frames:
             allowed = f"below data.frames: {self.data.frames}"
             raise refusal("training.augmentation.time_jitter", jitter, allowed)
@@ -152,9 +156,9 @@ class Params(Section):
             self.model(name).check_frames(name, self.data)
         return self
 
-    def source(self) -> SourceParams:
-        """Return the section of the source of the clips."""
-        return cast("SourceParams", getattr(self, self.data.source))
+    def dataset(self) -> DatasetParams:
+        """Return the section of the data set."""
+        return cast("DatasetParams", getattr(self, self.data.source))
 
     def model(self, model_name: str) -> ModelParams:
         """Return the section of the model called `model_name`."""
@@ -174,6 +178,6 @@ _searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)
 _registered: dict[str, Any] = {"perturbations": (PerturbationsSchema, ...), "tuning": (TuningSchema, ...)}
-_registered |= {name: (source.params | None, None) for name, source in SOURCES.items()}
+_registered |= {name: (section | None, None) for name, section in DATASETS.items()}
 _registered |= {name: (MODELS[name].params, ...) for name in MODEL_NAMES}
 ParamsSchema = create_model("ParamsSchema", __base__=Params, __module__=__name__, **_registered)

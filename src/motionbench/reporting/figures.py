@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from motionbench.data.splits import AnySplit, Clips
+from motionbench.data.folds import AnySplit
+from motionbench.data.splits import Clips
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of models, also for colour-blind readers: Okabe and Ito (2008), without the yellow."""

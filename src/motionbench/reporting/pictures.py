@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.probabilities import reliability
 from motionbench.comparison.tables import accuracies_when_perturbed, count_votes
+from motionbench.data.folds import AnySplit
 from motionbench.data.perturbations import perturb
-from motionbench.data.splits import AnySplit, Clips
+from motionbench.data.splits import Clips
 from motionbench.evaluation.predictions import UNCHANGED
 from motionbench.reporting import figures
 

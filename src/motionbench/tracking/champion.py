@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from motionbench.core.commands import deferred_interrupts
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.errors import UserError, one_line
-from motionbench.data.decoding import Preprocessing
+from motionbench.data.params import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.address import store_name

@@ -20,7 +20,8 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
-from motionbench.data.splits import part_folders, read_source
+from motionbench.data.folds import part_folders
+from motionbench.data.splits import read_dataset_info
 from motionbench.training.results import read_training, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
@@ -110,7 +111,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             )
             for part in parts
         ]
-        source = read_source()
+        source = read_dataset_info()
         model = {
             "clip_shape": datasets[0].shape[1:],
             "class_names": read_json(parts[0] / "class_names.json"),

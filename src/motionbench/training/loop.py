@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.augmentation import augment, classes_to_flip
-from motionbench.data.splits import AnySplit, Clips, SourceRecord, Split
+from motionbench.data.folds import AnySplit
+from motionbench.data.splits import Clips, DatasetInfo, Split
 from motionbench.models.networks import build_model
 from motionbench.models.registry import ModelParams
 from motionbench.params.schema import TrainingParams
@@ -114,7 +115,7 @@ def reuse_traced(model: keras.Model, alike: Hashable) -> keras.Model:
 
 def fit_epochs(
     model: keras.Model, model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams,
-    source: SourceRecord, train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
+    dataset: DatasetInfo, train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
 ) -> Iterator[Epoch]:  # fmt: skip # not one argument a line
     """Fit a replicate of a model for at most its epochs; yield its measures after each epoch.
 
@@ -122,13 +123,13 @@ def fit_epochs(
 
     Args:
         model: from `build_replicate`.
-        source: of the clips: it says which labels a flip would change.
+        dataset: of the clips: it says which labels a flip would change.
 
     Raises:
-        UserError: if the loss stops being a number, or if clips are to be flipped and `source` does not say that.
+        UserError: if the loss stops being a number, or if clips are to be flipped and `dataset` does not say that.
     """
     seed, augmentation, balanced = key.seed, training.augmentation, training.class_weights == "balanced"
-    may_flip = classes_to_flip(augmentation, source, train.class_names)[train.labels]
+    may_flip = classes_to_flip(augmentation, dataset, train.class_names)[train.labels]
     validation_batches = read_batches(validation, section.batch_size, balanced=balanced)
     finished = earlier.history if earlier else []
     if earlier:

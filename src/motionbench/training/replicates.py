@@ -8,9 +8,10 @@ from pathlib import Path
 import joblib
 
 from motionbench.core.files import atomic_outputs
-from motionbench.core.paths import PARAMS, SOURCE, ReplicateKey, checkpoint_path, replicate_path, training_paths
+from motionbench.core.paths import DATASET_INFO, PARAMS, ReplicateKey, checkpoint_path, replicate_path, training_paths
 from motionbench.core.processes import describe_machine, peak_megabytes
-from motionbench.data.splits import read_source, read_training, replicate_keys, training_folders
+from motionbench.data.folds import read_training, replicate_keys, training_folders
+from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
@@ -46,7 +47,7 @@ def train_model(
         tasks = [
             FileTask(
                 partial(train_replicate, model_name, key, params, replicate_path(models, key), digest, are_current),
-                inputs=[SOURCE, *training_folders(key.fold)],
+                inputs=[DATASET_INFO, *training_folders(key.fold)],
                 outputs=[replicate_path(models, key)],
                 kept=checkpoint_path(model_name, key),
             )
@@ -87,7 +88,7 @@ def train_replicate(
         from motionbench.models.archive import save_model
         from motionbench.training import loop
     training, section = params.training, params.model(model_name)
-    source, (train, validation) = read_source(), read_training(key.fold)
+    dataset, (train, validation) = read_dataset_info(), read_training(key.fold)
     # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
     fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
     started = time.perf_counter()
@@ -97,7 +98,7 @@ def train_replicate(
     history: list[Epoch] = []
     epoch_seconds: list[float] = []
     best: Epoch | None = None
-    for epoch in loop.fit_epochs(model, model_name, key, section, training, source, train, validation, earlier):
+    for epoch in loop.fit_epochs(model, model_name, key, section, training, dataset, train, validation, earlier):
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()

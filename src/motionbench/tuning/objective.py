@@ -10,7 +10,8 @@ import numpy as np
 
 from motionbench.core.paths import ReplicateKey
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.splits import read_source, read_training
+from motionbench.data.folds import read_training
+from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import ModelParams
@@ -32,7 +33,7 @@ def measure_cost(
         from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import as_graph, count_flops, time_single_clips
         from motionbench.models.networks import build_model
-    _, validation = read_training(read_source().fold_numbers()[0])
+    _, validation = read_training(read_dataset_info().fold_numbers()[0])
     fix_threads(training.threads)
     keras.utils.clear_session()  # The process measures one network after the other.
     model = build_model(model_name, params, validation.clips.shape[1:], len(validation.class_names))
@@ -60,14 +61,14 @@ def run_trial(
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
         from motionbench.training.loop import build_replicate, fit_epochs
-    source = read_source()
-    fold = source.fold_numbers()[0]
+    dataset = read_dataset_info()
+    fold = dataset.fold_numbers()[0]
     train, validation = read_training(fold)
     fix_threads(training.threads)
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
     models = [build_replicate(model_name, params, train, seed) for seed in seeds]
     replicates = [
-        fit_epochs(model, model_name, ReplicateKey(seed, fold), params, training, source, train, validation)
+        fit_epochs(model, model_name, ReplicateKey(seed, fold), params, training, dataset, train, validation)
         for model, seed in zip(models, seeds, strict=True)
     ]
     for epochs in zip(*replicates, strict=True):

@@ -20,10 +20,11 @@ from motionbench.core.commands import deferred_interrupts
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.inputs import code_folder, written
-from motionbench.core.paths import SOURCE, TUNING_REPORTS
+from motionbench.core.paths import DATASET_INFO, TUNING_REPORTS
 from motionbench.core.processes import this_process
 from motionbench.core.redaction import without_secrets
-from motionbench.data.splits import read_source, training_folders
+from motionbench.data.folds import training_folders
+from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import Engine, FileTask, Message, local_engine
 from motionbench.execution.progress import trial_progress
 from motionbench.params.schema import Params
@@ -44,9 +45,9 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
             if code or clips are changed while the search runs.
     """
     storage, place = studies.open_storage()
-    seen = training_folders(read_source().fold_numbers()[0])
+    seen = training_folders(read_dataset_info().fold_numbers()[0])
     if params.training.augmentation.flip:
-        seen.append(SOURCE)  # says which clips may be flipped
+        seen.append(DATASET_INFO)  # says which clips may be flipped
     used = [*map(code_folder, studies.TRAINING_CODE), *seen]
     before = written(used)
 
@@ -108,7 +109,7 @@ def search(
         UserError: if the connection to the storage is lost, or from `check`.
     """
     threads, section = params.training.threads, params.model(model_name)
-    inputs = [SOURCE, *training_folders(read_source().fold_numbers()[0])]
+    inputs = [DATASET_INFO, *training_folders(read_dataset_info().fold_numbers()[0])]
     maximum_latency = params.tuning.maximum_latency
     with deferred_interrupts() as interrupted, local_engine() as here:
         ours: dict[Any, Trial] = {}  # by task

@@ -272,9 +272,3 @@ def test_a_group_in_two_given_splits_is_bad(tmp_path: Path) -> None:
     assert names(clips) == ["c.mp4"]
     assert [entry.name for entry in bad] == ["clips.csv line 2 (a.mp4)", "clips.csv line 3 (b.mp4)"]
     assert {entry.reason for entry in bad} == {"group anna is in the splits test and train; it must be in one"}
-
-
-def test_an_absolute_path_is_bad_also_within_the_folder(tmp_path: Path) -> None:
-    write(tmp_path, "a.mp4")
-    manifest(tmp_path, f"path,label\n{tmp_path / 'a.mp4'},wave\n")
-    assert "give a path relative to it" in only_reason(list_clips(tmp_path, "clips.csv", None)[1])

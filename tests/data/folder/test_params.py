@@ -74,12 +74,12 @@ def test_bad_values_are_refused_in_one_line(key: str, value: Any, message: str, 
 )
 def test_good_values_are_accepted_as_they_are(key: str, values: list[Any], params_with: Load) -> None:
     for value in values:
-        assert getattr(params_with({"data.source": "folder", f"folder.{key}": value}).source(), key) == value
+        assert getattr(params_with({"data.source": "folder", f"folder.{key}": value}).dataset(), key) == value
 
 
 def test_a_label_map_undoes_itself_and_what_is_null_has_none(params_with: Load) -> None:
     pairs = {"folder.reversed_labels": [["a", "b"], ["c d", "e"]], "folder.mirrored_labels": []}
-    params = params_with({"data.source": "folder", **pairs}).source()
+    params = params_with({"data.source": "folder", **pairs}).dataset()
     assert isinstance(params, FolderParams)
     maps = params.label_maps()
     assert maps == {"reversed": {"a": "b", "b": "a", "c d": "e", "e": "c d"}, "mirrored": {}}
@@ -98,7 +98,7 @@ def repository(working_directory: Path) -> Path:
 
 
 def section(params_with: Load, path: str) -> FolderParams:
-    params = params_with({"data.source": "folder", "folder.path": path}).source()
+    params = params_with({"data.source": "folder", "folder.path": path}).dataset()
     assert isinstance(params, FolderParams)
     return params
 
@@ -114,4 +114,4 @@ def test_a_clone_lacks_the_clips_that_git_ignores(repository: Path, params_with:
 def test_a_clone_sees_what_lies_outside_the_repository(repository: Path, params_with: Load) -> None:
     assert section(params_with, str(repository / "data/clips")).untracked_clips() == []
     assert section(params_with, "missing").untracked_clips() == []
-    assert params_with({}).source().untracked_clips() == [], "clips that are drawn come from no files"
+    assert params_with({}).dataset().untracked_clips() == [], "clips that are drawn come from no files"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motionbench.data.splits import SPLITS, Split, read_split
-from motionbench.data.synthetic.frames import draw_sliced, write_split
+from motionbench.data.splits import SPLITS, Split, read_split, write_split
+from motionbench.data.synthetic.frames import draw_sliced, draw_split
 from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import NOTEBOOK_PATTERNS
 from motionbench.params.schema import Params
@@ -18,7 +18,7 @@ Load = Callable[[dict[str, Any]], Params]
 
 def drawn(folder: Path, params: Params, name: str = "train") -> Split:
     folder.mkdir(parents=True, exist_ok=True)
-    write_split(folder, name, drawing(params))
+    write_split(folder, draw_split(name, drawing(params)))
     return read_split(folder)
 
 
@@ -101,7 +101,7 @@ def test_corrected_variant_draws_what_the_text_says(params_with: Load, tmp_path:
 @pytest.mark.parametrize("changes", [{}, TINY, {"synthetic.jitter": 30.0}], ids=["as is", "tiny", "jitter"])
 def test_motion_frames_hold_the_whole_square(changes: dict[str, Any], params_with: Load, tmp_path: Path) -> None:
     data = drawing(params_with(changes | {"synthetic.variant": "motion", "synthetic.clips_per_class": 40}))
-    write_split(tmp_path, "train", data)
+    write_split(tmp_path, draw_split("train", data))
     lit = (read_split(tmp_path).clips == 255).sum(axis=(2, 3, 4))
     assert set(lit[:, 0]) == {4**2, 6**2, 8**2}
     assert (lit == lit[:, :1]).all(), "a clip's square keeps its size"

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -13,44 +13,37 @@ from scipy.sparse import block_array, csr_array, eye_array, kron
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from motionbench.core.errors import UserError, printable
-from motionbench.data.folder.listing import SPLITS, ClipFile
+from motionbench.data.folder.listing import ClipFile
+from motionbench.data.folder.params import LEAVE_ONE_GROUP_OUT
+from motionbench.data.folds import training_parts
+from motionbench.data.splits import SPLITS
 
-SHARES = (3, 1, 1)  # of train, validation and test
-TRAIN_SHARES = (4, 1)  # of train and validation, where the test clips are given
+SHARES = {"train": 3, "validation": 1, "test": 1}
+TRAIN_SHARES = {"train": 4, "validation": 1}  # where the test clips are given
 TABLE_GROUPS = 30
 SMALL = 500  # groups x classes x parts for which the most balanced way is searched for: seconds
 NODES = 1000  # of that search's tree, at most
 
 
-def deal(clips: Sequence[ClipFile], folds: int | str | None, seed: int) -> dict[str, list[int]]:
-    """Return the numbers of the clips in each part.
-
-    The parts are train, validation and test. With folds they are 0, 1 and so on: fold i tests on part i, validates on
-    the next part (the first, after the last), and trains on the rest.
+def deal(clips: Sequence[ClipFile], folds: int | str | None, seed: int) -> list[str]:
+    """Return the name of each clip's part: train, validation or test; with folds 0, 1 and so on.
 
     Args:
-        folds: the number of equal parts, at least 3; or one part for each group; or, if None, the splits that the
-            clips name, else three fifths for train, a fifth for validation and a fifth for test.
+        folds: the number of equal parts; or one part for each group; or, if None, the splits that the clips name, else
+            three fifths for train, a fifth for validation and a fifth for test.
         seed: of the random draw.
 
     Raises:
         UserError: if a class would be missing from a part, or, with one part for each group, from what a fold trains
             on. A table of the classes and groups goes to stderr before.
     """
-    given = any(clip.split for clip in clips)
-    if given and folds is not None:
-        raise UserError("folder.folds: the manifest has a column split; set it to null, or delete the column")
-    if given:
+    if any(clip.split for clip in clips):
+        if folds is not None:
+            raise UserError("folder.folds: the manifest has a column split; set it to null, or delete the column")
         return _obey_splits(clips, seed)
-    if isinstance(folds, str):
+    if folds == LEAVE_ONE_GROUP_OUT:
         return _leave_one_group_out(clips)
-    if folds is None:
-        return _deal_groups(clips, dict(zip(SPLITS, SHARES, strict=True)), seed)
-    if folds < 3:
-        raise UserError(
-            f"folder.folds: {folds}; at least 3, since a fold trains, validates and tests on different parts"
-        )
-    return _deal_groups(clips, {str(part): 1 for part in range(folds)}, seed)
+    return _deal_groups(clips, SHARES if folds is None else {str(part): 1 for part in range(int(folds))}, seed)
 
 
 def class_table(clips: Sequence[ClipFile]) -> str:
@@ -66,44 +59,39 @@ def class_table(clips: Sequence[ClipFile]) -> str:
     return shown.to_string(line_width=120)
 
 
-def _obey_splits(clips: Sequence[ClipFile], seed: int) -> dict[str, list[int]]:
-    parts = {split: [number for number, clip in enumerate(clips) if clip.split == split] for split in SPLITS}
+def _obey_splits(clips: Sequence[ClipFile], seed: int) -> list[str]:
+    parts = [clip.split or "" for clip in clips]
     for split in ("train", "test"):
-        if not parts[split]:
+        if split not in parts:
             _refuse(clips, f"the manifest's column split: no row says {split}; add some, or delete the column")
-    if not parts["validation"]:
-        train = parts["train"]
-        shares = dict(zip(("train", "validation"), TRAIN_SHARES, strict=True))
-        dealt = _deal_groups([clips[number] for number in train], shares, seed)
-        parts |= {part: [train[index] for index in dealt[part]] for part in shares}
-    for split, numbers in parts.items():
-        missing = {clip.label for clip in clips} - {clips[number].label for number in numbers}
-        if missing:
+    if "validation" not in parts:
+        train = [clip for clip in clips if clip.split == "train"]
+        dealt = iter(_deal_groups(train, TRAIN_SHARES, seed))
+        parts = [next(dealt) if part == "train" else part for part in parts]
+    for split in SPLITS:
+        there = {clip.label for clip, part in zip(clips, parts, strict=True) if part == split}
+        if missing := {clip.label for clip in clips} - there:
             _refuse(clips, f"the manifest's column split: no {split} row has the label {min(missing)}; add some")
     return parts
 
 
-def _leave_one_group_out(clips: Sequence[ClipFile]) -> dict[str, list[int]]:
+def _leave_one_group_out(clips: Sequence[ClipFile]) -> list[str]:
     groups = sorted({clip.group for clip in clips})
     if len(groups) < 3:
         _refuse(clips, f"folder.folds: leave_one_group_out needs 3 groups; there are {len(groups)}; see folder.group")
-    labels = {clip.label for clip in clips}
-    for number, tested in enumerate(groups):
-        validated = groups[(number + 1) % len(groups)]
-        missing = labels - {clip.label for clip in clips if clip.group not in (tested, validated)}
-        if missing:
+    for fold, tested in enumerate(groups):
+        train, validation = training_parts(fold, len(groups))
+        trained = {groups[part] for part in train}
+        if missing := {clip.label for clip in clips} - {clip.label for clip in clips if clip.group in trained}:
             _refuse(
                 clips,
-                f"folder.folds: the fold that tests on group {tested} and validates on {validated} has no "
+                f"folder.folds: the fold that tests on group {tested} and validates on {groups[validation]} has no "
                 f"clip of class {min(missing)} to train on; add some in other groups, or change folder.group",
             )
-    return {
-        str(part): [number for number, clip in enumerate(clips) if clip.group == group]
-        for part, group in enumerate(groups)
-    }
+    return [str(groups.index(clip.group)) for clip in clips]
 
 
-def _deal_groups(clips: Sequence[ClipFile], shares: dict[str, int], seed: int) -> dict[str, list[int]]:
+def _deal_groups(clips: Sequence[ClipFile], shares: Mapping[str, int], seed: int) -> list[str]:
     """Deal whole groups into parts with about these shares of each class."""
     class_names, labels = np.unique([clip.label for clip in clips], return_inverse=True)
     groups = np.unique([clip.group for clip in clips], return_inverse=True)[1]
@@ -116,19 +104,18 @@ def _deal_groups(clips: Sequence[ClipFile], shares: dict[str, int], seed: int) -
                 f"folder.folds: each part ({', '.join(shares)}) needs a group with class {name}, but only {holders} "
                 "have it; add clips of it in other groups, or change folder.folds or folder.group",
             )
-
-    part_of_clip = _stratified(labels, groups, list(shares.values()), seed)
-    if not _covers(part_of_clip, labels, len(shares)):
+    parts = _stratified(labels, groups, list(shares.values()), seed)
+    if len({*zip(parts.tolist(), labels.tolist(), strict=True)}) < len(shares) * len(class_names):
         first_clips = np.unique(groups, return_index=True)[1]
-        part_of_group = _search(counts, np.array(list(shares.values())), part_of_clip[first_clips])
+        part_of_group = _search(counts, np.array(list(shares.values())), parts[first_clips])
         if part_of_group is None:
             _refuse(
                 clips,
                 f"folder.folds: {len(counts)} groups cannot be dealt into {len(shares)} parts with each class in each; "
                 "add clips in other groups, or change folder.folds or folder.group",
             )
-        part_of_clip = part_of_group[groups]
-    return {name: np.flatnonzero(part_of_clip == part).tolist() for part, name in enumerate(shares)}
+        parts = part_of_group[groups]
+    return [list(shares)[part] for part in parts]
 
 
 def _stratified(
@@ -145,11 +132,6 @@ def _stratified(
         for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
             fold_of_clip[held_out] = fold
     return np.repeat(np.arange(len(shares)), shares)[fold_of_clip]
-
-
-def _covers(parts: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> bool:
-    """Return whether each class is in each part."""
-    return len(set(zip(parts.tolist(), labels.tolist(), strict=True))) == count * len(set(labels.tolist()))
 
 
 def _search(counts: NDArray[np.int64], shares: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64] | None:

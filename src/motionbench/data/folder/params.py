@@ -16,7 +16,7 @@ from pydantic import (
 
 from motionbench.core.processes import untracked
 from motionbench.core.schema import Seed, refusal
-from motionbench.data.params import SourceParams
+from motionbench.data.params import DatasetParams, Resize
 
 LEAVE_ONE_GROUP_OUT = "leave_one_group_out"
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -48,7 +48,7 @@ Pair = Annotated[list[Text], Field(min_length=2, max_length=2)]
 Swaps = Annotated[list[Pair] | None, WrapValidator(_check_swaps)]
 
 
-class FolderParams(SourceParams):
+class FolderParams(DatasetParams):
     """Video files of the user's own."""
 
     path: Annotated[Text, AfterValidator(_check_path)]
@@ -56,7 +56,7 @@ class FolderParams(SourceParams):
     group: Text | None
     folds: Annotated[int | str | None, BeforeValidator(_check_folds)]
     seed: Seed
-    resize: Literal["pad", "crop", "stretch"]
+    resize: Resize
     max_pixels: Annotated[int, Field(gt=0, le=10**9)]
     on_bad: Literal["refuse", "skip"]
     reversed_labels: Swaps

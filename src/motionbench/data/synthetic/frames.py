@@ -1,14 +1,12 @@
-"""Trajectories drawn as frames, and splits of them written to disk."""
+"""Trajectories drawn as frames, and splits of them."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.core.files import write_json
-from motionbench.data.params import DataParams
-from motionbench.data.splits import SPLITS, Clips, FolderOf, SourceRecord, Write, clips_file
-from motionbench.data.synthetic.params import Drawing, SyntheticParams
+from motionbench.data.splits import SPLITS, Clips, DatasetInfo, NewDataset, NewSplit
+from motionbench.data.synthetic.params import Drawing
 from motionbench.data.synthetic.patterns import (
     MOTION_PATTERNS,
     NOTEBOOK_PATTERNS,
@@ -78,40 +76,34 @@ def _cross(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> Clips:
     return rows[..., :, np.newaxis, np.newaxis] * (np.uint8(255) * columns[..., np.newaxis, :, np.newaxis])
 
 
-def prepare(data: DataParams, section: SyntheticParams) -> Write:
-    """Return the function that draws the clips of each split into its folder.
+def draw_dataset(drawing: Drawing) -> NewDataset:
+    """Return the data set of the three splits, to be written.
 
     Raises:
         UserError: if a pattern's path would leave the frame.
     """
-    drawing = section.drawing(data)
     check_paths(drawing)
-
-    def write(folder_of: FolderOf) -> SourceRecord:
-        for name in SPLITS:
-            write_split(folder_of(name), name, drawing)
-        return SourceRecord(source="synthetic", resize="pad", seconds=drawing.frames * FRAME_SECONDS)
-
-    return write
+    info = DatasetInfo(source="synthetic", resize="pad", seconds=drawing.frames * FRAME_SECONDS)
+    return NewDataset(info, {name: draw_split(name, drawing) for name in SPLITS})
 
 
-def write_split(folder: Path, name: str, data: Drawing) -> None:
-    """Draw the clips of one split, class after class, and write clips.npy, labels.npy and class_names.json."""
+def draw_split(name: str, drawing: Drawing) -> NewSplit:
+    """Return one split, class after class, to be written."""
+    labels = np.repeat(np.arange(len(PATTERNS)), drawing.clips_per_class)
+    return NewSplit(list(PATTERNS), labels, _draw_batches(name, drawing))
+
+
+def _draw_batches(name: str, drawing: Drawing) -> Iterator[Clips]:
     patterns, draw = {
         "corrected": (PATTERNS, draw_clamped),
         "notebook": (NOTEBOOK_PATTERNS, draw_sliced),
         "motion": (MOTION_PATTERNS, draw_wrapped),
-    }[data.variant]
-    shape = (len(patterns) * data.clips_per_class, data.frames, data.height, data.width, 1)
-    with clips_file(folder, shape) as file:
-        for label, pattern in enumerate(patterns.values()):
-            # A separate stream per split and class: more clips of one do not change those of another.
-            random = np.random.default_rng([data.seed, SPLITS.index(name), label])
-            trajectories = pattern(data, data.clips_per_class, random)
-            sizes = point_sizes(data, data.clips_per_class, random)
-            for first in range(0, data.clips_per_class, CLIPS_AT_ONCE):
-                some = slice(first, first + CLIPS_AT_ONCE)
-                # Not with tofile, whose error on a full disk does not name the reason.
-                file.write(draw(trajectories[some], data.height, data.width, sizes[some]).data)
-    np.save(folder / "labels.npy", np.repeat(np.arange(len(patterns)), data.clips_per_class))
-    write_json(folder / "class_names.json", list(patterns))
+    }[drawing.variant]
+    for label, pattern in enumerate(patterns.values()):
+        # A separate stream per split and class: more clips of one do not change those of another.
+        random = np.random.default_rng([drawing.seed, SPLITS.index(name), label])
+        trajectories = pattern(drawing, drawing.clips_per_class, random)
+        sizes = point_sizes(drawing, drawing.clips_per_class, random)
+        for first in range(0, drawing.clips_per_class, CLIPS_AT_ONCE):
+            some = slice(first, first + CLIPS_AT_ONCE)
+            yield draw(trajectories[some], drawing.height, drawing.width, sizes[some])

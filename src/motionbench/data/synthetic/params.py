@@ -5,8 +5,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from motionbench.core.schema import Count, Pixels, Seed, refusal
-from motionbench.data.params import DataParams, SourceParams
+from motionbench.data.params import DataParams, DatasetParams
 
+Variant = Literal["corrected", "notebook", "motion"]
 SPLIT_BYTES = 10**11
 NOTEBOOK = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter": 1.0}
 
@@ -14,7 +15,7 @@ NOTEBOOK = {"frames": 20, "height": 50, "width": 130, "point_size": 6, "jitter":
 class Drawing(NamedTuple):
     """What is drawn: the synthetic section, and the size of the clips."""
 
-    variant: Literal["corrected", "notebook", "motion"]
+    variant: Variant
     seed: int
     clips_per_class: int
     frames: int
@@ -24,10 +25,10 @@ class Drawing(NamedTuple):
     jitter: float
 
 
-class SyntheticParams(SourceParams):
+class SyntheticParams(DatasetParams):
     """Clips of a moving point, drawn."""
 
-    variant: Literal["corrected", "notebook", "motion"]
+    variant: Variant
     seed: Seed
     clips_per_class: Count
     point_size: Pixels

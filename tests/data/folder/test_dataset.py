@@ -1,6 +1,5 @@
 """A folder of video files becomes clips and a record; each key of the section folder changes something."""
 
-import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -13,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, printable
-from motionbench.data.decoding import Facts, Preprocessing, decode_clip
+from motionbench.data.decoding import Facts, decode_clip
+from motionbench.data.folder.dataset import read_folder
 from motionbench.data.folder.params import FolderParams
-from motionbench.data.folder.source import prepare
-from motionbench.data.params import DataParams
-from motionbench.data.splits import SourceRecord, Split, read_split
+from motionbench.data.params import DataParams, Preprocessing
+from motionbench.data.splits import DatasetInfo, Split, read_dataset_info, read_split, write_dataset
 from tests.data.folder.recordings import LABELS, PEOPLE, WIDTH, record, record_everyone
 
 pytestmark = pytest.mark.usefixtures("working_directory")
@@ -41,7 +40,7 @@ FOLDER: dict[str, Any] = {
 class Generated(NamedTuple):
     """What was written: by part, its clips and the table of them."""
 
-    record: SourceRecord
+    info: DatasetInfo
     splits: dict[str, Split]
     tables: dict[str, pd.DataFrame]
 
@@ -55,21 +54,11 @@ class Generated(NamedTuple):
 def generate(**changes: Any) -> Generated:
     """Write the clips of all parts with other values of some keys of the sections data and folder."""
     data, section = ({key: changes.get(key, value) for key, value in keys.items()} for keys in (DATA, FOLDER))
-    write = prepare(DataParams(**data), FolderParams(**section))
-
-    def folder_of(part: str) -> Path:
-        folder = Path("parts", part)
-        folder.mkdir(parents=True)
-        return folder
-
-    try:
-        written = write(folder_of)
-        parts = sorted(path.name for path in Path("parts").iterdir())
-        tables = {part: pd.read_csv(Path("parts", part, "clips.csv")) for part in parts}
-        splits = {part: read_split(Path("parts", part)) for part in parts}
-        return Generated(written, splits, tables)
-    finally:
-        shutil.rmtree("parts", ignore_errors=True)  # what is mapped stays readable
+    write_dataset(read_folder(DataParams(**data), FolderParams(**section)))
+    folders = {path.parent.name: path.parent for path in sorted(Path("data").rglob("clips.npy"))}
+    tables = {part: pd.read_csv(folder / "clips.csv") for part, folder in folders.items()}
+    # What is mapped stays readable when the next data set takes its place.
+    return Generated(read_dataset_info(), {part: read_split(folder) for part, folder in folders.items()}, tables)
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +104,7 @@ def test_parts_hold_what_decoding_gives_in_the_order_of_names(capsys: pytest.Cap
             pixels, facts = decoded(row["clip"])
             np.testing.assert_array_equal(clip, pixels)
             assert row[list(Facts._fields)].to_dict() == facts._asdict()
-    assert generated.record == SourceRecord(source="folder", folds=0, resize="pad", seconds=6 / 25)
+    assert generated.info == DatasetInfo(source="folder", folds=0, resize="pad", seconds=6 / 25)
     assert capsys.readouterr() == ("", "")
 
 
@@ -155,11 +144,10 @@ def test_bad_files_are_left_out_and_recorded(clips: Path, capsys: pytest.Capture
     good = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
     assert sorted(generated.part_of_clip()) == [name for name in good if name != "wave/anna_1.mp4"]
     assert {name for split in generated.splits.values() for name in split.class_names} == set(LABELS)
-    skipped = generated.record.skipped
+    skipped = generated.info.skipped
     assert [printable(name) for name in skipped] == list(expected)
     assert all(reason.startswith(expected[printable(name)]) for name, reason in skipped.items())
     assert len(capsys.readouterr().err.splitlines()) == 5
-    assert SourceRecord.model_validate_json(json.dumps(generated.record.model_dump())) == generated.record
 
 
 def test_fewer_than_two_classes_are_refused(clips: Path) -> None:
@@ -191,7 +179,7 @@ def test_copies_are_refused_where_labels_or_parts_differ(clips: Path, capsys: py
 def test_equal_pixels_are_warned_of(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = (clips / "bow/anna_0.mp4").read_bytes()
     (clips / "bow/bert_2.mp4").write_bytes(content + b"\0\0\0\x08free")  # an empty box at the end
-    warning = generate().record.duplicates
+    warning = generate().info.duplicates
     assert warning == "equal pixels from different files: bow/anna_0.mp4 and bow/bert_2.mp4 (parts differ)"
     assert capsys.readouterr().err == f"warning: {warning}\n"
 
@@ -208,7 +196,7 @@ def test_files_that_may_mislead_are_named(capsys: pytest.CaptureFixture[str]) ->
     record(Path("clips/bow/carl_0.mp4"), width=2 * WIDTH, times=[0])
     record(Path("clips/wave/carl_0.mp4"), width=2 * WIDTH, times=[0])
     generated = generate()
-    warnings = generated.record.warnings
+    warnings = generated.info.warnings
     assert warnings == [
         "bow/anna_0.mp4, bow/bert_0.mp4, bow/carl_0.mp4, wave/anna_0.mp4, wave/bert_0.mp4 and 1 more: one frame only, "
         "so that nothing moves",
@@ -216,7 +204,7 @@ def test_files_that_may_mislead_are_named(capsys: pytest.CaptureFixture[str]) ->
     ]
     assert capsys.readouterr().err.splitlines() == [f"warning: {warning}" for warning in warnings]
     seconds = pd.concat(generated.tables.values())["seconds"]
-    assert generated.record.seconds == seconds.median() != seconds.mean()
+    assert generated.info.seconds == seconds.median() != seconds.mean()
 
 
 def test_rates_and_sizes_that_go_with_the_class_are_named() -> None:
@@ -226,7 +214,7 @@ def test_rates_and_sizes_that_go_with_the_class_are_named() -> None:
             record(Path(f"clips/wave/{person}_{take}.mp4"), width=2 * WIDTH)
     # One exception hides nothing.
     record(Path("clips/bow/anna_0.mp4"), width=2 * WIDTH, times=range(0, 12, 2))
-    rates, sizes = generate().record.warnings
+    rates, sizes = generate().info.warnings
     assert rates.startswith(
         "frame rates go with the class (bow mostly 13.64 per second, wave mostly 25 per second), so"
     )
@@ -267,7 +255,7 @@ def folds(_clips: Path) -> None:
     for value in (3, "leave_one_group_out"):
         generated = generate(folds=value)
         assert list(generated.splits) == ["0", "1", "2"]
-        assert generated.record.folds == 3
+        assert generated.info.folds == 3
         assert sorted(map(len, generated.groups())) == [1, 1, 1]
     assert generated.groups() == [{person} for person in PEOPLE]
 
@@ -280,7 +268,7 @@ def seed(_clips: Path) -> None:
 def resize(_clips: Path) -> None:
     for value, edge_is_black in (("pad", True), ("crop", False), ("stretch", False)):
         generated = generate(resize=value)
-        assert generated.record.resize == value
+        assert generated.info.resize == value
         for part, split in generated.splits.items():
             assert (split.clips[:, :, 0] == 0).all() == edge_is_black
             for clip, name in zip(split.clips, generated.tables[part]["clip"], strict=True):
@@ -298,13 +286,13 @@ def on_bad(clips: Path) -> None:
     (clips / "bow/anna_2.mp4").write_text("text")
     with pytest.raises(UserError, match="1 of 13 clips"):
         generate()
-    assert list(generate(on_bad="skip").record.skipped) == ["bow/anna_2.mp4"]
+    assert list(generate(on_bad="skip").info.skipped) == ["bow/anna_2.mp4"]
 
 
 def labels(change: str, _clips: Path) -> None:
     key = f"{change}_labels"
-    assert generate(**{key: [["wave", "bow"]]}).record.label_maps == {change: {"wave": "bow", "bow": "wave"}}
-    assert generate(**{key: []}).record.label_maps == {change: {}}
+    assert generate(**{key: [["wave", "bow"]]}).info.label_maps == {change: {"wave": "bow", "bow": "wave"}}
+    assert generate(**{key: []}).info.label_maps == {change: {}}
     with pytest.raises(UserError) as refused:
         generate(**{key: [["wave", "bow"], ["yawn", "nod"]]})
     assert str(refused.value) == (

@@ -7,10 +7,10 @@ import av
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.data.decoding import Preprocessing
-from motionbench.data.folder.decode_cache import DecodedClip, decode_clips
-from motionbench.data.folder.duplicates import refuse_copies, warn_of_equal_pixels
+from motionbench.data.folder.cache import DecodedClip, decode_clips
+from motionbench.data.folder.checks import refuse_copies, warn_of_equal_pixels
 from motionbench.data.folder.listing import ClipFile
+from motionbench.data.params import Preprocessing
 from tests.data.folder.recordings import record
 
 

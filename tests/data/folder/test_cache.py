@@ -17,10 +17,11 @@ from motionbench.core import inputs
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
 from motionbench.core.paths import DECODED
-from motionbench.data.decoding import Preprocessing, decode_clip
-from motionbench.data.folder import decode_cache
-from motionbench.data.folder.decode_cache import DecodedClip, decode_clips
+from motionbench.data.decoding import decode_clip
+from motionbench.data.folder import cache
+from motionbench.data.folder.cache import DecodedClip, decode_clips
 from motionbench.data.folder.listing import BadClip, ClipFile
+from motionbench.data.params import Preprocessing
 from tests.conftest import ROOT, run
 from tests.data.folder.recordings import record
 
@@ -47,9 +48,9 @@ def decode(
     return decode_clips([file(name) for name in names], preprocessing, max_pixels)
 
 
-def kept() -> dict[str, tuple[int, int]]:
+def kept() -> dict[str, int]:
     """Return what tells whether the files of kept clips were written again."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in DECODED.iterdir()}
+    return {path.name: path.stat().st_ino for path in DECODED.iterdir()}
 
 
 def assert_decoded(clips: list[DecodedClip], *names: str, preprocessing: Preprocessing = PREPROCESSING) -> None:
@@ -73,7 +74,7 @@ def test_a_second_run_decodes_nothing() -> None:
 
 def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = decode(NAMES[0])
-    monkeypatch.setattr(decode_cache, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
+    monkeypatch.setattr(cache, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
     again, _ = decode(NAMES[0])
     assert again[0].kept != before[0].kept
 
@@ -89,7 +90,7 @@ def test_each_module_that_decodes_is_in_the_key(module: str, monkeypatch: pytest
 def test_what_no_run_has_used_for_a_month_is_removed() -> None:
     clips, _ = decode(*NAMES)
     for clip in clips:
-        os.utime(clip.kept, (0, time.time() - decode_cache.KEPT - 1))
+        os.utime(clip.kept, (0, time.time() - cache.KEPT - 1))
     decode(NAMES[0])
     assert [*kept()] == [clips[0].kept.name]
 
@@ -126,10 +127,10 @@ def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
         shutil.copy(folder / "wave/c.mp4", path)
         return decode_clip(path, *arguments, **options)
 
-    monkeypatch.setattr(decode_cache, "decode_clip", replace_and_decode)
+    monkeypatch.setattr(cache, "decode_clip", replace_and_decode)
     DECODED.mkdir()
-    with pytest.raises(UserError, match="changed while it was decoded"):
-        decode_cache._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED)
+    bad = cache._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED, lambda _: None)
+    assert bad == BadClip("bow/a.mp4", "changed while it was decoded; run the command again")
     assert not kept()
 
 
@@ -159,20 +160,22 @@ def test_pieces_of_a_file_are_clips_of_their_own() -> None:
 
 
 def test_damaged_kept_files_are_decoded_again() -> None:
-    names = (*NAMES, "wave/d.mp4", "wave/e.mp4")
-    for name in names[3:]:
-        record(Path("clips", name))
-    clips, _ = decode(*names)
-    empty, cut_off, other, changed, without_facts = (clip.kept for clip in clips)
+    clips, _ = decode(*NAMES)
+    empty, cut_off, other = (clip.kept for clip in clips)
     empty.write_bytes(b"")
     cut_off.write_bytes(cut_off.read_bytes()[:-100])
-    other.write_text("text")
-    content = bytearray(changed.read_bytes())
-    content[300] ^= 255  # a pixel
-    changed.write_bytes(content)
-    np.savez(without_facts, clip=clips[4].read())
-    assert_decoded(decode(*names)[0], *names)
-    assert len(kept()) == 5
+    np.savez(other, clip=clips[2].read())  # without facts
+    assert_decoded(decode(*NAMES)[0], *NAMES)
+    assert len(kept()) == 3
+
+
+def test_damaged_pixels_are_refused_where_they_are_read() -> None:
+    [clip], _ = decode(NAMES[0])
+    content = bytearray(clip.kept.read_bytes())
+    content[300] ^= 255
+    clip.kept.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{clip.kept}: damaged; delete it, and run the command again$"):
+        clip.read()
 
 
 def test_what_cannot_be_decoded_is_named_and_leaves_nothing_behind(folder: Path) -> None:
@@ -274,9 +277,9 @@ DECODE = """
 from pathlib import Path
 import pipeline
 from motionbench.core.commands import run_command
-from motionbench.data.decoding import Preprocessing
-from motionbench.data.folder import decode_cache
-from motionbench.data.folder.decode_cache import decode_clips
+from motionbench.data.params import Preprocessing
+from motionbench.data.folder import cache
+from motionbench.data.folder.cache import decode_clips
 from motionbench.data.folder.listing import list_clips
 files, _ = list_clips(Path("clips"), None, None)
 run_command(lambda: decode_clips(files, Preprocessing(9, 24, 32, "rgb", "pad"), 10**6))

@@ -1,0 +1,85 @@
+"""What is wrong with the clips of a folder together: copies of one another, or files that give their class away."""
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pandas as pd
+from scipy.stats import chi2_contingency
+
+from motionbench.core.errors import UserError, printable
+from motionbench.data.folder.cache import DecodedClip
+
+NAMED = 5  # clips, or pairs of them, in a warning
+LEVEL = 0.001  # of the test whether a property of files goes with the class
+
+
+def refuse_copies(clips: Sequence[DecodedClip], what: str, values: Sequence[str], remedy: str) -> None:
+    """Refuse clips that are the same piece of the same content, but differ in `what`.
+
+    Args:
+        what: "label" or "part", for the message.
+        values: the label or the part of each clip.
+        remedy: how to fix it, for the message.
+
+    Raises:
+        UserError: if there are any. Each content's clips go to stderr before, a line each.
+    """
+    copies: dict[object, dict[str, str]] = defaultdict(dict)  # by content, what each clip's name has
+    for clip, value in zip(clips, values, strict=True):
+        copies[clip.kept][clip.file.name] = value
+    refused = [names for names in copies.values() if len(set(names.values())) > 1]
+    for names in refused:
+        listed = ", ".join(f"{name} ({what} {value})" for name, value in names.items())
+        print(UserError(f"the same content: {listed}"), file=sys.stderr)
+    if refused:
+        raise UserError(f"folder.path: files of the same content differ in {what}, as listed above; {remedy}")
+
+
+def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> str | None:
+    """Return a warning, without its full stop, of clips that have the same pixels and are not copies; None without any.
+
+    Args:
+        parts: the part of each clip.
+    """
+    firsts: dict[str, tuple[DecodedClip, str]] = {}
+    pairs: list[tuple[list[str], str]] = []  # what differs, and the names of two clips
+    for clip, part in zip(clips, parts, strict=True):
+        first, its_part = firsts.setdefault(clip.pixels, (clip, part))
+        if first.kept != clip.kept:
+            differs = {"labels": first.file.label != clip.file.label, "parts": its_part != part}
+            pairs.append(([what for what in differs if differs[what]], f"{first.file.name} and {clip.file.name}"))
+    pairs.sort(key=lambda pair: -len(pair[0]))
+    named = [
+        f"{names} ({' and '.join(what) + ' differ' if what else 'same label and part'})"
+        for what, names in pairs[:NAMED]
+    ]
+    more = f" and {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
+    return printable(f"equal pixels from different files: {', '.join(named)}{more}") if pairs else None
+
+
+def misleading(clips: Sequence[DecodedClip]) -> list[str]:
+    """Return warnings of what may mislead a model or a reader, each without its full stop."""
+    table = pd.DataFrame([{"name": clip.file.name, "label": clip.file.label, **clip.facts._asdict()} for clip in clips])
+    named = {
+        "one frame only, so that nothing moves": table["name"][table["frames"] == 1],
+        "the frame rate varies; frames are taken by time": table["name"][table["variable_rate"]],
+    }
+    warnings = []
+    for what, names in named.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        if len(names):
+            warnings.append(printable(f"{', '.join(names[:NAMED])}{more}: {what}"))
+    properties = {
+        "frame rates": table["rate"].map("{:.4g} per second".format),
+        "frame sizes": table["width"].astype(str) + "x" + table["height"].astype(str),
+    }
+    for what, values in properties.items():
+        counts = pd.crosstab(values, table["label"])
+        if len(counts) > 1 and chi2_contingency(counts).pvalue < LEVEL:
+            commonest = ", ".join(f"{label} mostly {counts[label].idxmax()}" for label in counts)
+            warnings.append(
+                f"{what} go with the class ({commonest}), so that a model may tell the class by what they leave in a "
+                "clip"
+            )
+    return warnings

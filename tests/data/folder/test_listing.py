@@ -197,11 +197,11 @@ def test_a_manifest_that_is_not_valid_is_refused(content: str, message: str, tmp
 def test_a_manifest_must_be_utf8_and_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     write(folder, "a.mp4", "sub/clips.csv")
-    assert "no such file" in refusal(folder, "clips.csv")
+    assert "(No such file or directory); correct it, or set folder.manifest to null" in refusal(folder, "clips.csv")
     (folder / "clips.csv").write_bytes("path,label\na.mp4,größe\n".encode("latin-1"))
-    assert "not UTF-8" in refusal(folder, "clips.csv")
+    assert "not readable as CSV in UTF-8 ('utf-8' codec" in refusal(folder, "clips.csv")
     (folder / "clips.csv").write_bytes("path,label\na.mp4,größe\n".encode("utf-16"))
-    assert "not UTF-8" in refusal(folder, "clips.csv")
+    assert "not readable as CSV in UTF-8 ('utf-8' codec" in refusal(folder, "clips.csv")
     manifest(tmp_path, "path,label\na.mp4,wave\n")
     for name in ("../clips.csv", str(tmp_path / "clips.csv"), "sub/clips.csv"):
         assert refusal(folder, name).startswith("folder.manifest: ")

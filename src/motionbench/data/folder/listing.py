@@ -4,15 +4,16 @@ import csv
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.data.splits import SPLITS
 
-SPLITS = ("train", "validation", "test")
 REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("group", "split", "start", "end")
+Rows = dict[str, dict[str, str]]
+"""By where a clip is named, for messages: what the folder or the manifest says of it, not checked yet."""
 
 
 class ClipFile(NamedTuple):
@@ -44,18 +45,6 @@ class BadClip(NamedTuple):
     reason: str
 
 
-class _Entry(NamedTuple):
-    """A clip as the folder or the manifest names it, not checked yet. Empty strings are what is not given."""
-
-    origin: str  # for messages
-    path: str
-    label: str
-    group: str | None = None  # None: there is no column group
-    split: str = ""
-    start: str = ""
-    end: str = ""
-
-
 def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[list[ClipFile], list[BadClip]]:
     """Find the clips of a folder, and what cannot be used as one. Both lists are sorted by name.
 
@@ -71,28 +60,27 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
         UserError: if there is no clip, if the manifest as a whole is not valid, or if `group` is not valid.
     """
     pattern = None if group is None else _compile(group)
+    expected = f"expected {folder / 'class-name' / 'clip.mp4'} (`make example-clips` draws some)"
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; {_expected(folder)}")
-    listed = _read_class_folders(folder) if manifest is None else _read_manifest(folder, manifest, pattern)
-    found = list(listed)
-    if not found:
-        raise UserError(f"{folder}: no clips; {_expected(folder)}")
+        raise UserError(f"{folder}: no such folder; {expected}")
+    rows, bad = _read_class_folders(folder, expected) if manifest is None else _read_manifest(folder, manifest)
+    if not rows and not bad:
+        raise UserError(f"{folder}: no clips; {expected}")
+    if pattern and any("group" in row for row in rows.values()):
+        raise UserError(f"folder.group: {manifest} has a column group already; set it to null, or delete the column")
 
     clips: dict[str, ClipFile] = {}  # by origin
-    bad = [entry for entry in found if isinstance(entry, BadClip)]
-    entries = [entry for entry in found if isinstance(entry, _Entry)]
-    split_given = any(entry.split for entry in entries)
-    root = folder.resolve()
+    split_given = any(row.get("split") for row in rows.values())
     origins: dict[tuple[Path, float, float | None, str], str] = {}
-    for entry in entries:
+    for origin, row in rows.items():
         try:
-            clip = _check(entry, folder, root, pattern, split_given)
-            first = origins.setdefault((clip.path.resolve(), clip.start or 0, clip.end, clip.label), entry.origin)
-            if first != entry.origin:
+            clip = _check(row, folder, pattern, split_given)
+            first = origins.setdefault((clip.path.resolve(), clip.start or 0, clip.end, clip.label), origin)
+            if first != origin:
                 raise UserError(f"the same clip as {first}")
-            clips[entry.origin] = clip
+            clips[origin] = clip
         except UserError as error:
-            bad.append(BadClip(entry.origin, str(error)))
+            bad.append(BadClip(origin, str(error)))
 
     splits = defaultdict(set)
     for clip in clips.values():
@@ -105,10 +93,6 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
     # Names that are not UTF-8 could not be printed.
     bad = [BadClip(name.encode("utf-8", "backslashreplace").decode(), reason) for name, reason in bad]
     return sorted(clips.values(), key=lambda clip: clip.name), sorted(bad)
-
-
-def _expected(folder: Path) -> str:
-    return f"expected {folder / 'class-name' / 'clip.mp4'} (`make example-clips` draws some)"
 
 
 def _compile(group: str) -> re.Pattern[str]:
@@ -124,80 +108,69 @@ def _compile(group: str) -> re.Pattern[str]:
     return pattern
 
 
-def _read_class_folders(folder: Path) -> Iterator[_Entry | BadClip]:
-    for class_folder in _visible(folder):
-        if not class_folder.is_dir():
-            yield BadClip(class_folder.name, f"lies in no class folder; {_expected(folder)}")
+def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip]]:
+    """Return a row for each file in a class folder, and for each link to a folder, which DVC does not follow."""
+    found = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
+    visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
+    rows, bad = {}, []
+    for path in visible:
+        name = path.as_posix()
+        if path in folders:
             continue
-        paths = [path.relative_to(folder).as_posix() for path in _walk(class_folder)]
-        if not paths:
-            yield BadClip(class_folder.name, "an empty class; put clips into it, or delete it")
-        for path in paths:
-            yield _Entry(path, path, class_folder.name)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a folder at any depth, and links to folders as they are, since DVC does not follow them."""
-    if folder.is_symlink():
-        yield folder
-        return
-    for path in _visible(folder):
-        if path.is_dir():
-            yield from _walk(path)
+        if len(path.parts) > 1 or (folder / path).is_dir():
+            rows[name] = {"path": name, "label": path.parts[0]}
         else:
-            yield path
+            bad.append(BadClip(name, f"lies in no class folder; {expected}"))
+    classes = {path.name for path in folders if len(path.parts) == 1}
+    empty = classes - {row["label"] for row in rows.values()}
+    return rows, bad + [BadClip(name, "an empty class; put clips into it, or delete it") for name in empty]
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _read_manifest(folder: Path, manifest: str, pattern: re.Pattern[str] | None) -> Iterator[_Entry | BadClip]:
+def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     path = folder / manifest
-    if Path(manifest).name != manifest:
+    if path.name != manifest:
         raise UserError(f"folder.manifest: {manifest} must be the name of a file in {folder}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except FileNotFoundError as error:
-        raise UserError(f"folder.manifest: {path}: no such file; write it, or set folder.manifest to null") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8; save it as CSV in UTF-8") from error
+            (_, columns), *lines = [(reader.line_num, line) for line in reader if line] or [(0, [])]
     except (csv.Error, OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as CSV ({one_line(error)}); correct it") from error
-
-    columns = rows[0][1] if rows else []
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(why)}); correct it, or set "
+            "folder.manifest to null"
+        ) from error
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
     if not set(REQUIRED_COLUMNS) <= set(columns) <= set(known) or len(set(columns)) < len(columns):
         raise UserError(
             f"{path}: the first line names the columns {one_line(','.join(columns)) or '(none)'}; it must name path "
             "and label, may name group, split, start and end, each once, separated by commas"
         )
-    if len(rows) == 1:
+    if not lines:
         raise UserError(f"{path}: no rows; add a row for each clip")
-    if pattern is not None and "group" in columns:
-        raise UserError(f"folder.group: {path} has a column group already; set it to null, or delete the column")
-
-    for line, row in rows[1:]:
-        origin = f"{manifest} line {line}"
-        if len(row) == len(columns):
-            values = dict(zip(columns, row, strict=True))
-            yield _Entry(f"{origin} ({values['path']})", **values)
+    rows, bad = {}, []
+    for number, line in lines:
+        origin = f"{manifest} line {number}"
+        if len(line) == len(columns):
+            row = dict(zip(columns, line, strict=True))
+            rows[f"{origin} ({row['path']})"] = row
         else:
-            yield BadClip(origin, f"{len(row)} fields, but the first line names {len(columns)} columns")
+            bad.append(BadClip(origin, f"{len(line)} fields, but the first line names {len(columns)} columns"))
+    return rows, bad
 
 
-def _check(entry: _Entry, folder: Path, root: Path, pattern: re.Pattern[str] | None, split_given: bool) -> ClipFile:
-    """Return the clip of an entry.
+def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, split_given: bool) -> ClipFile:
+    """Return the clip of a row.
 
     Raises:
         UserError: saying why there is none, but not where.
     """
-    relative = PurePosixPath(entry.path)
+    relative = PurePosixPath(row["path"])
     if relative.is_absolute() or ".." in relative.parts:
         raise UserError("leads out of the folder; give a path relative to it, without ..")
     path = folder / relative
+    root = folder.resolve()
     real = _real_file(path, root)
     name = relative.as_posix()
     try:
@@ -205,14 +178,13 @@ def _check(entry: _Entry, folder: Path, root: Path, pattern: re.Pattern[str] | N
     except UnicodeEncodeError as error:
         raise UserError("its name is not UTF-8; rename it") from error
 
-    if not entry.label.strip():
+    label, split, group = row["label"], row.get("split", ""), row.get("group")
+    if not label.strip():
         raise UserError("no label")
-    if len(entry.label) > 100 or not entry.label.isprintable():
+    if len(label) > 100 or not label.isprintable():
         raise UserError("the class's name must have 1 to 100 printable characters")
-    if split_given and entry.split not in SPLITS:
-        raise UserError(f"split {entry.split or '(none)'}; expected {', '.join(SPLITS)} in each row, or in none")
-
-    group = entry.group
+    if split_given and split not in SPLITS:
+        raise UserError(f"split {split or '(none)'}; expected {', '.join(SPLITS)} in each row, or in none")
     if group is None and pattern is not None:
         match = pattern.search(name)
         group = match[1] if match else None
@@ -223,7 +195,7 @@ def _check(entry: _Entry, folder: Path, root: Path, pattern: re.Pattern[str] | N
     elif not group:
         raise UserError("no group; other rows have one")
 
-    start, end = _seconds("start", entry.start), _seconds("end", entry.end)
+    start, end = _seconds("start", row), _seconds("end", row)
     if end is not None:
         start = start or 0.0
         if start >= end:
@@ -231,7 +203,7 @@ def _check(entry: _Entry, folder: Path, root: Path, pattern: re.Pattern[str] | N
         name += f" {start:.10g}-{end:.10g} s"
     elif start is not None:
         name += f" {start:.10g} s to the end"
-    return ClipFile(path, name, entry.label, group, entry.split or None, start, end)
+    return ClipFile(path, name, label, group, split or None, start, end)
 
 
 def _real_file(path: Path, root: Path) -> Path:
@@ -249,7 +221,8 @@ def _real_file(path: Path, root: Path) -> Path:
     return real
 
 
-def _seconds(column: str, text: str) -> float | None:
+def _seconds(column: str, row: dict[str, str]) -> float | None:
+    text = row.get(column, "")
     try:
         seconds = float(text) if text else None
     except ValueError:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def kept() -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in DECODED.iterdir()}
 
 
-def assert_decoded(clips: list[DecodedClip], *names: str, preprocessing: Preprocessing = PREPROCESSING) -> None:
+def assert_decoded(
+    clips: list[DecodedClip], names: Sequence[str], preprocessing: Preprocessing = PREPROCESSING
+) -> None:
     assert [clip.file.name for clip in clips] == list(names)
     for clip in clips:
         expected, facts = decode_clip(clip.file.path, preprocessing, start=clip.file.start, end=clip.file.end)
@@ -61,88 +64,49 @@ def assert_decoded(clips: list[DecodedClip], *names: str, preprocessing: Preproc
         assert clip.facts == facts
 
 
-def test_a_second_run_decodes_nothing() -> None:
+def change_a_bit(path: Path, place: int) -> None:
+    """Change a file's content, and neither its size nor its times."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_nothing_is_decoded_twice_and_what_is_new_alone(folder: Path) -> None:
     first, bad = decode(*NAMES)
     assert not bad
-    assert_decoded(first, *NAMES)
+    assert_decoded(first, NAMES)
     before = kept()
     assert len(before) == 3
     again, _ = decode(*NAMES)
-    assert kept() == before
-    assert again == first
-
-
-def test_other_code_decodes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, _ = decode(NAMES[0])
-    monkeypatch.setattr(cache, "code_md5s", lambda *packages: dict.fromkeys(packages, "another"))
-    again, _ = decode(NAMES[0])
-    assert again[0].kept != before[0].kept
+    assert (again, kept()) == (first, before)
+    record(folder / "wave/new.mp4")
+    (folder / "bow/a.mp4").rename(folder / "wave/renamed.mp4")
+    change_a_bit(folder / "bow/b.mp4", -1)  # in what x264 says of itself
+    names = ("bow/b.mp4", "wave/c.mp4", "wave/new.mp4", "wave/renamed.mp4")
+    assert_decoded(decode(*names)[0], names)
+    assert before.items() < kept().items()
+    assert len(kept()) == 5
 
 
 @pytest.mark.parametrize("module", ["core/files.py", "data/scaling.py", "data/decoding.py", "data/video_files.py"])
-def test_each_module_that_decodes_is_in_the_key(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_decodes_again(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = decode(NAMES[0])
     monkeypatch.setattr(inputs, "file_md5", lambda file: "another" if file.match(f"*/{module}") else file_md5(file))
     again, _ = decode(NAMES[0])
     assert again[0].kept != before[0].kept
 
 
-def test_what_no_run_has_used_for_a_month_is_removed() -> None:
-    clips, _ = decode(*NAMES)
-    for clip in clips:
-        os.utime(clip.kept, (0, time.time() - cache.KEPT - 1))
-    decode(NAMES[0])
-    assert [*kept()] == [clips[0].kept.name]
-
-
-def test_one_new_clip_is_decoded_alone_and_another_name_is_none(folder: Path) -> None:
-    decode(*NAMES)
-    before = kept()
-    record(folder / "wave/new.mp4")
-    (folder / "bow/a.mp4").rename(folder / "wave/renamed.mp4")
-    names = ("bow/b.mp4", "wave/c.mp4", "wave/new.mp4", "wave/renamed.mp4")
-    assert_decoded(decode(*names)[0], *names)
-    assert before.items() < kept().items()
-    assert len(kept()) == 4
-
-
-def test_a_changed_file_is_decoded_again(folder: Path) -> None:
-    decode(*NAMES)
-    before = kept()
-    path = folder / "bow/a.mp4"
-    status = path.stat()
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # in what x264 says of itself: a change without a change of size
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert_decoded(decode(*NAMES)[0], *NAMES)
-    assert before.items() < kept().items()
-    assert len(kept()) == 4
-
-
-def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def replace_and_decode(path: Path, *arguments: Any, **options: Any) -> Any:
-        shutil.copy(folder / "wave/c.mp4", path)
-        return decode_clip(path, *arguments, **options)
-
-    monkeypatch.setattr(cache, "decode_clip", replace_and_decode)
-    DECODED.mkdir()
-    bad = cache._decode(file("bow/a.mp4"), PREPROCESSING, 1_000_000, {}, DECODED, lambda _: None)
-    assert bad == BadClip("bow/a.mp4", "changed while it was decoded; run the command again")
-    assert not kept()
-
-
-def test_another_setting_decodes_again() -> None:
+@pytest.mark.parametrize(
+    "change", [{"frames": 5}, {"height": 14}, {"width": 18}, {"colour": "rgb"}, {"resize": "stretch"}]
+)
+def test_another_setting_decodes_again(change: dict[str, Any]) -> None:
     decode("bow/a.mp4")
-    changes = [{"frames": 5}, {"height": 14}, {"width": 18}, {"colour": "rgb"}, {"resize": "stretch"}]
-    for number, change in enumerate(changes, start=1):
-        before = kept()
-        changed = PREPROCESSING._replace(**change)  # type: ignore[arg-type] # values of several types
-        assert_decoded(decode("bow/a.mp4", preprocessing=changed)[0], "bow/a.mp4", preprocessing=changed)
-        assert before.items() < kept().items()
-        assert len(kept()) == number + 1, change
+    before = kept()
+    changed = PREPROCESSING._replace(**change)
+    assert_decoded(decode("bow/a.mp4", preprocessing=changed)[0], ["bow/a.mp4"], changed)
+    assert before.items() < kept().items()
+    assert len(kept()) == 2
 
 
 def test_a_limit_that_a_kept_clip_exceeds_is_not_ignored() -> None:
@@ -155,65 +119,79 @@ def test_pieces_of_a_file_are_clips_of_their_own() -> None:
     pieces = [file("bow/a.mp4"), file("bow/a.mp4", 0.0, 0.12), file("bow/a.mp4", 0.12, 0.24), file("bow/a.mp4", 0.12)]
     clips, bad = decode_clips(pieces, PREPROCESSING, 1_000_000)
     assert not bad
-    assert_decoded(clips, *["bow/a.mp4"] * 4)
+    assert_decoded(clips, ["bow/a.mp4"] * 4)
     assert len(kept()) == 4
 
 
-def test_damaged_kept_files_are_decoded_again() -> None:
+def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace_and_decode(path: Path, *arguments: Any, **options: Any) -> Any:
+        shutil.copy(folder / "wave/c.mp4", path)
+        return decode_clip(path, *arguments, **options)
+
+    def run_here(_engine: Any, tasks: Sequence[Callable[..., Any]], _threads: int, on_event: Any) -> list[Any]:
+        return [task(on_event) for task in tasks]
+
+    monkeypatch.setattr(cache, "decode_clip", replace_and_decode)
+    monkeypatch.setattr(cache, "run_tasks", run_here)
+    _, bad = decode("bow/a.mp4")
+    assert bad == [BadClip("bow/a.mp4", "changed while it was decoded; run the command again")]
+    assert not kept()
+
+
+def test_what_no_run_has_used_for_a_month_is_removed() -> None:
+    clips, _ = decode(*NAMES)
+    for clip in clips:
+        os.utime(clip.kept, (0, time.time() - cache.KEPT - 1))
+    decode(NAMES[0])
+    assert [*kept()] == [clips[0].kept.name]
+
+
+def test_damaged_kept_files_are_decoded_again_or_refused() -> None:
     clips, _ = decode(*NAMES)
     empty, cut_off, other = (clip.kept for clip in clips)
     empty.write_bytes(b"")
     cut_off.write_bytes(cut_off.read_bytes()[:-100])
     np.savez(other, clip=clips[2].read())  # without facts
-    assert_decoded(decode(*NAMES)[0], *NAMES)
+    again, _ = decode(*NAMES)
+    assert_decoded(again, NAMES)
     assert len(kept()) == 3
+    change_a_bit(empty, 300)  # of a pixel
+    with pytest.raises(UserError, match=rf"^{empty}: damaged; delete it, and run the command again$"):
+        again[0].read()
 
 
-def test_damaged_pixels_are_refused_where_they_are_read() -> None:
-    [clip], _ = decode(NAMES[0])
-    content = bytearray(clip.kept.read_bytes())
-    content[300] ^= 255
-    clip.kept.write_bytes(content)
-    with pytest.raises(UserError, match=rf"^{clip.kept}: damaged; delete it, and run the command again$"):
-        clip.read()
-
-
-def test_what_cannot_be_decoded_is_named_and_leaves_nothing_behind(folder: Path) -> None:
+def test_what_cannot_be_decoded_is_named_and_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "bow/text.mp4").write_text("text")
     (folder / "wave/c.mp4").write_bytes((folder / "wave/c.mp4").read_bytes()[:-300])
     clips, bad = decode(*NAMES, "bow/text.mp4", "bow/gone.mp4")
-    assert_decoded(clips, "bow/a.mp4", "bow/b.mp4")
+    assert capsys.readouterr().out == "", "no bar without a terminal"
+    assert_decoded(clips, ["bow/a.mp4", "bow/b.mp4"])
     assert [each.name for each in bad] == ["wave/c.mp4", "bow/text.mp4", "bow/gone.mp4"]
     assert all(each.reason.startswith("damaged, cut off or no video (") for each in bad[:2])
     assert bad[2].reason == "not readable (No such file or directory)"
     assert sorted(kept()) == sorted(clip.kept.name for clip in clips)
-
-
-def test_the_progress_counts_every_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    decode("bow/a.mp4")
-    (folder / "wave/c.mp4").write_text("text")
-    capsys.readouterr()
-    decode(*NAMES)
-    assert capsys.readouterr().out == "", "no bar without a terminal"
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "200")
     decode(*NAMES)
     shown = capsys.readouterr().out
-    assert "3/3 clips decoded" in shown.replace("\x1b[0m", "").replace("\x1b[32m", "")
+    assert "3/3 clips decoded" in shown.replace("\x1b[0m", "").replace("\x1b[32m", ""), "the bar counts every file"
 
 
-def test_files_keep_their_order_in_several_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_decode_copies_and_keep_the_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    names = [f"bow/{number:02}.mp4" for number in range(20)]
-    for name in names:
-        record(folder / name)
-    (folder / names[3]).write_text("text")
-    (folder / names[17]).write_text("text")
-    clips, bad = decode(*names)
-    assert_decoded(clips, *(name for number, name in enumerate(names) if number not in (3, 17)))
-    assert [each.name for each in bad] == [names[3], names[17]]
+    names = []
+    for number in range(7):
+        record(folder / f"bow/{number}.mp4")
+        shutil.copy(folder / f"bow/{number}.mp4", folder / f"wave/{number}.mp4")
+        names += [f"bow/{number}.mp4", f"wave/{number}.mp4"]
+    large = PREPROCESSING._replace(frames=100, height=400, width=500)  # long to write
+    clips, bad = decode(*names[:5], "bow/gone.mp4", *names[5:], preprocessing=large)
+    assert ([clip.file.name for clip in clips], [each.name for each in bad]) == (names, ["bow/gone.mp4"])
+    assert len(kept()) == 7
 
 
 def test_clips_are_kept_in_the_repository_when_dvc_runs_in_a_temporary_copy(
@@ -250,37 +228,21 @@ def test_a_killed_process_is_reported_with_what_it_decoded(folder: Path) -> None
     record(folder / "wave/long.mp4", height=240, width=320, times=range(80))
     killer = threading.Thread(target=kill_who_decodes, args=("long.mp4",), daemon=True)
     killer.start()
-    with pytest.raises(UserError, match=r"^the last files to be read were wave/long\.mp4: a process was killed \(-9\)"):
-        decode("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
-    killer.join(timeout=10)
     names = ("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
-    assert_decoded(decode(*names)[0], *names)
+    with pytest.raises(UserError, match=r"^the last files to be read were wave/long\.mp4: a process was killed \(-9\)"):
+        decode(*names)
+    killer.join(timeout=10)
+    assert_decoded(decode(*names)[0], names)
     assert len(kept()) == 3, "nothing half-written is left"
-
-
-def test_copies_of_a_file_are_decoded_by_several_processes_at_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")
-    names = []
-    for number in range(7):
-        record(folder / f"bow/{number}.mp4")
-        shutil.copy(folder / f"bow/{number}.mp4", folder / f"wave/{number}.mp4")
-        names += [f"bow/{number}.mp4", f"wave/{number}.mp4"]
-    large = PREPROCESSING._replace(frames=100, height=400, width=500)  # long to write
-    clips, bad = decode(*names, preprocessing=large)
-    assert ([clip.file.name for clip in clips], bad) == (names, [])
-    assert len(kept()) == 7
 
 
 DECODE = """
 from pathlib import Path
 import pipeline
 from motionbench.core.commands import run_command
-from motionbench.data.params import Preprocessing
-from motionbench.data.folder import cache
 from motionbench.data.folder.cache import decode_clips
 from motionbench.data.folder.listing import list_clips
+from motionbench.data.params import Preprocessing
 files, _ = list_clips(Path("clips"), None, None)
 run_command(lambda: decode_clips(files, Preprocessing(9, 24, 32, "rgb", "pad"), 10**6))
 """

@@ -1,15 +1,12 @@
-"""A folder of video files becomes clips and a record; each key of the section folder changes something."""
+"""A folder of video files becomes a data set."""
 
 import shutil
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, printable
 from motionbench.data.decoding import Facts, decode_clip
@@ -81,18 +78,18 @@ def clips(recorded: Path, working_directory: Path) -> Path:
     return Path(shutil.copytree(recorded, working_directory / "clips"))
 
 
-def decoded(name: str, **changes: Any) -> tuple[NDArray[np.uint8], Facts]:
-    keys = ("frames", "height", "width", "colour", "resize")
-    values = {key: changes.get(key, {**DATA, **FOLDER}[key]) for key in keys}
-    return decode_clip(Path("clips", name), Preprocessing(**values))
+EVERYONE = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
 
 
 @pytest.mark.usefixtures("clips")
-def test_parts_hold_what_decoding_gives_in_the_order_of_names(capsys: pytest.CaptureFixture[str]) -> None:
-    generated = generate()
+@pytest.mark.parametrize("changes", [{}, {"colour": "rgb", "resize": "crop"}, {"resize": "stretch"}])
+def test_parts_hold_what_decoding_gives_in_the_order_of_names(
+    changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    preprocessing = Preprocessing(**{key: {**DATA, **FOLDER, **changes}[key] for key in Preprocessing._fields})
+    generated = generate(**changes)
     assert list(generated.splits) == ["test", "train", "validation"]
-    expected = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
-    assert sorted(generated.part_of_clip()) == expected, "each clip is in one part"
+    assert sorted(generated.part_of_clip()) == EVERYONE, "each clip is in one part"
     assert sorted(map(len, generated.groups())) == [1, 1, 1], "whole groups"
     for part, split in generated.splits.items():
         table = generated.tables[part]
@@ -101,10 +98,10 @@ def test_parts_hold_what_decoding_gives_in_the_order_of_names(capsys: pytest.Cap
         assert [split.class_names[label] for label in split.labels] == [clip.split("/")[0] for clip in table["clip"]]
         assert table["group"].tolist() == [clip.split("/")[1].split("_")[0] for clip in table["clip"]]
         for clip, (_, row) in zip(split.clips, table.iterrows(), strict=True):
-            pixels, facts = decoded(row["clip"])
+            pixels, facts = decode_clip(Path("clips", row["clip"]), preprocessing)
             np.testing.assert_array_equal(clip, pixels)
             assert row[list(Facts._fields)].to_dict() == facts._asdict()
-    assert generated.info == DatasetInfo(source="folder", folds=0, resize="pad", seconds=6 / 25)
+    assert generated.info == DatasetInfo(source="folder", folds=0, resize=preprocessing.resize, seconds=6 / 25)
     assert capsys.readouterr() == ("", "")
 
 
@@ -141,8 +138,7 @@ def test_all_bad_files_are_named_before_the_refusal(clips: Path, capsys: pytest.
 def test_bad_files_are_left_out_and_recorded(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = add_bad_ones(clips)
     generated = generate(on_bad="skip")
-    good = [f"{label}/{person}_{take}.mp4" for label in LABELS for person in PEOPLE for take in range(2)]
-    assert sorted(generated.part_of_clip()) == [name for name in good if name != "wave/anna_1.mp4"]
+    assert sorted(generated.part_of_clip()) == [name for name in EVERYONE if name != "wave/anna_1.mp4"]
     assert {name for split in generated.splits.values() for name in split.class_names} == set(LABELS)
     skipped = generated.info.skipped
     assert [printable(name) for name in skipped] == list(expected)
@@ -221,37 +217,18 @@ def test_rates_and_sizes_that_go_with_the_class_are_named() -> None:
     assert sizes.startswith("frame sizes go with the class (bow mostly 32x24, wave mostly 64x24), so")
 
 
-@pytest.mark.usefixtures("clips")
-def test_colours_are_kept_if_wanted() -> None:
-    generated = generate(colour="rgb")
-    for part, split in generated.splits.items():
-        assert split.clips.shape[1:] == (4, 12, 12, 3)
-        assert (split.clips[..., 0] != split.clips[..., 1]).any()
-        for clip, name in zip(split.clips, generated.tables[part]["clip"], strict=True):
-            np.testing.assert_array_equal(clip, decoded(name, colour="rgb")[0])
-
-
-def path(clips: Path) -> None:
+def test_another_folder_and_a_manifest_are_read(clips: Path) -> None:
     clips.rename("others")
-    assert len(generate(path="others").part_of_clip()) == 12
     assert len(generate(path=str(Path("others").absolute())).part_of_clip()) == 12
-
-
-def manifest(clips: Path) -> None:
     rows = [f"{label}/{person}_1.mp4,not {label}" for label in LABELS for person in PEOPLE]
-    (clips / "list.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
-    generated = generate(manifest="list.csv")
+    Path("others/list.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    generated = generate(path="others", manifest="list.csv")
     assert sorted(generated.part_of_clip()) == [row.split(",")[0] for row in rows]
     assert {name for split in generated.splits.values() for name in split.class_names} == {"not bow", "not wave"}
 
 
-def group(_clips: Path) -> None:
-    generated = generate(group=None)
-    assert set.union(*generated.groups()) == generated.part_of_clip().keys(), "each clip is a group"
-    assert max(len(groups) for groups in generate().groups()) == 1
-
-
-def folds(_clips: Path) -> None:
+@pytest.mark.usefixtures("clips")
+def test_folds_take_the_place_of_splits() -> None:
     for value in (3, "leave_one_group_out"):
         generated = generate(folds=value)
         assert list(generated.splits) == ["0", "1", "2"]
@@ -260,52 +237,27 @@ def folds(_clips: Path) -> None:
     assert generated.groups() == [{person} for person in PEOPLE]
 
 
-def seed(_clips: Path) -> None:
-    ways = [generate(group=None, seed=value).part_of_clip() for value in (0, 1, 0)]
-    assert ways[0] == ways[2] != ways[1]
+@pytest.mark.usefixtures("clips")
+def test_the_seed_deals_and_by_default_each_clip_is_a_group() -> None:
+    ways = [generate(group=None, seed=value) for value in (0, 1, 0)]
+    assert ways[0].part_of_clip() == ways[2].part_of_clip() != ways[1].part_of_clip()
+    assert set.union(*ways[0].groups()) == ways[0].part_of_clip().keys()
 
 
-def resize(_clips: Path) -> None:
-    for value, edge_is_black in (("pad", True), ("crop", False), ("stretch", False)):
-        generated = generate(resize=value)
-        assert generated.info.resize == value
-        for part, split in generated.splits.items():
-            assert (split.clips[:, :, 0] == 0).all() == edge_is_black
-            for clip, name in zip(split.clips, generated.tables[part]["clip"], strict=True):
-                np.testing.assert_array_equal(clip, decoded(name, resize=value)[0])
-
-
-def max_pixels(clips: Path) -> None:
+def test_frames_of_more_pixels_than_allowed_are_bad(clips: Path) -> None:
     record(clips / "bow/anna_2.mp4", height=64, width=128)
     with pytest.raises(UserError, match="1 of 13 clips"):
         generate(max_pixels=64 * 128 - 1)
     assert len(generate(max_pixels=64 * 128).part_of_clip()) == 13
 
 
-def on_bad(clips: Path) -> None:
-    (clips / "bow/anna_2.mp4").write_text("text")
-    with pytest.raises(UserError, match="1 of 13 clips"):
-        generate()
-    assert list(generate(on_bad="skip").info.skipped) == ["bow/anna_2.mp4"]
-
-
-def labels(change: str, _clips: Path) -> None:
-    key = f"{change}_labels"
-    assert generate(**{key: [["wave", "bow"]]}).info.label_maps == {change: {"wave": "bow", "bow": "wave"}}
-    assert generate(**{key: []}).info.label_maps == {change: {}}
+@pytest.mark.usefixtures("clips")
+def test_labels_that_swap_are_recorded_and_those_of_no_clip_refused() -> None:
+    maps = {"reversed": [["wave", "bow"]], "flipped": [], "mirrored": None}
+    keys = {f"{change}_labels": pairs for change, pairs in maps.items()}
+    assert generate(**keys).info.label_maps == {"reversed": {"wave": "bow", "bow": "wave"}, "flipped": {}}
     with pytest.raises(UserError) as refused:
-        generate(**{key: [["wave", "bow"], ["yawn", "nod"]]})
+        generate(mirrored_labels=[["wave", "bow"], ["yawn", "nod"]])
     assert str(refused.value) == (
-        f"params.yaml: folder.{key}: nod is not a class of the clips in clips; their classes are bow, wave"
+        "params.yaml: folder.mirrored_labels: nod is not a class of the clips in clips; their classes are bow, wave"
     )
-
-
-EFFECTS: dict[str, Callable[[Path], None]] = {
-    **{each.__name__: each for each in (path, manifest, group, folds, seed, resize, max_pixels, on_bad)},
-    **{f"{change}_labels": partial(labels, change) for change in ("reversed", "flipped", "mirrored")},
-}
-
-
-@pytest.mark.parametrize("key", FolderParams.model_fields)
-def test_each_key_has_its_effect(key: str, clips: Path) -> None:
-    EFFECTS[key](clips)

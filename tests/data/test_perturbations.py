@@ -3,7 +3,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from motionbench.core.errors import UserError
 from motionbench.data.perturbations import (
@@ -104,11 +103,6 @@ def test_other_perturbations_leave_the_labels_as_they_are(split: Split) -> None:
             assert names_of(split, name, DRAWN_DATASET) == list(split.class_names), name
 
 
-def test_classes_without_a_mirror_image_keep_their_labels(split: Split) -> None:
-    others = split._replace(class_names=("left", "right", "up", "down"))
-    assert names_of(others, "backwards", DRAWN_DATASET) == ["left", "right", "up", "down"]
-
-
 def test_levels_mean_what_they_say(split: Split) -> None:
     frames = split.clips.shape[1]
 
@@ -167,11 +161,6 @@ def test_few_groups_give_several_clips_each() -> None:
     assert [int((groups[chosen][labels[chosen] == label] == "b").sum()) for label in (0, 1)] == [5, 5]
 
 
-def test_params_yaml_has_a_key_for_each_perturbation() -> None:
-    content = YAML(typ="safe").load(ROOT / "params.yaml")["perturbations"]
-    assert [*content] == ["seed", "clips_per_class", *PERTURBATIONS]
-
-
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> None:
     without = params_with({f"perturbations.{name}": []}).perturbations.settings(DRAWN_DATASET)
@@ -196,16 +185,9 @@ def test_no_levels_leave_a_perturbation_out(name: str, params_with: Load) -> Non
 def test_bad_levels_are_refused(name: str, refused: list[Any], allowed: list[Any], params_with: Load) -> None:
     for level in allowed:
         assert getattr(params_with({f"perturbations.{name}": [level]}).perturbations, name) == (level,)
-    for level in refused:
+    for level in (*refused, "1", None, [1], float("nan"), float("inf")):
         with pytest.raises(UserError, match=rf"perturbations\.{name}\.0: .* is not allowed"):
             params_with({f"perturbations.{name}": [level]})
     most = PERTURBATIONS[name].most_levels
     with pytest.raises(UserError, match=rf"perturbations\.{name}: .* is not allowed"):
         params_with({f"perturbations.{name}": allowed[:1] * (most + 1)})
-
-
-@pytest.mark.parametrize("name", PERTURBATIONS)
-def test_every_perturbation_refuses_levels_of_another_type(name: str, params_with: Load) -> None:
-    for level in ("1", None, [1], float("nan"), float("inf")):
-        with pytest.raises(UserError, match=rf"perturbations\.{name}\.0: .* is not allowed"):
-            params_with({f"perturbations.{name}": [level]})

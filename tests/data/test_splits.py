@@ -145,6 +145,7 @@ def test_what_is_known_of_the_clips_is_read_as_written_or_refused(content: bytes
     )
     write_json(DATASET_INFO, info.model_dump())
     assert read_dataset_info() == info
+    assert not {"label_maps", "duplicates"} & info.model_dump().keys(), "only where there are any"
     DATASET_INFO.unlink()
     if content is not None:
         DATASET_INFO.write_bytes(content)

@@ -77,14 +77,6 @@ def test_good_values_are_accepted_as_they_are(key: str, values: list[Any], param
         assert getattr(params_with({"data.source": "folder", f"folder.{key}": value}).dataset(), key) == value
 
 
-def test_a_label_map_undoes_itself_and_what_is_null_has_none(params_with: Load) -> None:
-    pairs = {"folder.reversed_labels": [["a", "b"], ["c d", "e"]], "folder.mirrored_labels": []}
-    params = params_with({"data.source": "folder", **pairs}).dataset()
-    assert isinstance(params, FolderParams)
-    maps = params.label_maps()
-    assert maps == {"reversed": {"a": "b", "b": "a", "c d": "e", "e": "c d"}, "mirrored": {}}
-
-
 @pytest.fixture
 def repository(working_directory: Path) -> Path:
     """A git repository that ignores the content of data/clips, in which two classes are."""

@@ -110,8 +110,6 @@ def test_a_last_frame_that_was_cut_off_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "most"),
     [
-        ("x.mkv", {}, 0.4),
-        ("x.mpg", {"codec": "mpeg2video"}, 0.1),
         ("x.avi", {"codec": "mpeg4"}, 0.12),
         ("x.avi", {"codec": "mjpeg", "layout": "yuvj420p"}, 0.1),
     ],

@@ -4,7 +4,6 @@ import re
 import shutil
 from pathlib import Path
 
-import av
 import mlflow
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from motionbench.data.decoding import decode_clip
 from motionbench.data.params import Preprocessing
 from motionbench.data.perturbations import PERTURBATIONS
 from tests.conftest import edit_params, run
+from tests.data.videos import write_video
 from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outputs
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -240,18 +240,9 @@ def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:
 @pytest.fixture(scope="module")
 def long_video(example_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten seconds: five clips of two seconds, one after the other."""
-    folder = tmp_path_factory.mktemp("long")
-    clips = [
-        decode_clip(path, Preprocessing(24, 48, 64, "rgb", "stretch"))[0]
-        for path in sorted(example_clips.glob("*/*_01.mp4"))[:5]
-    ]
-    with av.open(folder / "a long one.mp4", "w") as container:
-        stream = container.add_stream("libx264", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for frame in np.concatenate(clips):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
-    return folder / "a long one.mp4"
+    paths = sorted(example_clips.glob("*/*_01.mp4"))[:5]
+    clips = [decode_clip(path, Preprocessing(50, 48, 64, "rgb", "stretch"))[0] for path in paths]
+    return write_video(tmp_path_factory.mktemp("long") / "a long one.mp4", np.concatenate(clips))
 
 
 def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -> None:

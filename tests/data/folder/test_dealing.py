@@ -224,10 +224,3 @@ def test_the_table_shows_thirty_groups_and_sums_up_the_rest() -> None:
     ]
     assert len(lines) == 2 + 30 + 3
     assert all(line.isprintable() for line in lines)
-
-
-def test_classes_with_fewer_clips_than_scikit_learn_takes_are_dealt() -> None:
-    clips = [clip(number, f"class {number % 3}", str(number)) for number in range(9)]
-    parts = deal(clips, None, 0)
-    assert_sound(clips, parts)
-    assert [len(numbers) for numbers in parts.values()] == [3, 3, 3]

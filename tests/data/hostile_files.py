@@ -98,7 +98,10 @@ def read_apart(*paths: Path) -> tuple[list[str], int]:
     """Read clip files and folders of splits in a process; return a line of each, and the kilobytes that it took."""
     done = subprocess.run(
         [sys.executable, "-c", READER, *map(str, paths)],
-        env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     *lines, kilobytes = done.stdout.splitlines()
     return lines, int(kilobytes)

@@ -50,9 +50,13 @@ def classes_to_flip(
 
 
 def augment(
-    clips: Clips, numbers: NDArray[np.int64], params: AugmentationParams, may_flip: NDArray[np.bool_], seed: int,
+    clips: Clips,
+    numbers: NDArray[np.int64],
+    params: AugmentationParams,
+    may_flip: NDArray[np.bool_],
+    seed: int,
     epoch: int,
-) -> Clips:  # fmt: skip
+) -> Clips:
     """Return clips changed at random. What is drawn for one depends on its number, the seed and the epoch alone.
 
     Args:

@@ -82,9 +82,13 @@ def decode_clips(
 
 
 def _decode(
-    file: ClipFile, preprocessing: Preprocessing, max_pixels: int, code: Mapping[str, str], folder: Path,
+    file: ClipFile,
+    preprocessing: Preprocessing,
+    max_pixels: int,
+    code: Mapping[str, str],
+    folder: Path,
     on_event: EventCallback,
-) -> DecodedClip | BadClip:  # fmt: skip # an argument a line
+) -> DecodedClip | BadClip:
     """Return the clip that is kept of the same content, decoded in the same way by the same code, or decode it."""
     on_event(file.name)
     try:

@@ -79,23 +79,6 @@ def copy_of_folded(folded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folded, tmp_path / "a copy", symlinks=True))
 
 
-def test_each_part_is_stored_once_and_holds_whole_groups(folded: Path) -> None:
-    assert not [file for split in ("train", "validation", "test") for file in (folded / "data" / split).iterdir()]
-    tables = [pd.read_csv(folded / f"data/folds/{part}/clips.csv") for part in range(3)]
-    assert sorted(clip for table in tables for clip in table["clip"]) == sorted(
-        file.relative_to(folded / "data/clips").as_posix() for file in (folded / "data/clips").glob("*/*.mp4")
-    )
-    groups = [set(table["group"]) for table in tables]
-    assert sum(map(len, groups)) == len(set.union(*groups)) == 12
-    for part, table in enumerate(tables):
-        clips, labels = (np.load(folded / f"data/folds/{part}/{name}.npy") for name in ("clips", "labels"))
-        assert clips.shape == (len(table), 4, 16, 20, 3)
-        names = read_json(folded / f"data/folds/{part}/class_names.json")
-        assert names == ["leftward", "rightward", "square"]
-        assert [names[label] for label in labels] == [clip.split("/")[0] for clip in table["clip"]]
-        assert set(labels) == {0, 1, 2}
-
-
 def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     for name in MODELS:
         files = sorted(path.name for path in (folded / "models" / name).iterdir())

@@ -114,9 +114,13 @@ def simulate(world: World, data_sets: int, stream: int) -> dict[str, float]:
 
 
 def _judge(
-    world: World, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[Any] | None, old: "OldRule",
+    world: World,
+    ours: NDArray[np.bool_],
+    theirs: NDArray[np.bool_],
+    groups: NDArray[Any] | None,
+    old: "OldRule",
     number: int,
-) -> dict[str, bool | float]:  # fmt: skip
+) -> dict[str, bool | float]:
     found = compare(ours, theirs, groups, margin=MARGIN)
     low, high = (found.recipes or found.networks).interval
     old_low, old_high = old.differences[number]

@@ -78,10 +78,17 @@ def write_inputs() -> None:
         ]
     ]
     table = Predictions(
-        class_names=NAMES, frames=2, seeds=SEEDS, perturbation_seed=0, folds=None, files=files, groups=groups,
-        unchanged=conditions[0], perturbed=conditions[1:],
+        class_names=NAMES,
+        frames=2,
+        seeds=SEEDS,
+        perturbation_seed=0,
+        folds=None,
+        files=files,
+        groups=groups,
+        unchanged=conditions[0],
+        perturbed=conditions[1:],
         md5s=made_from({str(path): path_md5(path) for path in (TEST, FOLDS)}),
-    )  # fmt: skip
+    )
     write_predictions(PREDICTIONS, table)
     cost = Cost(1, 1.0, (0.9, 1.1), 100.0, (90.0, 110.0))
     write_costs(EVALUATION_TIMING, dict.fromkeys(MODEL_NAMES, cost))
@@ -113,10 +120,15 @@ def write_models() -> None:
             history = [{"seed": seed, "epoch": 1, **epoch}]
             replicates.append(
                 Replicate(
-                    history=history, best=history[0], parameters=1, summary="", epoch_seconds=[1.0],  # type: ignore[typeddict-item] # the keys of an epoch
-                    peak_megabytes=1.0, machine="",
+                    history=history,
+                    best=history[0],
+                    parameters=1,
+                    summary="",
+                    epoch_seconds=[1.0],  # type: ignore[typeddict-item] # the keys of an epoch
+                    peak_megabytes=1.0,
+                    machine="",
                 )
-            )  # fmt: skip
+            )
         write_training(metrics, timing, replicates, params.model(name))
 
 

@@ -32,8 +32,12 @@ def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_names_that_people_give_become_names_of_files() -> None:
     assert [file_stem(name, 3) for name in ("sine", "two words", "Übung", "dot.in-it", "张")] == [
-        "sine", "two words", "Übung", "dot.in-it", "张",
-    ]  # fmt: skip
+        "sine",
+        "two words",
+        "Übung",
+        "dot.in-it",
+        "张",
+    ]
     assert file_stem("a/b (c)", 3) == "a_b _c_~3"
     assert file_stem(" a", 3) == "a~3"
     decomposed = unicodedata.normalize("NFD", "Übung")

@@ -33,9 +33,14 @@ PARAMS = "drawing: {seed: 0, sizes: [1, 2]}\nother: 1\n"
 def repository(working_directory: Path) -> Path:
     """Two stages in the working directory, of which the first has not run."""
     for path, text in {
-        "dvc.yaml": DVC_YAML, "params.yaml": PARAMS, "src/code.py": "code", "data/a": "one", "data/b": "two",
-        "drawn/picture": "a picture", ".dvcignore": "*.swp\n",
-    }.items():  # fmt: skip
+        "dvc.yaml": DVC_YAML,
+        "params.yaml": PARAMS,
+        "src/code.py": "code",
+        "data/a": "one",
+        "data/b": "two",
+        "drawn/picture": "a picture",
+        ".dvcignore": "*.swp\n",
+    }.items():
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(text, encoding="utf-8")
     return working_directory

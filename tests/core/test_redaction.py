@@ -29,13 +29,19 @@ from tests.fuzzing import some_examples
         ("http://host/?token=secret&a=b", "http://host/?token=***&a=b"),
         ("url: /?a=b&ACCESS_TOKEN=secret/api", "url: /?a=b&ACCESS_TOKEN=***"),
         ("https://account.host/container?sv=1&sig=a%2Bb%3D", "https://account.host/container?sv=1&sig=***"),
-        ("postgresql://host/db?user=me&password=a&sslpassword=b", "postgresql://host/db?user=me&password=***&sslpassword=***"),
+        (
+            "postgresql://host/db?user=me&password=a&sslpassword=b",
+            "postgresql://host/db?user=me&password=***&sslpassword=***",
+        ),
         ("mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3D***"),
         ("host=db user=me password=hunter2abc failed", "host=db user=me password=*** failed"),
         ("Authorization: Bearer abcdefgh123", "Authorization: Bearer ***"),
-        ("https://bucket.host/x?X-Amz-Signature=secret&X-Amz-Expires=1", "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Expires=1"),
+        (
+            "https://bucket.host/x?X-Amz-Signature=secret&X-Amz-Expires=1",
+            "https://bucket.host/x?X-Amz-Signature=***&X-Amz-Expires=1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_addresses_are_shown_without_secrets(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
     assert str(UserError(text)) == shown
@@ -46,12 +52,23 @@ def test_addresses_are_shown_without_secrets(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "sqlite:///mlflow.db", "sqlite:////home/me@work/a:b/mlflow.db", "/a/path", "models:/motionbench@champion",
-        "postgresql://me@host:5432/db?sslmode=require", "git@github.com:owner/repository.git", "ssh://git@host:22/path",
-        "http://127.0.0.1:5000/#/runs/1", "http://[::1]:5000/a@b", "http://host:5000/a@b", "http://host/@scope:1/a",
-        "params.yaml: tokens=3, key=value", "make tune TRIALS=2", "12:30@noon", "https://host/?page_token_count=1&keys=2",
+        "sqlite:///mlflow.db",
+        "sqlite:////home/me@work/a:b/mlflow.db",
+        "/a/path",
+        "models:/motionbench@champion",
+        "postgresql://me@host:5432/db?sslmode=require",
+        "git@github.com:owner/repository.git",
+        "ssh://git@host:22/path",
+        "http://127.0.0.1:5000/#/runs/1",
+        "http://[::1]:5000/a@b",
+        "http://host:5000/a@b",
+        "http://host/@scope:1/a",
+        "params.yaml: tokens=3, key=value",
+        "make tune TRIALS=2",
+        "12:30@noon",
+        "https://host/?page_token_count=1&keys=2",
     ],
-)  # fmt: skip
+)
 def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert without_secrets(text) == text
     assert str(UserError(text)) == text
@@ -115,17 +132,30 @@ def test_a_secret_of_the_environment_is_found_without_its_address(secret: str) -
 @pytest.mark.parametrize(
     ("name", "value", "message", "shown"),
     [
-        ("OPTUNA_STORAGE", "postgresql://me:a1b2@c3d4e5@host/db", "failed to resolve host 'c3d4e5@host'",
-         "failed to resolve host '***@host'"),
-        ("OPTUNA_STORAGE", "postgresql://me:a b@host/db", "postgresql://me:a b@host/other", "postgresql://me@host/other"),
+        (
+            "OPTUNA_STORAGE",
+            "postgresql://me:a1b2@c3d4e5@host/db",
+            "failed to resolve host 'c3d4e5@host'",
+            "failed to resolve host '***@host'",
+        ),
+        (
+            "OPTUNA_STORAGE",
+            "postgresql://me:a b@host/db",
+            "postgresql://me:a b@host/other",
+            "postgresql://me@host/other",
+        ),
         ("OPTUNA_STORAGE", "postgresql://me:a%40bcdef@host/db", "password a@bcdef is wrong", "password *** is wrong"),
         ("https_proxy", "me:a-password@host:3128", "me:a-password@host:3128: no scheme", "host:3128: no scheme"),
         ("RAY_ADDRESS", "a-token@host:6379", "RAY_ADDRESS: a-token@host:6379", "RAY_ADDRESS: host:6379"),
         ("MLFLOW_TRACKING_URI", "https://a-token@host", "a-token has expired", "*** has expired"),
         ("MLFLOW_TRACKING_URI", "https://host?token=a%20token", "a token has expired", "*** has expired"),
         ("RAY_AUTH_TOKEN", "a-token", "next=http%3A%2F%2Fa-token%40host", "next=http%3A%2F%2F***%40host"),
-        ("MLFLOW_TRACKING_URI", "postgresql://mlflow:mlflow@host/mlflow", "mlflow db upgrade postgresql://mlflow:mlflow@host",
-         "mlflow db upgrade postgresql://mlflow@host"),
+        (
+            "MLFLOW_TRACKING_URI",
+            "postgresql://mlflow:mlflow@host/mlflow",
+            "mlflow db upgrade postgresql://mlflow:mlflow@host",
+            "mlflow db upgrade postgresql://mlflow@host",
+        ),
         ("POSTGRES_PASSWORD", "postgres", "postgresql://postgres@host", "postgresql://***@host"),
         ("AZURE_STORAGE_CONNECTION_STRING", "AccountName=me;AccountKey=abcd1234==", "bad: abcd1234==", "bad: ***=="),
         ("DB_PASS", "hunter2abc", "login with hunter2abc failed", "login with *** failed"),
@@ -134,7 +164,7 @@ def test_a_secret_of_the_environment_is_found_without_its_address(secret: str) -
         ("NO_PROXY", "127.0.0.1,localhost", "127.0.0.1,localhost", "127.0.0.1,localhost"),
         ("EMAIL", "someone@example.org", "someone@example.org", "someone@example.org"),
     ],
-)  # fmt: skip
+)
 def test_secrets_of_the_environment_are_found_in_other_forms(
     name: str, value: str, message: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

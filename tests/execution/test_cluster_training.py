@@ -240,9 +240,14 @@ def test_a_training_goes_on_after_each_signal_to_its_driver(
     seconds: dict[Path, list[float]] = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         with subprocess.Popen(
-            command, cwd=clone, env=clean_environment(), preexec_fn=allow_interrupts,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as driver:  # fmt: skip
+            command,
+            cwd=clone,
+            env=clean_environment(),
+            preexec_fn=allow_interrupts,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as driver:
             assert driver.stdout
             assert driver.stderr
             while (line := driver.stdout.readline()) in shown:  # an epoch before its checkpoint is shown again

@@ -26,8 +26,10 @@ def test_without_a_terminal_each_epoch_and_trial_is_a_line(capsys: pytest.Captur
     show_all()
     epoch = "epoch 2: loss 0.5000, validation loss 0.2500, validation accuracy 1.0000"
     assert capsys.readouterr().out.splitlines() == [
-        f"convlstm fold 1 seed 1 {epoch}", f"convlstm seed 1 {epoch}", "first: trial 2: pruned (3 of 40 done)",
-    ]  # fmt: skip
+        f"convlstm fold 1 seed 1 {epoch}",
+        f"convlstm seed 1 {epoch}",
+        "first: trial 2: pruned (3 of 40 done)",
+    ]
 
 
 def test_on_a_terminal_there_are_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +39,9 @@ def test_on_a_terminal_there_are_bars(capsys: pytest.CaptureFixture[str], monkey
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out).splitlines()
     bars = [line for line in lines if "2/3 validation loss 0.250 accuracy 1.000" in line]
     assert {line.partition(" \N{BOX DRAWINGS HEAVY HORIZONTAL}")[0].strip() for line in bars} == {
-        "convlstm fold 1 seed 1", "convlstm seed 1",
-    }, "and no other"  # fmt: skip
+        "convlstm fold 1 seed 1",
+        "convlstm seed 1",
+    }, "and no other"
     assert any(line.startswith("convlstm seed 0") and "0/3" in line for line in lines)
     for shown in ("3/40 1 pruned, best 0.125", "2/3 clips decoded"):
         assert any(shown in line for line in lines)

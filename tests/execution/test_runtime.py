@@ -25,11 +25,17 @@ def use_tensorflow(_on_event: EventCallback) -> tuple[bool, bool, int, int]:
     assert gc.get_threshold()[0] == OBJECTS_BETWEEN_COLLECTIONS
     hidden = "pandas" not in sys.modules and importlib.import_module("scipy") is not None
     fix_threads(2)
-    return prepared, hidden, *(
-        get() for get in (
-            tf.config.threading.get_intra_op_parallelism_threads, tf.config.threading.get_inter_op_parallelism_threads
-        )
-    )  # fmt: skip
+    return (
+        prepared,
+        hidden,
+        *(
+            get()
+            for get in (
+                tf.config.threading.get_intra_op_parallelism_threads,
+                tf.config.threading.get_inter_op_parallelism_threads,
+            )
+        ),
+    )
 
 
 def use_another_backend(_on_event: EventCallback) -> None:

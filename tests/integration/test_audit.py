@@ -69,5 +69,9 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
     controls = compare_with_controls(right, groups=None, margin=0.02)
     findings = {finding.check: finding.fires for finding in audit(controls, right, dataset.info)}
     assert findings == {
-        "single_frame": leak, "bag_of_frames": leak, "metadata": False, "padding": False, "duplicates": False,
-    }  # fmt: skip
+        "single_frame": leak,
+        "bag_of_frames": leak,
+        "metadata": False,
+        "padding": False,
+        "duplicates": False,
+    }

@@ -33,9 +33,12 @@ REMEDIES = {
     "Unable to read RWLock-file": ["rm", ".dvc/tmp/rwlock"],
 }
 WALL_CLOCK = (
-    "metrics/training_timing/", "metrics/evaluation_timing.json", "metrics/comparison_timing.json",
-    "reports/comparison/", "metrics/inputs/",  # which holds the md5s of times
-)  # fmt: skip
+    "metrics/training_timing/",
+    "metrics/evaluation_timing.json",
+    "metrics/comparison_timing.json",
+    "reports/comparison/",
+    "metrics/inputs/",  # which holds the md5s of times
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +70,12 @@ def killed_in_the_middle(clone: Path, stage: str, seconds: float, *, once_it_wri
         (clone / first).unlink(missing_ok=True)
     process = subprocess.Popen(
         ["dvc", "repro", "--single-item", "--force", stage],
-        cwd=clone, env=clean_environment() | stages_environment(clone), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=clone,
+        env=clean_environment() | stages_environment(clone),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while once_it_writes and process.poll() is None and not list(clone.glob(first)):
         time.sleep(0.01)
     with suppress(subprocess.TimeoutExpired):

@@ -143,20 +143,32 @@ def test_repro_keeps_the_finished_stages_and_goes_on_when_an_edit_is_undone(whol
     ("moment", "stage", "before", "edit", "target", "lie"),
     [
         (
-            "save", "generate", {"data.frames": 5}, {"synthetic.jitter": 0.5}, ["train_cnn3d"],
+            "save",
+            "generate",
+            {"data.frames": 5},
+            {"synthetic.jitter": 0.5},
+            ["train_cnn3d"],
             "synthetic.jitter: 0.5 is recorded, but the stage used 1.0",
         ),
         (
-            "save", "compare", {"gate.margin": 0.5}, {"gate.minimum_accuracy": 0.25}, [],
+            "save",
+            "compare",
+            {"gate.margin": 0.5},
+            {"gate.minimum_accuracy": 0.25},
+            [],
             "gate.minimum_accuracy: 0.25 is recorded, but the stage used 0.0",
         ),
         (
-            "run", "generate", {"synthetic.jitter": 0.5}, {"data.source": "folder"}, ["train_cnn3d"],
+            "run",
+            "generate",
+            {"synthetic.jitter": 0.5},
+            {"data.source": "folder"},
+            ["train_cnn3d"],
             "folder.path: none is recorded, but the stage used data/clips",
         ),
     ],
     ids=["a stage in the middle", "the last stage", "another source"],
-)  # fmt: skip
+)
 def test_an_edit_that_no_stage_can_see_ends_the_same_command_and_leaves_no_record(
     moment: str, stage: str, before: dict[str, Any], edit: dict[str, Any], target: list[str], lie: str,
     whole_clone: Path, example_clips: Path, tmp_path: Path,

@@ -16,8 +16,12 @@ from tests.integration.test_tracking import contents, sync
 pytestmark = pytest.mark.slow  # they train for real
 
 KERAS_JSON = {
-    "backend": "torch", "floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "max_epochs": 1,
-}  # fmt: skip
+    "backend": "torch",
+    "floatx": "float16",
+    "image_data_format": "channels_first",
+    "epsilon": 0.1,
+    "max_epochs": 1,
+}
 OTHER_WORK = {
     "KERAS_BACKEND": "jax",
     "KERAS_MAX_EPOCHS": "1",

@@ -139,8 +139,12 @@ def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
     def start() -> Search:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "2", "--workers", "2"],
-            cwd=drawn, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=allow_interrupts,
-        )  # fmt: skip
+            cwd=drawn,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=allow_interrupts,
+        )
         started.append(process)
         eventually(lambda: len(in_the_middle(drawn, process)) == 2, seconds=120)
         return process
@@ -237,9 +241,12 @@ def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgr
     edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 1000, "tuning.startup_trials": 50})
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1"],
-        cwd=drawn, env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=drawn,
+        env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     steps = "SELECT count(*) FROM trial_intermediate_values;"
     eventually(lambda: bool(re.search(r"(?m)^ +[1-9]\d*$", postgresql.psql(steps))), seconds=120)
     postgresql.stop()

@@ -48,8 +48,11 @@ def test_records_of_trials_say_how_each_ended(params_with: Load) -> None:
     assert [record.failure for record in records] == [None, None, "no longer a number", None]
     assert records[0].measures == {"parameters": 7}
     assert records[0].params == {
-        "filters": [5, 5, 5], "kernel_sizes": [4, 8, 8], "learning_rate": 0.003, "seeds": completed.user_attrs["seeds"],
-    }  # fmt: skip
+        "filters": [5, 5, 5],
+        "kernel_sizes": [4, 8, 8],
+        "learning_rate": 0.003,
+        "seeds": completed.user_attrs["seeds"],
+    }
     assert [record.validation_losses for record in records] == [{1: 0.5, 2: 0.25}, {1: 0.75}, {}, {}]
     assert all(record.started <= record.ended for record in records)
     assert study_status(study) == (3, 1, 0.25)

@@ -136,7 +136,8 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
     ("changes", "data", "message"),
     [
         (
-            {"tuning.convlstm.space.filters": {"low": 2, "high": 9}}, DATA,
+            {"tuning.convlstm.space.filters": {"low": 2, "high": 9}},
+            DATA,
             "tuning.convlstm.space.filters: {'low': 2, 'high': 9}, but study first.convlstm in optuna.journal was "
             "started with {'low': 2, 'high': 8}; undo the change, or start another study: tuning.study",
         ),
@@ -150,7 +151,7 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
         ({"training.class_weights": "balanced"}, DATA, "training.class_weights: balanced, but study"),
         ({"training.augmentation.crop": 0.1}, DATA, "training.augmentation.crop: 0.1, but study"),
     ],
-)  # fmt: skip
+)
 def test_study_with_other_settings_is_refused(
     changes: dict[str, Any], data: dict[str, str], message: str, params_with: Load
 ) -> None:

@@ -132,10 +132,13 @@ def print_outcome(study: Study, outcome: Outcome, model_name: str, folder: Path)
         marks = {outcome["number"]: " best"}.get(trial.number, "") + (" default" if trial.number == 0 else "")
         values = model_values(trial.params).values()
         table.add_row(
-            f"{trial.number}{marks}", f"{trial.values[0]:.3g}", f"{trial.user_attrs['validation_accuracy']:.3f}",
-            f"{trial.user_attrs['latency_milliseconds']:.1f}", f"{trial.user_attrs['parameters']:,}",
+            f"{trial.number}{marks}",
+            f"{trial.values[0]:.3g}",
+            f"{trial.user_attrs['validation_accuracy']:.3f}",
+            f"{trial.user_attrs['latency_milliseconds']:.1f}",
+            f"{trial.user_attrs['parameters']:,}",
             *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values),
-        )  # fmt: skip
+        )
     console = Console()
     if not console.is_terminal:
         console.width = TABLE_WIDTH

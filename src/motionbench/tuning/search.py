@@ -96,9 +96,16 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
 
 
 def search(
-    engine: Engine, storage: BaseStorage, study: Study, model_name: str, params: Params, trials: int, workers: int,
-    on_end: Callable[[int], None], check: Callable[[], None],
-) -> None:  # fmt: skip
+    engine: Engine,
+    storage: BaseStorage,
+    study: Study,
+    model_name: str,
+    params: Params,
+    trials: int,
+    workers: int,
+    on_end: Callable[[int], None],
+    check: Callable[[], None],
+) -> None:
     """Run trials until `trials` are done, and wait for those that run in other processes.
 
     A trial is trained by `engine`, after the cost of its network was measured on this machine, whatever the engine.

@@ -34,7 +34,7 @@ from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions
 from motionbench.models.registry import MODEL_NAMES
 from motionbench.params.editing import update_yaml
 from motionbench.params.loading import load_params
-from motionbench.training.results import Replicate, write_training
+from motionbench.training.results import Epoch, Replicate, write_training
 
 CLIPS, GROUPS, PERTURBED, CONDITIONS, SEEDS = 100_000, 500, 1_000, 20, (0, 1, 2)
 NAMES = ("a", "b", "c", "d")
@@ -116,15 +116,14 @@ def write_models() -> None:
         replicates = []
         for seed in SEEDS:
             (MODELS / name / f"seed-{seed}.keras").write_text(json.dumps([name, seed]), encoding="utf-8")
-            epoch = {"loss": 0.1, "accuracy": 1.0, "validation_loss": 0.1, "validation_accuracy": 1.0}
-            history = [{"seed": seed, "epoch": 1, **epoch}]
+            epoch = Epoch(seed=seed, epoch=1, loss=0.1, accuracy=1.0, validation_loss=0.1, validation_accuracy=1.0)
             replicates.append(
                 Replicate(
-                    history=history,
-                    best=history[0],
+                    history=[epoch],
+                    best=epoch,
                     parameters=1,
                     summary="",
-                    epoch_seconds=[1.0],  # type: ignore[typeddict-item] # the keys of an epoch
+                    epoch_seconds=[1.0],
                     peak_megabytes=1.0,
                     machine="",
                 )

@@ -7,7 +7,7 @@ from functools import partial
 from motionbench.core.commands import run_command
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
-from motionbench.core.inputs import read_inputs
+from motionbench.core.inputs import Inputs, read_inputs
 from motionbench.core.paths import CHECKPOINTS
 from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.folds import read_training, replicate_keys
@@ -16,6 +16,7 @@ from motionbench.execution.cluster import open_engine
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.params.loading import load_params, stage_params
+from motionbench.params.schema import Params
 from motionbench.training.replicates import leave_untrained, train_model
 from pipeline import STARTED
 
@@ -29,28 +30,35 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs(stage.name, stage_params(params, stage.name), STARTED)
     enabled = [name for name in stage.model_names() if params.model(name).enabled]
+    for name in stage.model_names():
+        if name not in enabled:
+            leave_untrained(name)
+    if enabled:
+        train_models(enabled, stage.name, params, inputs)
+    else:
+        inputs.write()  # and no run in MLflow, which would be empty
+    inputs.check()
+    for name in stage.model_names():
+        shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
+
+
+def train_models(names: list[str], stage: str, params: Params, inputs: Inputs) -> None:
+    """Train the models of a stage and log its run."""
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
         train, _ = read_training(fold)
         classes_to_flip(params.training.augmentation, read_dataset_info(), train.class_names)
     with open_engine() as engine:
-        workers = min(engine.slots(params.training.threads), len(keys)) if enabled else 0
-        engine.prepare(import_training, workers)
+        engine.prepare(import_training, min(engine.slots(params.training.threads), len(keys)))
         # Imported late: keeps error messages fast.
         from motionbench.tracking.runs import stage_run
 
-        replicates = [(name, key) for name in enabled for key in keys]
-        with stage_run(stage.name, inputs.params, replicates, inputs.check) as run:
-            for name in stage.model_names():
-                if name in enabled:
-                    log_epoch = partial(run.log_epoch, name)
-                    train_model(engine, name, params, inputs.digest(), log_epoch, inputs.are_current)
-                else:
-                    leave_untrained(name)
+        replicates = [(name, key) for name in names for key in keys]
+        with stage_run(stage, inputs.params, replicates, inputs.check) as run:
+            for name in names:
+                log_epoch = partial(run.log_epoch, name)
+                train_model(engine, name, params, inputs.digest(), log_epoch, inputs.are_current)
             inputs.write()
-    inputs.check()
-    for name in stage.model_names():
-        shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
 
 
 def import_training(_on_event: EventCallback) -> None:

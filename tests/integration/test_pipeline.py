@@ -26,6 +26,7 @@ from tests.conftest import TINY, clone_with, edit_params, run
 pytestmark = pytest.mark.slow  # they train for real
 
 STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "evaluate", "compare"]
+LOGGED = [stage for stage in STAGES if stage != "train_cnn3d"]  # whose model is switched off
 
 
 def store(workspace: Path) -> mlflow.MlflowClient:
@@ -58,7 +59,7 @@ def test_git_ignores_large_outputs(reproduced: Path) -> None:
 
 def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) -> None:
     parents = stage_runs(reproduced)
-    assert list(parents) == STAGES
+    assert list(parents) == LOGGED
     assert {run.info.status for run in runs(reproduced)} == {"FINISHED"}
     commit = run(reproduced, "git", "rev-parse", "HEAD").stdout.strip()
     for stage, parent in parents.items():

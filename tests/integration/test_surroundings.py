@@ -10,7 +10,7 @@ import pytest
 
 from motionbench.core.files import path_md5
 from tests.conftest import run
-from tests.integration.test_dvc_yaml import STAGES
+from tests.integration.test_pipeline import LOGGED
 from tests.integration.test_tracking import contents, sync
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -62,7 +62,7 @@ def test_a_moved_repository_keeps_its_runs_and_leaves_nothing_behind(reproduced:
     assert f"MLflow's store was moved here from {old}: its paths are changed" in done.stderr
     assert "motionbench version 1" in done.stdout
     done = sync(new)
-    assert done.stdout.count(": there already") == len(STAGES), done.stdout + done.stderr
+    assert done.stdout.count(": there already") == len(LOGGED), done.stdout + done.stderr
     assert done.stderr == ""
     assert contents(f"sqlite:///{new}/mlflow.db") == before
     assert run(new, "python", "-m", "pipeline.generate").returncode == 0

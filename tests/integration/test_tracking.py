@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from motionbench.core.dvc_files import read_lock
 from motionbench.core.files import path_md5
 from tests.conftest import edit_params, run
-from tests.integration.test_dvc_yaml import STAGES
+from tests.integration.test_pipeline import LOGGED
 from tests.tracking.servers import mlflow_server
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -93,7 +93,7 @@ def test_deleted_store_is_restored_and_its_models_load(copy_of_reproduced: Path)
     for shown in (": logged", ": there already"):
         done = sync(copy_of_reproduced)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count(shown) == len(STAGES)
+        assert done.stdout.count(shown) == len(LOGGED)
         assert contents(uri) == live
     assert [(name, version) for name, version, *_ in live["models"]] == [
         (name, 1) for name in ("bag_of_frames", "cnn_lstm", "convlstm", "motionbench", "single_frame")

@@ -94,10 +94,8 @@ def write_training(folder: Path, timing: Path, replicates: Sequence[Replicate], 
 
 def write_untrained(folder: Path, timing: Path) -> None:
     """Write the files of a model that is switched off, without figures: DVC wants the files that it shows."""
-    import pandas as pd
-
     write_json(folder / "summary.json", {})
-    pd.DataFrame(columns=list(Epoch.__annotations__)).to_csv(folder / "history.csv", index=False)
+    (folder / "history.csv").write_text(",".join(Epoch.__annotations__) + "\n", encoding="utf-8")
     write_json(timing, {"environment": describe_environment()})
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     dataset = read_dataset_info()
     split = join([read_test(fold) for fold in dataset.fold_numbers()])
     # Imported late: keeps error messages fast.
-    from motionbench.comparison.findings import find
+    from motionbench.comparison.findings import compare_models
     from motionbench.comparison.notes import read_applied_search
     from motionbench.comparison.tables import write_comparison
     from motionbench.evaluation.costs import read_costs
@@ -35,12 +35,12 @@ def main() -> None:
     trained, costs = read_trainings(predictions.models), read_costs(predictions.models)
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     with stage_run("compare", inputs.params, check=inputs.check) as run:
-        findings = find(predictions, trained, costs, searches, dataset, params.gate)
+        findings = compare_models(predictions, trained, costs, searches, dataset, params.gate)
         if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
             how = "apply it, then dvc repro --single-item --force compare"
             findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")
-        old_champion = run.old_champion(inputs.md5s, chosen=findings.champion is not None)
-        notes = [*findings.notes, findings.reason, *old_champion]
+        champion_in_use = run.describe_champion_in_use(inputs.md5s, chosen=findings.champion is not None)
+        notes = [*findings.notes, findings.reason, *champion_in_use]
         outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)
         with atomic_outputs(*outputs) as (metrics, timing, report):
             write_comparison(metrics, timing, findings)

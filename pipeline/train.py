@@ -10,7 +10,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.inputs import Inputs, read_inputs
 from motionbench.core.paths import CHECKPOINTS
 from motionbench.data.augmentation import classes_to_flip
-from motionbench.data.folds import read_training, replicate_keys
+from motionbench.data.folds import read_training_clips, replicate_keys
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
 from motionbench.execution.engine import EventCallback
@@ -34,7 +34,7 @@ def main() -> None:
         if name not in enabled:
             leave_untrained(name)
     if enabled:
-        train_models(enabled, stage.name, params, inputs)
+        train_and_log(enabled, stage.name, params, inputs)
     else:
         inputs.write()  # and no run in MLflow, which would be empty
     inputs.check()
@@ -42,11 +42,11 @@ def main() -> None:
         shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
 
 
-def train_models(names: list[str], stage: str, params: Params, inputs: Inputs) -> None:
+def train_and_log(names: list[str], stage: str, params: Params, inputs: Inputs) -> None:
     """Train the models of a stage and log its run."""
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
-        train, _ = read_training(fold)
+        train, _ = read_training_clips(fold)
         classes_to_flip(params.training.augmentation, read_dataset_info(), train.class_names)
     with open_engine() as engine:
         engine.prepare(import_training, min(engine.slots(params.training.threads), len(keys)))

@@ -7,7 +7,7 @@ from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
 from motionbench.core.paths import PARAMS
 from motionbench.data.augmentation import classes_to_flip
-from motionbench.data.folds import read_training
+from motionbench.data.folds import read_training_clips
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
 from motionbench.models.registry import CONTENDERS, contenders_among
@@ -27,7 +27,7 @@ def main() -> None:
             raise UserError(f"MODEL: {model_name} is switched off; set {model_name}.enabled: true in {PARAMS}")
         check_search_space(params, model_name)
     dataset = read_dataset_info()
-    train, _ = read_training(dataset.fold_numbers()[0])
+    train, _ = read_training_clips(dataset.fold_numbers()[0])
     classes_to_flip(params.training.augmentation, dataset, train.class_names)
     with open_engine() as engine:
         if arguments.workers > (slots := engine.slots(params.training.threads)):

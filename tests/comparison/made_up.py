@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from motionbench.comparison.findings import Findings, find
+from motionbench.comparison.findings import Findings, compare_models
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import DatasetInfo, Split
 from motionbench.evaluation.costs import Cost
@@ -56,7 +56,7 @@ def training(*losses: Sequence[float]) -> Training:
         replicates=pd.DataFrame({"epoch": [1] * len(losses)}),
         replicate_seconds=[1.0] * len(losses),
         history=history,
-        best=ReplicateKey(0),
+        best_replicate=ReplicateKey(0),
         seconds=1.0,
         peak_megabytes=500.0,
         section={"epochs": 40},
@@ -119,7 +119,7 @@ def describe(
         name: Cost(1_000_000, each.latency, (0.9 * each.latency, 1.1 * each.latency), 2.0, (1.9, 2.1))
         for name, each in made.items()
     }
-    return find(table, trained, costs, dict.fromkeys(contenders_among(made)), source, gate)
+    return compare_models(table, trained, costs, dict.fromkeys(contenders_among(made)), source, gate)
 
 
 def change(findings: Findings, name: str, **values: Any) -> Findings:

@@ -9,7 +9,7 @@ import pytest
 
 from motionbench.comparison.audit import (
     METADATA,
-    Finding,
+    AuditCheck,
     Fold,
     audit,
     audit_control,
@@ -18,7 +18,7 @@ from motionbench.comparison.audit import (
 )
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, fold_path
+from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, part_path
 from motionbench.data.splits import ClipRecord, DatasetInfo
 from tests.comparison.made_up import Made, compared, models, result
 from tests.conftest import DRAWN_DATASET
@@ -107,7 +107,7 @@ def test_bars_show_proportions_only_where_clips_are_padded() -> None:
     assert padding.sentence == "all clips have the same proportions"
 
 
-def controls(*contenders: Made, controls: tuple[int, int], groups: Any = None) -> list[Finding]:
+def controls(*contenders: Made, controls: tuple[int, int], groups: Any = None) -> list[AuditCheck]:
     found = compared(models(*contenders, controls=controls), groups=groups)
     return [audit_control(pair, {name: model.right for name, model in found.models.items()}) for pair in found.controls]
 
@@ -138,8 +138,8 @@ def test_the_audit_and_what_is_said_of_the_controls_follow_one_rule() -> None:
     assert frame.sentence.endswith("; there are too few groups to show any difference)")
 
 
-def finding(check: str, *, fires: bool) -> Finding:
-    return Finding(check, "", 0.5, 0.5, fires, f"{check} tells")
+def finding(check: str, *, fires: bool) -> AuditCheck:
+    return AuditCheck(check, "", 0.5, 0.5, fires, f"{check} tells")
 
 
 def test_the_summary_names_what_fires() -> None:
@@ -165,7 +165,7 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     telling = 12 + np.arange(40) % CLASSES
     parts = [clips(20, rate=telling[:20]), clips(40, rate=telling), clips(20)]
     for part, table in enumerate(parts):
-        write_part(fold_path(part), table)
+        write_part(part_path(part), table)
     write_json(DATASET_INFO, FOLDER.model_dump())
     right = {name: model.right for name, model in found.models.items()}
     findings = audit(found.controls, right, FOLDER)

@@ -1,13 +1,13 @@
 import pytest
 
-from motionbench.comparison.champion import Contender, choose_champion
-from motionbench.comparison.pairs import Comparison, Found
+from motionbench.comparison.champion import Contender, choose_winner
+from motionbench.comparison.pairs import Comparison, Estimate
 
 SLOW, FAST = Contender(0.96, 0.92, 2.2), Contender(0.95, 0.91, 1.7)
 
 
 def pair(low: float, high: float, first: str = "fast", second: str = "slow") -> Comparison:
-    networks = Found((low, high), 0.5)
+    networks = Estimate((low, high), 0.5)
     return Comparison(first, second, (low + high) / 2, networks, networks, 0.5, 0.1, units=80, tests=1, margin=0.02)
 
 
@@ -42,14 +42,14 @@ NO_WORSE = "fast, faster than slow and shown to be no more than 0.02 less accura
 def test_the_champion_is_the_most_accurate_or_a_faster_one_that_is_shown_to_be_no_worse(
     fast: Contender, slow: Contender, found: Comparison, reason: str
 ) -> None:
-    name, why = choose_champion({"fast": fast, "slow": slow}, [found], 0.9, 100)
+    name, why = choose_winner({"fast": fast, "slow": slow}, [found], 0.9, 100)
     assert why.startswith(f"Champion: {reason}")
     assert name == reason.partition(",")[0]
 
 
 def test_if_none_passes_the_reason_names_each_fault() -> None:
     contenders = {"fast": FAST._replace(lowest=0.5), "slow": SLOW._replace(lowest=0.6, latency=150.0)}
-    name, reason = choose_champion(contenders, [NOT_SHOWN], 0.9, 100)
+    name, reason = choose_winner(contenders, [NOT_SHOWN], 0.9, 100)
     assert name is None
     assert reason == (
         "No model becomes champion, since none passes the gate (fast: accuracy may be as low as 0.500, below 0.9; "
@@ -58,4 +58,4 @@ def test_if_none_passes_the_reason_names_each_fault() -> None:
 
 
 def test_a_single_contender_needs_no_pair() -> None:
-    assert choose_champion({"slow": SLOW}, [], 0.9, 100)[1].startswith("Champion: slow, the only contender (")
+    assert choose_winner({"slow": SLOW}, [], 0.9, 100)[1].startswith("Champion: slow, the only contender (")

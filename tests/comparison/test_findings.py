@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from motionbench.comparison.findings import NOTHING_SHOWS, find
+from motionbench.comparison.findings import NOTHING_SHOWS, compare_models
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import compare
 from motionbench.core.paths import MODELS, ReplicateKey
@@ -125,10 +125,12 @@ def test_no_difference_shown_makes_no_faster_model_the_champion() -> None:
 def test_with_folds_the_replicate_is_said_to_be_that_of_a_fold() -> None:
     made, source = models(PERFECT, PERFECT), DRAWN_DATASET.model_copy(update={"folds": 3})
     before = describe(predictions(made), made)
-    trained = {name: model.training._replace(best=ReplicateKey(1, 0)) for name, model in before.models.items()}
+    trained = {
+        name: model.training._replace(best_replicate=ReplicateKey(1, 0)) for name, model in before.models.items()
+    }
     costs = {name: model.cost for name, model in before.models.items()}
     gate = GATE.model_copy(update={"minimum_accuracy": 0.5})
-    found = find(before.predictions, trained, costs, dict.fromkeys(before.contenders), source, gate)
+    found = compare_models(before.predictions, trained, costs, dict.fromkeys(before.contenders), source, gate)
     assert found.champion == MODELS / "cnn_lstm/fold-0-seed-1.keras"
     assert found.reason.endswith(
         "The replicate is fold 0 seed 1, which has the lowest validation loss of fold 0: those of other folds are of "

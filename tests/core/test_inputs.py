@@ -24,7 +24,7 @@ stages:
   train:
     cmd: python -m train
     deps: [drawn]
-    outs: [model]
+    outs: [model, metrics/inputs/train.json]
 """
 PARAMS = "drawing: {seed: 0, sizes: [1, 2]}\nother: 1\n"
 
@@ -131,6 +131,13 @@ def test_code_that_is_newer_than_the_process_is_refused() -> None:
     ahead = time.time() + 3600  # by a clock that is
     os.utime("src/code.py", (ahead, ahead))
     started()
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_stage_without_the_output_that_says_what_it_used_is_refused() -> None:
+    Path("dvc.yaml").write_text(DVC_YAML.replace(", metrics/inputs/train.json", ""), encoding="utf-8")
+    with pytest.raises(UserError, match=r"dvc\.yaml: train: outs lacks metrics/inputs/train\.json, .*; add it$"):
+        read_inputs("train", {}, time.time())
 
 
 @pytest.mark.usefixtures("repository")

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionbench.core.errors import UserError
-from motionbench.core.paths import DATASET_INFO, FOLDS, TEST, TRAIN, fold_path
+from motionbench.core.paths import DATASET_INFO, FOLDS, TEST, TRAIN, part_path
 from motionbench.data.folds import (
     AnySplit,
     JoinedClips,
     part_folders,
     read_test,
-    read_training,
+    read_training_clips,
     training_folders,
 )
 from motionbench.data.splits import SPLITS, NewDataset, NewSplit, read_dataset_info, write_dataset
@@ -70,19 +70,19 @@ def test_each_fold_is_tested_on_its_part_and_validated_on_the_next(folds: int) -
     write_parts(folds)
     assert list(read_dataset_info().fold_numbers()) == list(range(folds))
     for fold in range(folds):
-        train, validation = read_training(fold)
+        train, validation = read_training_clips(fold)
         following = (fold + 1) % folds
         assert parts_of(read_test(fold)) == [fold]
         assert parts_of(validation) == [following]
         assert parts_of(train) == sorted(set(range(folds)) - {fold, following})
-        assert training_folders(fold)[-1] == fold_path(following)
+        assert training_folders(fold)[-1] == part_path(following)
 
 
 @pytest.mark.usefixtures("working_directory")
 def test_training_does_not_need_the_part_that_it_is_tested_on() -> None:
     write_parts(4)
-    shutil.rmtree(fold_path(2))
-    train, validation = read_training(2)
+    shutil.rmtree(part_path(2))
+    train, validation = read_training_clips(2)
     assert (parts_of(train), parts_of(validation)) == ([0, 1], [3])
     with pytest.raises(UserError, match=r"^data/folds/2/class_names\.json: missing; make the clips again"):
         read_test(2)
@@ -92,13 +92,13 @@ def test_training_does_not_need_the_part_that_it_is_tested_on() -> None:
 def test_without_folds_the_splits_are_read() -> None:
     write_parts(0)
     assert list(read_dataset_info().fold_numbers()) == [None]
-    assert [parts_of(split) for split in (*read_training(None), read_test(None))] == [[0], [1], [2]]
+    assert [parts_of(split) for split in (*read_training_clips(None), read_test(None))] == [[0], [1], [2]]
 
 
 @pytest.mark.usefixtures("working_directory")
 def test_parts_are_found_in_the_order_of_their_numbers() -> None:
     write_parts(12)
-    assert part_folders(FOLDS) == [fold_path(part) for part in range(12)]
+    assert part_folders(FOLDS) == [part_path(part) for part in range(12)]
     assert part_folders(TRAIN) == []
     write_parts(0)
     assert [part_folders(folder) for folder in (TRAIN, TEST, FOLDS)] == [[TRAIN], [TEST], []]

@@ -7,7 +7,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, MODELS, ReplicateKey, fold_path, replicate_path
+from motionbench.core.paths import DATASET_INFO, MODELS, ReplicateKey, part_path, replicate_path
 from motionbench.data.folds import read_test
 from motionbench.data.perturbations import chosen_numbers
 from motionbench.data.splits import ClipRecord, write_split
@@ -60,11 +60,11 @@ class Elsewhere:
 def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_with: Load) -> None:
     params = params_with({**TINY, "perturbations.clips_per_class": 1, "perturbations.speed": [2.0]})
     for part in range(3):
-        fold_path(part).mkdir(parents=True)
-        write_split(fold_path(part), draw_split("test", drawing(params)))
+        part_path(part).mkdir(parents=True)
+        write_split(part_path(part), draw_split("test", drawing(params)))
         rows = [f"{number}.mp4,g{number % 5},4,1,4,20,16,False,False" for number in range(16)]
         text = "\n".join([",".join(ClipRecord.model_fields), *rows])
-        (fold_path(part) / "clips.csv").write_text(text, encoding="utf-8")
+        (part_path(part) / "clips.csv").write_text(text, encoding="utf-8")
     for name in MODEL_NAMES:
         (MODELS / name).mkdir(parents=True)
     write_json(DATASET_INFO, {**DRAWN_DATASET.model_dump(), "folds": 3})
@@ -77,7 +77,7 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
     # What is timed runs here, and predictions may be made elsewhere.
     assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
     path = replicate_path(MODELS / "single_frame", KEYS[2])
-    assert [path, fold_path(1)] in [task.inputs for task in elsewhere.tasks]
+    assert [path, part_path(1)] in [task.inputs for task in elsewhere.tasks]
     assert costs["single_frame"].latency_milliseconds > 0
 
     assert (predictions.models, predictions.seeds, predictions.frames) == (["single_frame"], (0, 1), 4)

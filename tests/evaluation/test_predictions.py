@@ -18,7 +18,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, MODELS, PREDICTIONS, TEST, ReplicateKey, fold_path, replicate_path
+from motionbench.core.paths import DATASET_INFO, MODELS, PREDICTIONS, TEST, ReplicateKey, part_path, replicate_path
 from motionbench.data.splits import ClipRecord
 from motionbench.evaluation.predictions import (
     KEY,
@@ -68,8 +68,8 @@ def predictions(working_directory: Path) -> Predictions:
     files = np.array(["a.mp4", "b\n.mp4", "c.mp4", "d.mp4", "ü.mp4"], object)
     groups = np.array(["x", "x", "", "y", "y"], object)
     for part, clips in enumerate((slice(3), slice(3, 5))):
-        write_part(fold_path(part), LABELS[clips])
-        with (fold_path(part) / "clips.csv").open("w", encoding="utf-8", newline="") as file:
+        write_part(part_path(part), LABELS[clips])
+        with (part_path(part) / "clips.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(ClipRecord.model_fields)
             rows = zip(files[clips], groups[clips], strict=True)

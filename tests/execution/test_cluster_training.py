@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from motionbench.core.files import file_md5s, write_json
-from motionbench.core.paths import CHECKPOINTS, DATA, DATASET_INFO, MODELS, TRAINING_METRICS, fold_path
+from motionbench.core.paths import CHECKPOINTS, DATA, DATASET_INFO, MODELS, TRAINING_METRICS, part_path
 from motionbench.data.folds import training_folders
 from motionbench.data.splits import SPLITS, write_split
 from motionbench.data.synthetic.frames import draw_split
@@ -93,8 +93,8 @@ def clips(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with chdir(folder):
         for part, split in enumerate(SPLITS):
             (DATA / split).mkdir(parents=True)  # empty where there are folds
-            fold_path(part).mkdir(parents=True)
-            write_split(fold_path(part), draw_split(split, drawing(params)))
+            part_path(part).mkdir(parents=True)
+            write_split(part_path(part), draw_split(split, drawing(params)))
         write_json(DATASET_INFO, DRAWN_DATASET.model_copy(update={"folds": FOLDS}).model_dump())
     return folder / DATA
 

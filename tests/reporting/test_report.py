@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motionbench.comparison.audit import Finding
+from motionbench.comparison.audit import AuditCheck
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.notes import Search
 from motionbench.core.paths import ReplicateKey
@@ -176,9 +176,9 @@ def test_the_report_shows_the_clips_that_every_contender_misses(tmp_path: Path) 
 
 def test_the_audit_shows_what_fires(tmp_path: Path) -> None:
     findings = [
-        Finding("single_frame", "the first frame alone", 0.5, 0.875, False, "is not enough"),
-        Finding("metadata", "rate, audio", 0.9, 0.25, True, HOSTILE),
-        Finding("duplicates", "decoded pixels", None, None, False, "none"),
+        AuditCheck("single_frame", "the first frame alone", 0.5, 0.875, False, "is not enough"),
+        AuditCheck("metadata", "rate, audio", 0.9, 0.25, True, HOSTILE),
+        AuditCheck("duplicates", "decoded pixels", None, None, False, "none"),
     ]
     page, text = write(tmp_path, BOTH._replace(audit=findings))
     headings = re.findall(r"<h2>(.*)</h2>", page)

@@ -23,7 +23,7 @@ from motionbench.core.paths import (
     TEST,
     TRAIN,
     ReplicateKey,
-    fold_path,
+    part_path,
     replicate_path,
     stage_inputs_path,
     training_paths,
@@ -127,10 +127,10 @@ def folded(working_directory: Path) -> Path:
     for split in SPLITS:
         (working_directory / "data" / split).mkdir(parents=True)
     for part in range(3):
-        fold_path(part).mkdir(parents=True)
-        np.save(fold_path(part) / "clips.npy", np.full((4 + part, 3, 2, 2, 3), part, np.uint8))
-        np.save(fold_path(part) / "labels.npy", np.arange(4 + part) % 2)
-        write_json(fold_path(part) / "class_names.json", ["bow", "wave"])
+        part_path(part).mkdir(parents=True)
+        np.save(part_path(part) / "clips.npy", np.full((4 + part, 3, 2, 2, 3), part, np.uint8))
+        np.save(part_path(part) / "labels.npy", np.arange(4 + part) % 2)
+        write_json(part_path(part) / "class_names.json", ["bow", "wave"])
     write_json(DATASET_INFO, DatasetInfo(source="folder", folds=3, resize="crop", seconds=1.5).model_dump())
     models, metrics, timing = training_paths("convlstm")
     for folder in (models, metrics, timing.parent, STAGE_INPUTS, working_directory / "reports/samples"):

@@ -14,9 +14,9 @@ from motionbench.data.params import Preprocessing
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.champion import (
     champion_not_in_use,
+    describe_champion_in_use,
     list_versions,
     load_champion,
-    old_champion,
     promote,
     use_version,
     version_in_use,
@@ -97,10 +97,10 @@ def test_the_alias_moves_forward_in_time_of_the_comparison(capsys: pytest.Captur
         f"{named(1, 3, '99999999')} is not in use: {named(2, 4)} is of a later comparison; to use it: make promote "
         "VERSION=1\n"
     )
-    assert old_champion("2026-01-03T10:00:00.000+00:00", None) == [
+    assert describe_champion_in_use("2026-01-03T10:00:00.000+00:00", None) == [
         f"The champion in use is still {named(2, 4)}, which is of a later comparison; to use another: make promote."
     ]
-    assert old_champion("2026-01-05T10:00:00.000+00:00", None) == []
+    assert describe_champion_in_use("2026-01-05T10:00:00.000+00:00", None) == []
     assert champion_not_in_use(other.md5) is None
     hint = "is registered and not in use, version 2 is; to use it: make promote VERSION=1"
     assert champion_not_in_use(one.md5) == f"{named(1, 3, '99999999')} {hint}"
@@ -161,10 +161,10 @@ def test_champion_is_loaded_with_what_its_clips_were(monkeypatch: pytest.MonkeyP
 def test_the_old_champion_is_named_with_what_it_was_made_from(made_from: dict[str, str], said: str) -> None:
     open_store()
     data = {"data.md5.train": "1", "data.md5.test": "2"}
-    assert old_champion("", data) == ["No champion is in use."]
+    assert describe_champion_in_use("", data) == ["No champion is in use."]
     facts = {"model": "convlstm", "source": "folder", **made_from}
     compared(archive("one").model_copy(update={"facts": facts}), 1)
-    [sentence] = old_champion("", data)
+    [sentence] = describe_champion_in_use("", data)
     shown = named(1, 1, model="convlstm", source="folder")
     assert sentence == f"The champion in use is still {shown}, which was made from {said}"
 

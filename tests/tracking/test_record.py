@@ -7,7 +7,7 @@ import pytest
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
 from motionbench.core.files import path_md5, write_json
-from motionbench.core.paths import ReplicateKey, fold_path, stage_inputs_path
+from motionbench.core.paths import ReplicateKey, part_path, stage_inputs_path
 from motionbench.data.splits import read_dataset_info
 from motionbench.tracking.record import Record, as_text, build_record, pending, read_spooled, restored_record, spool
 from motionbench.training.replicates import leave_untrained
@@ -29,7 +29,7 @@ def test_content_is_that_of_stage_parameters_clips_and_results() -> None:
     assert content({"synthetic.seed": 0.0, "synthetic.jitter": 1}) == before, "timings, and the type of whole numbers"
     assert content({**PARAMS, "synthetic.seed": 1}) != before
     assert content(stage="generate") != before
-    np.save(fold_path(1) / "labels.npy", np.zeros(5))
+    np.save(part_path(1) / "labels.npy", np.zeros(5))
     other_clips = content()
     assert other_clips != before
     Path("models/convlstm/fold-0-seed-0.keras").write_text("another model", encoding="utf-8")
@@ -58,7 +58,7 @@ def test_record_names_the_content_of_all_outputs() -> None:
 def test_record_names_the_parts_of_folds_instead_of_empty_splits(stage: str) -> None:
     record = build_record(stage, PARAMS)
     assert [(each.name, each.md5, each.shape) for each in record.datasets] == [
-        (f"folds/{part}", path_md5(fold_path(part)), (4 + part, 3, 2, 2, 3)) for part in range(3)
+        (f"folds/{part}", path_md5(part_path(part)), (4 + part, 3, 2, 2, 3)) for part in range(3)
     ]
     assert {f"data.md5.{each.name}": each.md5 for each in record.datasets}.items() <= record.tags.items()
 

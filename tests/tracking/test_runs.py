@@ -23,7 +23,7 @@ from mlflow.entities import Run
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, file_stem, path_md5, write_json
-from motionbench.core.paths import ReplicateKey, fold_path
+from motionbench.core.paths import ReplicateKey, part_path
 from motionbench.core.processes import git
 from motionbench.tracking import store
 from motionbench.tracking.champion import version_in_use
@@ -150,7 +150,7 @@ NAMES = [
 @pytest.mark.parametrize("place", ["a file", pytest.param("a server", marks=pytest.mark.slow)])
 def test_names_that_people_give_are_logged(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in range(3):
-        write_json(fold_path(part) / "class_names.json", NAMES)
+        write_json(part_path(part) / "class_names.json", NAMES)
     pictures = {Path("reports/samples", f"{file_stem(name, number)}.gif"): name for number, name in enumerate(NAMES)}
     same = {Path("reports/samples", f"{'same ' * 40}{number}.gif"): "same" for number in range(40)}  # more than a tag
     for path, text in (pictures | same).items():
@@ -405,13 +405,13 @@ def test_a_comparison_that_started_earlier_and_ends_later_leaves_the_alias(
 ) -> None:
     monkeypatch.chdir(checkouts / "A")
     with stage_run("compare", PARAMS) as comparison:
-        assert comparison.old_champion(clips_of_comparison(), chosen=True) == []
-        assert comparison.old_champion(clips_of_comparison(), chosen=False) == ["No champion is in use."]
+        assert comparison.describe_champion_in_use(clips_of_comparison(), chosen=True) == []
+        assert comparison.describe_champion_in_use(clips_of_comparison(), chosen=False) == ["No champion is in use."]
         compare_in(checkouts / "B", monkeypatch)
         monkeypatch.chdir(checkouts / "A")
-        [sentence] = comparison.old_champion(clips_of_comparison(), chosen=True)
+        [sentence] = comparison.describe_champion_in_use(clips_of_comparison(), chosen=True)
         assert "which is of a later comparison; to use another: make promote." in sentence
-        [sentence] = comparison.old_champion(clips_of_comparison(), chosen=False)
+        [sentence] = comparison.describe_champion_in_use(clips_of_comparison(), chosen=False)
         assert sentence.endswith("which was made from the same clips.")
     assert in_use() == md5_of("B")
     [line] = capsys.readouterr().out.splitlines()
@@ -419,8 +419,8 @@ def test_a_comparison_that_started_earlier_and_ends_later_leaves_the_alias(
     assert line.endswith("is of a later comparison; to use it: make promote VERSION=2")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", AWAY)
     with stage_run("compare", PARAMS) as comparison:
-        assert comparison.old_champion(clips_of_comparison(), chosen=False) == []
-        [line] = comparison.old_champion(clips_of_comparison(), chosen=True)
+        assert comparison.describe_champion_in_use(clips_of_comparison(), chosen=False) == []
+        [line] = comparison.describe_champion_in_use(clips_of_comparison(), chosen=True)
         assert line.startswith("MLflow is unavailable. If it stays so, the champion is not in use; later: make mlflow-")
 
 

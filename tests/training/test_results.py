@@ -33,7 +33,7 @@ def test_what_was_written_is_read() -> None:
     assert training
     assert training.parameters == 123
     assert training.replicates["epoch"].tolist() == [2, 1]
-    assert training.best == ReplicateKey(7)
+    assert training.best_replicate == ReplicateKey(7)
     # The first replicate's first two epochs, and the second's only one.
     assert training.seconds == (4.0 + 2.0) / 2
     assert training.peak_megabytes == 500.0
@@ -70,7 +70,7 @@ def test_replicates_of_folds_are_known_by_both_numbers(written: tuple[Path, Path
     write_training(*written, replicates, SECTION)
     training = read_training("convlstm")
     assert training
-    assert training.best == ReplicateKey(seed=5, fold=0), "losses of other folds are of other clips"
+    assert training.best_replicate == ReplicateKey(seed=5, fold=0), "losses of other folds are of other clips"
     assert training.replicates["epoch"].tolist() == [2, 1, 2, 1]
     assert training.machines == {ReplicateKey(seed, fold): f"machine {seed}" for fold, seed in losses}
     for (fold, seed), each in losses.items():

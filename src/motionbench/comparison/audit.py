@@ -20,7 +20,7 @@ Fold = tuple[pd.DataFrame, pd.DataFrame]
 """The clips to train and to test with: the columns of `ClipRecord`, the label, and the aspect ratio."""
 
 
-class Finding(NamedTuple):
+class AuditCheck(NamedTuple):
     """What one check of the audit found."""
 
     check: str
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     sentence: str  # without its full stop
 
 
-def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: DatasetInfo) -> list[Finding]:
+def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: DatasetInfo) -> list[AuditCheck]:
     """Check what could tell the class of a folder's clips without motion. Clips of another data set are not checked.
 
     Args:
@@ -51,13 +51,13 @@ def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: D
     return [
         *(audit_control(pair, right) for pair in controls),
         *audit_files(folds, dataset.resize),
-        Finding(
+        AuditCheck(
             "duplicates", "decoded pixels", None, None, dataset.duplicates is not None, dataset.duplicates or "none"
         ),
     ]
 
 
-def summarise_audit(findings: Sequence[Finding]) -> str:
+def summarise_audit(findings: Sequence[AuditCheck]) -> str:
     """Say which checks fire, and what that means."""
     firing = [finding for finding in findings if finding.fires]
     if not firing:
@@ -67,7 +67,7 @@ def summarise_audit(findings: Sequence[Finding]) -> str:
     return f"Leak audit: {names}. {' '.join(f'{finding.check}: {finding.sentence}.' for finding in firing)}"
 
 
-def audit_control(pair: Comparison, right: Mapping[str, Right]) -> Finding:
+def audit_control(pair: Comparison, right: Mapping[str, Right]) -> AuditCheck:
     """Check whether a contender is shown to be better than a control, which cannot see motion."""
     sees = MODELS[pair.second].sees
     low, high = (pair.recipes or pair.networks).interval
@@ -77,10 +77,10 @@ def audit_control(pair: Comparison, right: Mapping[str, Right]) -> Finding:
         f"{high:+.3f}{'' if pair.testable else '; there are too few groups to show any difference'})"
     )
     accuracy, reference = (float(right[name].mean()) for name in (pair.second, pair.first))
-    return Finding(pair.second, sees, accuracy, reference, not pair.first_leads, sentence)
+    return AuditCheck(pair.second, sees, accuracy, reference, not pair.first_leads, sentence)
 
 
-def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
+def audit_files(folds: Sequence[Fold], resize: str) -> list[AuditCheck]:
     """Check whether a random forest tells the class by what the files say about themselves.
 
     It is trained and tested on the clips that the models are trained and tested on. It fires if the exact 95 % interval
@@ -107,7 +107,7 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[Finding]:
     return findings
 
 
-def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[Finding, str]:
+def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[AuditCheck, str]:
     """Return what a random forest finds in these columns, without a sentence, and the column that it uses most."""
     from sklearn.ensemble import RandomForestClassifier  # imported late, and slow: only folders need it
 
@@ -121,7 +121,7 @@ def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tupl
     commonest = float(labels.value_counts(normalize=True).max())
     fires = binomtest(right, len(labels)).proportion_ci().low > commonest
     sees = ", ".join(columns).replace("_", " ")
-    return Finding(check, sees, right / len(labels), commonest, fires, ""), columns[int(importances.argmax())]
+    return AuditCheck(check, sees, right / len(labels), commonest, fires, ""), columns[int(importances.argmax())]
 
 
 def _read_clips(folders: Sequence[Path]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ class Contender(NamedTuple):
     latency: float  # milliseconds
 
 
-def choose_champion(
+def choose_winner(
     contenders: Mapping[str, Contender], pairs: Sequence[Comparison], minimum_accuracy: float, maximum_latency: float
 ) -> tuple[str | None, str]:
     """Return the champion, None if there is none, and the reason in one sentence.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from motionbench.comparison.audit import Finding, audit, summarise_audit
-from motionbench.comparison.champion import Contender, choose_champion
+from motionbench.comparison.audit import AuditCheck, audit, summarise_audit
+from motionbench.comparison.champion import Contender, choose_winner
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.notes import Search, clip_notes, search_notes
 from motionbench.comparison.pairs import Comparison, compare, compare_pairs
@@ -65,7 +65,7 @@ class Findings(NamedTuple):
     pairs: list[Comparison]  # each contender with each other
     controls: list[Comparison]  # the most accurate contender with each control
     perturbed: list[Perturbed]  # the first one: the clips that are perturbed, as they are
-    audit: list[Finding]
+    audit: list[AuditCheck]
     champion: Path | None  # the model file
     reason: str  # why it is the champion, or why there is none
     verdict: list[str]  # a sentence per pair, and one on the controls
@@ -77,7 +77,7 @@ class Findings(NamedTuple):
         return contenders_among(self.models)
 
 
-def find(
+def compare_models(
     predictions: Predictions, trained: Mapping[str, Training], costs: Mapping[str, Cost],
     searches: Mapping[str, Search | None], dataset: DatasetInfo, gate: GateParams,
 ) -> Findings:  # fmt: skip # what belongs together on one line
@@ -116,10 +116,10 @@ def find(
         name: Contender(models[name].accuracy, models[name].interval[0], costs[name].latency_milliseconds)
         for name in contenders
     }
-    chosen, reason = choose_champion(candidates, pairs, gate.minimum_accuracy, gate.maximum_latency)
+    chosen, reason = choose_winner(candidates, pairs, gate.minimum_accuracy, gate.maximum_latency)
     champion = None
     if chosen:
-        best = trained[chosen].best
+        best = trained[chosen].best_replicate
         champion = replicate_path(MODELS / chosen, best)
         of_fold = f" of fold {best.fold}: those of other folds are of other clips" if dataset.folds else ""
         reason += f" The replicate is {best}, which has the lowest validation loss{of_fold}."

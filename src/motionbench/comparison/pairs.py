@@ -26,14 +26,14 @@ POWER = 0.8
 NEGLIGIBLE = 1e-40  # a probability
 
 
-class Found(NamedTuple):
+class Estimate(NamedTuple):
     """What is found of one question."""
 
     interval: tuple[float, float]  # 95 %, of the first model's accuracy less the second's
     p_value: float  # two-sided
 
 
-NOTHING = Found((-1.0, 1.0), 1.0)  # is known
+NOTHING = Estimate((-1.0, 1.0), 1.0)  # is known
 
 
 class Comparison(NamedTuple):
@@ -42,9 +42,9 @@ class Comparison(NamedTuple):
     first: str
     second: str
     difference: float  # the first model's accuracy less the second's, means over the replicates
-    networks: Found
+    networks: Estimate
     """Are these networks different on other clips of the same kind? `paired_permutation`; seeds do not count."""
-    recipes: Found | None
+    recipes: Estimate | None
     """Are these recipes different, trained again and on other clips? None: one seed cannot tell."""
     probability: float | None  # that the first recipe is the better one; None: no test, or one seed
     findable: float | None
@@ -158,7 +158,7 @@ def compare(
     near, away = (of_clips + effective_clips(sizes, alike) ** -2 for alike in (ALIKE, MOST_ALIKE))
     of_groups = max(1.0, effective_groups(sizes) - 1)
     interval = _interval(difference, (near, of_groups), (away, of_groups))
-    found = found._replace(networks=Found(interval, paired_permutation(ahead)))
+    found = found._replace(networks=Estimate(interval, paired_permutation(ahead)))
     if not several:
         return found
     parts = [_seed_variance(each, sizes) for each in (ours_by_group, theirs_by_group)]
@@ -167,7 +167,7 @@ def compare(
     (variance, freedom), outer = (_add_seeds((each, of_groups), seeds, residual) for each in (near, away))
     errors = difference / variance**0.5
     p_value = max(NEGLIGIBLE, 2 * float(stdtr(freedom, -abs(errors))))
-    found = found._replace(recipes=Found(_interval(difference, (variance, freedom), outer), p_value))
+    found = found._replace(recipes=Estimate(_interval(difference, (variance, freedom), outer), p_value))
     if not found.testable:
         return found
     findable = _findable(variance, freedom, near, int(sizes.sum()), tests)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
-from motionbench.comparison.pairs import Found
+from motionbench.comparison.pairs import Estimate
 from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
@@ -187,5 +187,5 @@ def conclusions(findings: Findings) -> dict[str, str]:
     return found | {f"audit, {each.check}": "fires" if each.fires else "does not fire" for each in findings.audit}
 
 
-def _with_p_value(found: Found, testable: bool) -> dict[str, float | None]:
+def _with_p_value(found: Estimate, testable: bool) -> dict[str, float | None]:
     return {"low": found.interval[0], "high": found.interval[1], "p_value": found.p_value if testable else None}

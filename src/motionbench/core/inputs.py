@@ -63,7 +63,7 @@ class Inputs(NamedTuple):
 
         A node of a cluster has copies of its own, to which this does not apply: it returns True there.
         """
-        return not DVC_YAML.exists() or written(self.stage.deps) == self.files
+        return not DVC_YAML.exists() or file_stamps(self.stage.deps) == self.files
 
     def check(self) -> None:
         """Check that everything is as it was.
@@ -91,7 +91,7 @@ class Inputs(NamedTuple):
         declared = {key: value for key, value in now.items() if self.stage.declares(key)}
         changes = differences(self.params, declared)
         yield from (f"{PARAMS}: {key}: {used} became {other}" for key, used, other in changes)
-        found = written(self.stage.deps)
+        found = file_stamps(self.stage.deps)
         yield from (file for file in {**self.files, **found} if self.files.get(file) != found.get(file))
 
     def write(self) -> None:
@@ -115,14 +115,17 @@ def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
         started: when the process started, in seconds since 1970: code that is newer may not be the code that runs.
 
     Raises:
-        UserError: if code was changed meanwhile, or if dvc.lock records of an earlier stage what it did not use.
+        UserError: if code was changed meanwhile, if dvc.lock records of an earlier stage what it did not use, or if
+            dvc.yaml lacks the output that says what the stage used.
     """
     stage = read_stages()[name]
+    if (own := stage_inputs_path(name).as_posix()) not in stage.outs:
+        raise UserError(f"{DVC_YAML}: {name}: outs lacks {own}, which says what the stage used; add it")
     earlier = read_lock().values() if DVC_LOCK.exists() else []
     drop_false_records(
         [entry for entry in earlier if any(Path(out).is_relative_to(dep) for out in entry.outs for dep in stage.deps)]
     )
-    files = written(stage.deps)
+    files = file_stamps(stage.deps)
     md5s = {dep: path_md5(Path(dep)) for dep in stage.deps if Path(dep).exists()}
     inputs = Inputs(stage, started, json.loads(json.dumps(params)), md5s, files)
     # A time in the future is that of a clock that is ahead.
@@ -132,7 +135,7 @@ def read_inputs(name: str, params: Mapping[str, Any], started: float) -> Inputs:
     return inputs
 
 
-def written(deps: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
+def file_stamps(deps: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
     """Return when each file of these files and folders was written, in nanoseconds since 1970, and its size."""
     found = {file: file.stat() for dep in deps for file in files_below(Path(dep))}
     return {file.as_posix(): (status.st_mtime_ns, status.st_size) for file, status in found.items()}

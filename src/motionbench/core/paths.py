@@ -59,7 +59,7 @@ def replicate_path(folder: Path, key: ReplicateKey) -> Path:
     return folder / key.file_name(".keras")
 
 
-def fold_path(part: int) -> Path:
+def part_path(part: int) -> Path:
     """Return the folder of the clips on which this fold is tested."""
     return FOLDS / str(part)
 

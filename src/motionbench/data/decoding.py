@@ -156,7 +156,7 @@ def _decode_by_time(
             origin = frame_time(first) if first else 0
             piece = _piece_of((origin, origin), start, end, video.tick, video.frame_ticks)
             frames = decode_from(video, math.floor(piece.start))
-            return _take(frames, piece, preprocessing, video.pixel_aspect, video.audio)[:2]
+            return _sample_clip(frames, piece, preprocessing, video.pixel_aspect, video.audio)[:2]
         contents = read_contents(video)
         if contents.span is None:
             raise UnusableTimesError
@@ -165,7 +165,7 @@ def _decode_by_time(
             frames = decode_packets(video, contents.packets)
         else:
             frames = decode_from(video, math.floor(piece.start))
-        clip, facts, seconds = _take(frames, piece, preprocessing, video.pixel_aspect, video.audio)
+        clip, facts, seconds = _sample_clip(frames, piece, preprocessing, video.pixel_aspect, video.audio)
         check_not_cut_off(video, seconds, contents.end)
         return clip, facts
 
@@ -178,7 +178,7 @@ def _decode_in_order(
         contents = read_contents(video)
     with open_video(path, max_pixels) as video:
         piece = _piece_of((0, contents.shown), start, end, 1 / video.rate)
-        clip, facts, seconds = _take(
+        clip, facts, seconds = _sample_clip(
             _numbered(decode_rest(video)), piece, preprocessing, video.pixel_aspect, video.audio
         )
         if end is None:
@@ -192,7 +192,7 @@ def _decode_array(
     layout = "gray" if array.ndim == 3 else "rgb24"
     frames = (VideoFrame.from_ndarray(frame, format=layout) for frame in array)
     piece = _piece_of((0, len(array)), start, end, Fraction(1, ARRAY_RATE))
-    return _take(_numbered(frames), piece, preprocessing, Fraction(1), False)[:2]
+    return _sample_clip(_numbered(frames), piece, preprocessing, Fraction(1), False)[:2]
 
 
 def _piece_of(span: tuple[int, int], start: float, end: float | None, tick: Fraction, frame_ticks: int = 1) -> _Piece:
@@ -232,7 +232,7 @@ def _numbered(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         yield frame
 
 
-def _take(
+def _sample_clip(
     frames: Iterable[VideoFrame], piece: _Piece, preprocessing: Preprocessing, pixel_aspect: Fraction, audio: bool
 ) -> tuple[NDArray[np.uint8], Facts, Fraction]:
     """Take the frames on screen in the middle of equal segments of a piece; repeat them where there are fewer.
@@ -249,7 +249,7 @@ def _take(
         UnusableTimesError: if the times of frames are missing, or do not increase.
     """
     scale, count = scaler(preprocessing, pixel_aspect), preprocessing.frames
-    moments = _moments(piece, count)
+    times_wanted = _sample_times(piece, count)
     pictures: list[NDArray[np.uint8]] = []
     times: list[int] = []
     shown, past_end = None, False
@@ -258,8 +258,8 @@ def _take(
         if times and time <= times[-1]:
             raise UnusableTimesError
         # Repeats that are due are scaled once.
-        if shown is not None and len(pictures) < count and moments[len(pictures)] < time:
-            pictures += [scale(shown)] * (bisect_left(moments, time) - len(pictures))
+        if shown is not None and len(pictures) < count and times_wanted[len(pictures)] < time:
+            pictures += [scale(shown)] * (bisect_left(times_wanted, time) - len(pictures))
         if not piece.to_the_end and time >= piece.end:
             past_end = True
             break
@@ -288,7 +288,7 @@ def _take(
     return np.stack(pictures), facts, piece.seconds(end)
 
 
-def _moments(piece: _Piece, count: int) -> list[int]:
+def _sample_times(piece: _Piece, count: int) -> list[int]:
     """Return the middles of equal segments, in ticks.
 
     They are rounded down, since frames start at whole ticks. Fractions would take a tenth of the time that a small

@@ -50,7 +50,7 @@ def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
     return [ReplicateKey(seed, fold) for fold in read_dataset_info().fold_numbers() for seed in seeds]
 
 
-def read_training(fold: int | None) -> tuple[AnySplit, Split]:
+def read_training_clips(fold: int | None) -> tuple[AnySplit, Split]:
     """Open the clips to train and to validate with: the splits, or those of a fold.
 
     Raises:
@@ -77,7 +77,7 @@ def training_folders(fold: int | None) -> list[Path]:
     if fold is None:
         return [paths.TRAIN, paths.VALIDATION]
     train, validation = training_parts(fold, read_dataset_info().folds)
-    return [paths.fold_path(part) for part in (*train, validation)]
+    return [paths.part_path(part) for part in (*train, validation)]
 
 
 def training_parts(fold: int, folds: int) -> tuple[list[int], int]:
@@ -101,7 +101,7 @@ def read_test(fold: int | None) -> Split:
 
 def held_out_folder(fold: int | None) -> Path:
     """Return the folder of the clips to test with."""
-    return paths.TEST if fold is None else paths.fold_path(fold)
+    return paths.TEST if fold is None else paths.part_path(fold)
 
 
 def part_folders(folder: Path) -> list[Path]:

@@ -44,7 +44,7 @@ def scaler(preprocessing: Preprocessing, pixel_aspect: Fraction) -> Scale:
         return max(1, round(columns * ratio)), max(1, round(rows * ratio))
 
     def scale(frame: VideoFrame) -> NDArray[np.uint8]:
-        turns = _quarter_turns(frame)
+        turns = quarter_turns(frame)
         size = scaled_size(*displayed_size(frame, pixel_aspect))
         columns, rows = size if turns % 2 == 0 else size[::-1]
         scaled = reformatter.reformat(
@@ -61,10 +61,11 @@ def scaler(preprocessing: Preprocessing, pixel_aspect: Fraction) -> Scale:
 def displayed_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
     """Return width and height with square pixels, after rotation."""
     size = (max(1, round(frame.width * pixel_aspect)), frame.height)
-    return size if _quarter_turns(frame) % 2 == 0 else size[::-1]
+    return size if quarter_turns(frame) % 2 == 0 else size[::-1]
 
 
-def _quarter_turns(frame: VideoFrame) -> int:
+def quarter_turns(frame: VideoFrame) -> int:
+    """Return how often a player turns the picture by 90 degrees, counterclockwise."""
     return round(frame.rotation / 90)
 
 

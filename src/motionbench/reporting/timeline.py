@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from motionbench.core.errors import UserError
+from motionbench.data.scaling import quarter_turns
 from motionbench.reporting.figures import COLOURS, new_figure
 
 LONG = 1.5  # times the clips of the training
@@ -161,7 +162,7 @@ def _pictures(container: InputContainer) -> Iterator[Image.Image]:
             graph.link_nodes(
                 graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=tick),
                 graph.add("scale", f"iw*{float(stream.sample_aspect_ratio or 1)}:ih:flags=area"),
-                *(graph.add("transpose", "cclock") for _ in range(frame.rotation // 90 % 4)),
+                *(graph.add("transpose", "cclock") for _ in range(quarter_turns(frame) % 4)),
                 graph.add("scale", f"{WIDTH}:{MAX_HEIGHT}:{FIT}:flags=area"),
                 graph.add("pad", f"{WIDTH}:ih+{BAR_HEIGHT}:-1:0"),
                 graph.add("fps", f"{RATE}:round=down:eof_action=pass"),

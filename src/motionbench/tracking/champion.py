@@ -93,7 +93,7 @@ def champion_not_in_use(md5: str) -> str | None:
     return f"{_named(chosen)} is registered and not in use, {now}; {_how_to_use(chosen)}"
 
 
-def old_champion(started: str, data: Mapping[str, str] | None) -> list[str]:
+def describe_champion_in_use(started: str, data: Mapping[str, str] | None) -> list[str]:
     """Say what becomes of the champion in use, for the report of a comparison.
 
     Args:

@@ -209,7 +209,7 @@ def _replicates(
     for row, seconds in zip(training.replicates.to_dict("records"), training.replicate_seconds, strict=True):
         key = replicate_key(row)
         path = paths.replicate_path(paths.MODELS / name, key)
-        md5, facts, best = md5s[path.as_posix()], {"model": name, "source": source}, key == training.best
+        md5, facts, best = md5s[path.as_posix()], {"model": name, "source": source}, key == training.best_replicate
         update = {
             "tags": {f"md5.{path}": md5},
             "metrics": {**{f"best_{measure}": row[measure] for measure in curves[key]}, "training_seconds": seconds},

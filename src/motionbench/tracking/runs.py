@@ -21,7 +21,7 @@ from motionbench.core.commands import deferred_interrupts
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import address, store
-from motionbench.tracking.champion import old_champion, promote
+from motionbench.tracking.champion import describe_champion_in_use, promote
 from motionbench.tracking.errors import store_errors
 from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import (
@@ -100,7 +100,7 @@ class StageRun:
         commit = self._record.tags["mlflow.source.git.commit"]
         return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}
 
-    def old_champion(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
+    def describe_champion_in_use(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
         """Say what becomes of the champion in use, now that the comparison has chosen one or none.
 
         Args:
@@ -108,7 +108,7 @@ class StageRun:
             chosen: whether it has chosen a champion.
         """
         data = None if chosen else clip_md5s(md5s)
-        said = store.best_effort(partial(old_champion, self._record.commit_and_start()["started"], data))
+        said = store.best_effort(partial(describe_champion_in_use, self._record.commit_and_start()["started"], data))
         if said is None and chosen:
             return ["MLflow is unavailable. If it stays so, the champion is not in use; later: make mlflow-sync."]
         return said or []

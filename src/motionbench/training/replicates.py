@@ -10,7 +10,7 @@ import joblib
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import DATASET_INFO, PARAMS, ReplicateKey, checkpoint_path, replicate_path, training_paths
 from motionbench.core.processes import describe_machine, peak_megabytes
-from motionbench.data.folds import read_training, replicate_keys, training_folders
+from motionbench.data.folds import read_training_clips, replicate_keys, training_folders
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
@@ -88,7 +88,7 @@ def train_replicate(
         from motionbench.models.archive import save_model
         from motionbench.training import loop
     training, section = params.training, params.model(model_name)
-    dataset, (train, validation) = read_dataset_info(), read_training(key.fold)
+    dataset, (train, validation) = read_dataset_info(), read_training_clips(key.fold)
     # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
     fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
     started = time.perf_counter()

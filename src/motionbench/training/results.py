@@ -48,7 +48,9 @@ class Training(NamedTuple):
     replicates: "pd.DataFrame"  # a row per replicate: the items of its best epoch
     replicate_seconds: list[float]  # of each
     history: "pd.DataFrame"  # a row per epoch and replicate: the items of `training.Epoch`
-    best: ReplicateKey  # of the replicate with the lowest validation loss; with folds, of those of the first fold
+    best_replicate: (
+        ReplicateKey  # of the replicate with the lowest validation loss; with folds, of those of the first fold
+    )
     seconds: float  # time to the best epoch, mean over the replicates
     peak_megabytes: float  # peak memory of a process that trains replicates one after the other
     section: dict[str, Any]  # the section of params.yaml that the model was trained with, as JSON
@@ -142,7 +144,7 @@ def read_training(model_name: str) -> Training | None:
             replicates=replicates,
             replicate_seconds=timings["replicate_seconds"],
             history=pd.read_csv(folder / "history.csv"),
-            best=keys[int(losses.argmin())],
+            best_replicate=keys[int(losses.argmin())],
             seconds=timings["seconds_to_best"],
             peak_megabytes=timings["peak_megabytes"],
             section=timings["section"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from motionbench.core.paths import ReplicateKey
 from motionbench.core.processes import peak_megabytes
-from motionbench.data.folds import read_training
+from motionbench.data.folds import read_training_clips
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
@@ -33,7 +33,7 @@ def measure_cost(
         from motionbench.execution.threads import fix_threads
         from motionbench.models.cost import as_graph, count_flops, time_single_clips
         from motionbench.models.networks import build_model
-    _, validation = read_training(read_dataset_info().fold_numbers()[0])
+    _, validation = read_training_clips(read_dataset_info().fold_numbers()[0])
     fix_threads(training.threads)
     keras.utils.clear_session()  # The process measures one network after the other.
     model = build_model(model_name, params, validation.clips.shape[1:], len(validation.class_names))
@@ -63,7 +63,7 @@ def run_trial(
         from motionbench.training.loop import build_replicate, fit_epochs
     dataset = read_dataset_info()
     fold = dataset.fold_numbers()[0]
-    train, validation = read_training(fold)
+    train, validation = read_training_clips(fold)
     fix_threads(training.threads)
     best: list[dict[str, float]] = [{"validation_loss": float("inf")} for _ in seeds]
     models = [build_replicate(model_name, params, train, seed) for seed in seeds]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from motionbench.core.commands import deferred_interrupts
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, path_md5
-from motionbench.core.inputs import code_folder, written
+from motionbench.core.inputs import code_folder, file_stamps
 from motionbench.core.paths import DATASET_INFO, TUNING_REPORTS
 from motionbench.core.processes import this_process
 from motionbench.core.redaction import without_secrets
@@ -49,10 +49,10 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
     if params.training.augmentation.flip:
         seen.append(DATASET_INFO)  # says which clips may be flipped
     used = [*map(code_folder, studies.TRAINING_CODE), *seen]
-    before = written(used)
+    before = file_stamps(used)
 
     def check() -> None:
-        if changed := dict(written(used).items() ^ before.items()):
+        if changed := dict(file_stamps(used).items() ^ before.items()):
             raise UserError(f"{min(changed)}: changed while the search ran; finished trials are kept: run it again")
 
     study = studies.open_study(storage, place, model_name, params, {str(path): path_md5(path) for path in seen})

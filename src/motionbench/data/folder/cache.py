@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
-from motionbench.core.inputs import code_md5s, inputs_digest, written
+from motionbench.core.inputs import code_md5s, file_stamps, inputs_digest
 from motionbench.core.paths import DECODED, repository_root
 from motionbench.data.decoding import Facts, decode_clip
 from motionbench.data.folder.listing import BadClip, ClipFile
@@ -92,7 +92,7 @@ def _decode(
     """Return the clip that is kept of the same content, decoded in the same way by the same code, or decode it."""
     on_event(file.name)
     try:
-        before = written([file.path])
+        before = file_stamps([file.path])
         content = file_md5(file.path)
         piece = {"start": file.start or 0, "end": file.end, "max_pixels": max_pixels, "ffmpeg": av.library_versions}
         kept = folder / f"{inputs_digest({**piece, **preprocessing._asdict()}, {**code, 'clip': content})}.npz"
@@ -104,7 +104,7 @@ def _decode(
         except DAMAGES:
             pass  # new or damaged
         clip, facts = decode_clip(file.path, preprocessing, start=file.start, end=file.end, max_pixels=max_pixels)
-        if written([file.path]) != before:
+        if file_stamps([file.path]) != before:
             raise UserError("changed while it was decoded; run the command again")
     except UserError as error:
         return BadClip(file.name, str(error))

@@ -28,7 +28,7 @@ from motionbench.core.paths import (
     training_paths,
 )
 from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.data.splits import ClipRecord, DatasetInfo
+from motionbench.data.splits import ClipRecord, DatasetInfo, NewSplit, write_split
 from motionbench.evaluation.costs import Cost, write_costs
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, write_predictions
 from motionbench.models.registry import MODEL_NAMES
@@ -97,14 +97,14 @@ def write_inputs() -> None:
 def write_clips(
     folder: Path, labels: NDArray[np.int64], files: NDArray[np.object_], groups: NDArray[np.object_]
 ) -> None:
-    """Write the files of a part, the clips black."""
-    folder.mkdir(parents=True)
-    np.save(folder / "clips.npy", np.zeros((len(labels), 2, 8, 8, 1), np.uint8))
-    np.save(folder / "labels.npy", labels)
-    write_json(folder / "class_names.json", NAMES)
-    rows = (f"{file},{group},20,2,10,64,48,False,False" for file, group in zip(files, groups, strict=True))
-    text = "\n".join([",".join(ClipRecord.model_fields), *rows])
-    (folder / "clips.csv").write_text(text, encoding="utf-8")
+    """Write a split, the clips black."""
+    records = [
+        ClipRecord(
+            clip=file, group=group, frames=20, seconds=2, rate=10, width=64, height=48, variable_rate=False, audio=False
+        )
+        for file, group in zip(files, groups, strict=True)
+    ]
+    write_split(folder, NewSplit(NAMES, labels, [np.zeros((len(labels), 2, 8, 8, 1), np.uint8)], records))
 
 
 def write_models() -> None:

@@ -37,7 +37,6 @@ def run_notebook(epochs_by_model: Mapping[str, int] = EPOCHS) -> dict[str, Any]:
     accuracies = {}
     with TemporaryDirectory() as folder:
         for name in ("train", "test"):
-            Path(folder, name).mkdir()
             write_split(Path(folder, name), draw_split(name, data))
         train, test = (read_split(Path(folder, name)) for name in ("train", "test"))
         for name, epochs in epochs_by_model.items():

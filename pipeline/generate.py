@@ -7,6 +7,7 @@ from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.inputs import read_inputs
 from motionbench.core.paths import SAMPLES, TRAIN, part_path
 from motionbench.data.folder.params import FolderParams
+from motionbench.data.folds import join
 from motionbench.data.splits import NewDataset, read_split, write_dataset
 from motionbench.data.synthetic.params import SyntheticParams
 from motionbench.params.loading import load_params, stage_params
@@ -25,7 +26,7 @@ def main() -> None:
 
     with stage_run("generate", inputs.params, check=inputs.check):
         write_dataset(dataset)
-        shown = read_split(part_path(0) if dataset.info.folds else TRAIN)
+        shown = join([read_split(part_path(part)) for part in range(dataset.info.folds)] or [read_split(TRAIN)])
         with atomic_outputs(SAMPLES) as (pictures,):
             for label, class_name in enumerate(shown.class_names):
                 clip = shown.clips[np.flatnonzero(shown.labels == label)[0]]

@@ -12,12 +12,11 @@ from motionbench.core.paths import DATASET_INFO, FOLDS, TEST, TRAIN, part_path
 from motionbench.data.folds import (
     AnySplit,
     JoinedClips,
-    part_folders,
     read_test,
     read_training_clips,
     training_folders,
 )
-from motionbench.data.splits import SPLITS, NewDataset, NewSplit, read_dataset_info, write_dataset
+from motionbench.data.splits import SPLITS, NewDataset, NewSplit, part_folders, read_dataset_info, write_dataset
 from tests.conftest import DRAWN_DATASET
 from tests.fuzzing import some_examples
 

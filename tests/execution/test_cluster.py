@@ -13,7 +13,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
-from motionbench.execution.cluster import ADDRESS, MIXED, PIECE_BYTES, ClusterEngine, open_engine
+from motionbench.execution.cluster import ADDRESS, MIXED, PIECE_BYTES, ClusterEngine, open_engine, put_file
 from motionbench.execution.engine import FileTask, LocalEngine, run_tasks
 from tests.conftest import ROOT, clean_environment, free_port
 from tests.execution import tasks
@@ -33,6 +33,18 @@ def test_without_an_address_tasks_run_here(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv(ADDRESS, raising=False)
     with open_engine() as engine:
         assert isinstance(engine, LocalEngine)
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_is_known_by_the_md5_of_what_was_sent(tmp_path: Path) -> None:
+    (tmp_path / "clips.npy").write_bytes(b"old")
+
+    def put(piece: bytes) -> bytes:
+        (tmp_path / "clips.npy").write_bytes(b"new")
+        return piece
+
+    md5, pieces = put_file(tmp_path / "clips.npy", put)
+    (tmp_path / "sent").write_bytes(b"".join(pieces))
+    assert md5 == file_md5(tmp_path / "sent")
 
 
 @on_cluster

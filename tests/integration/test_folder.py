@@ -241,3 +241,14 @@ def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -
     assert decode_clip(folder / "annotated.mp4", Preprocessing(5, 48, 64, "rgb", "pad"))[1].seconds == pytest.approx(
         10, abs=0.1
     )
+
+
+def test_a_part_may_lack_a_class_where_each_group_is_one(drawn: Path, example_clips: Path) -> None:
+    add_clips(example_clips, drawn)
+    for path in drawn.glob("data/clips/*/recorder-01*"):
+        if path.parent.name != "leftward":
+            path.unlink()
+    edit_params(drawn / "params.yaml", {**FOLDER, "folder.folds": "leave_one_group_out"})
+    done = run(drawn, "python", "-m", "pipeline.generate")
+    assert done.returncode == 0, done.stderr
+    assert len(list((drawn / "reports/samples").glob("*.gif"))) == 3

@@ -143,6 +143,7 @@ def test_the_text_changes_where_the_answer_does(tmp_path: Path) -> None:
         pytest.param("raw.h264", 25, [0, 0.04, 0.08, 0.12], [0, 1, 2, 3], id="no time stamps: the usual rate"),
         pytest.param("reordered.avi", 25, [0, 0.04, 0.08, 0.12, 0.16, 0.2], [0, 1, 2, 3, 4, 5], id="wrong time stamps"),
         pytest.param("fast.mp4", 50, [0, 0.02, 0.04, 0.06, 0.08, 0.1], [1, 3, 5], id="many frames a second"),
+        pytest.param("30.mp4", 30, [n / 30 for n in range(7)], [0, 1, 3, 4, 5, 6], id="what is in its middle"),
     ],
 )
 def test_pictures_stay_on_screen_as_long_as_in_the_video(

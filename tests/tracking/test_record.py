@@ -29,7 +29,7 @@ def test_content_is_that_of_stage_parameters_clips_and_results() -> None:
     assert content({"synthetic.seed": 0.0, "synthetic.jitter": 1}) == before, "timings, and the type of whole numbers"
     assert content({**PARAMS, "synthetic.seed": 1}) != before
     assert content(stage="generate") != before
-    np.save(part_path(1) / "labels.npy", np.zeros(5))
+    np.save(part_path(1) / "clips.npy", np.load(part_path(1) / "clips.npy") + 1)
     other_clips = content()
     assert other_clips != before
     Path("models/convlstm/fold-0-seed-0.keras").write_text("another model", encoding="utf-8")
@@ -114,7 +114,7 @@ def test_record_of_a_model_that_is_switched_off_has_no_replicates() -> None:
 
 def test_missing_output_is_named(generated: Path) -> None:
     (generated / "data/train/class_names.json").unlink()
-    with pytest.raises(UserError, match=r"generate: an output is not readable .*: dvc repro --force generate"):
+    with pytest.raises(UserError, match=r"data/train/class_names.json: missing; .*: dvc repro --force generate"):
         build_record("generate", PARAMS)
 
 

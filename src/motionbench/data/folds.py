@@ -102,9 +102,3 @@ def read_test(fold: int | None) -> Split:
 def held_out_folder(fold: int | None) -> Path:
     """Return the folder of the clips to test with."""
     return paths.TEST if fold is None else paths.part_path(fold)
-
-
-def part_folders(folder: Path) -> list[Path]:
-    """Return the folders of clips in a folder that `generate` writes: itself, or one per fold, or none."""
-    folds = sorted(folder.glob("*/clips.npy"), key=lambda file: int(file.parent.name))
-    return [folder] if (folder / "clips.npy").exists() else [file.parent for file in folds]

@@ -135,7 +135,7 @@ def read_dataset_info() -> DatasetInfo:
     """
     with _open(DATASET_INFO) as file:
         try:
-            return DatasetInfo.model_validate_json(file.read(CLASS_NAMES_BYTES))
+            return DatasetInfo.model_validate_json(file.read())
         except ValidationError as error:
             raise ValueError("not what generate writes") from error
 
@@ -183,6 +183,12 @@ def read_split(folder: Path) -> Split:
     if not ((labels >= 0) & (labels < len(texts))).all():
         raise UserError(f"{folder / 'labels.npy'}: labels outside 0 to {len(texts) - 1}; {REDRAW}")
     return Split(clips, labels, tuple(texts))
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders of clips in a folder that `generate` writes: itself, or one per fold, or none."""
+    folds = sorted(folder.glob("*/clips.npy"), key=lambda file: int(file.parent.name))
+    return [folder] if (folder / "clips.npy").exists() else [file.parent for file in folds]
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 Ray (https://docs.ray.io) is optional. Each task is a streaming generator of Ray's, whose items are its messages.
 """
 
+import hashlib
 import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import motionbench
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.files import atomic_outputs, file_md5, files_below
+from motionbench.core.files import atomic_outputs, files_below
 from motionbench.core.processes import describe_machine
 from motionbench.execution.engine import FileTask, Message, Task, local_engine
 from motionbench.execution.node import Sent, read_kept, run_on_node
@@ -147,14 +149,12 @@ class ClusterEngine:
         if version not in self._inputs:
             exceptions = self._ray.exceptions
             try:
-                with path.open("rb") as file:
-                    pieces = [self._ray.put(piece) for piece in iter(partial(file.read, PIECE_BYTES), b"")]
+                self._inputs[version] = put_file(path, self._ray.put)
             except (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError) as error:
                 raise UserError(
                     f"{path}: no room for it in Ray's object store on this machine; start Ray here with more, as in "
                     "ray start --object-store-memory=BYTES, or free some space on the disk that it spills to"
                 ) from error
-            self._inputs[version] = file_md5(path), pieces
         return self._inputs[version]
 
     def _receive(self, task: RemoteTask) -> Message | None:
@@ -179,6 +179,16 @@ class ClusterEngine:
         if sent.message.kind != "event":
             del self._busy[task.stream]
         return sent.message
+
+
+def put_file(path: Path, put: Callable[[bytes], Any]) -> tuple[str, list[Any]]:
+    """Put a file in pieces; return the md5 of what was put, as the file may be replaced meanwhile, and the pieces."""
+    digest, pieces = hashlib.md5(usedforsecurity=False), []
+    with path.open("rb") as file:
+        for piece in iter(partial(file.read, PIECE_BYTES), b""):
+            digest.update(piece)
+            pieces.append(put(piece))
+    return digest.hexdigest(), pieces
 
 
 def _check_machine(sent: Sent) -> None:

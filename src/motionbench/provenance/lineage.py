@@ -118,7 +118,7 @@ def _of_file(path: Path, entry: StageLock, commit: str | None) -> Lines:
         yield "MLflow", str(error)
         return
     if not runs:
-        yield "MLflow", f"no run of it in {address.store_name()}; to make one from the files: make mlflow-sync"
+        yield "MLflow", f"no run of it in {address.store_name()}; to make one, if a model was trained: make mlflow-sync"
     for run in runs:
         restored = ", restored from files" if "restored" in run.data.tags else ""
         yield "MLflow run", f"{_described(run)}, commit {_commit_of_run(run)}{restored}"

@@ -148,7 +148,7 @@ def annotate_video(source: Path, target: Path, edges: NDArray[np.float64], texts
 
 
 def _pictures(container: InputContainer) -> Iterator[Image.Image]:
-    """Yield 25 pictures a second of a video, turned and scaled, with a black bar below.
+    """Yield 25 pictures a second of a video, each what is on screen in its middle, turned, scaled, with a bar below.
 
     Where time stamps are missing or do not increase, as in files of some cameras, frames follow at the usual rate.
     """
@@ -160,18 +160,19 @@ def _pictures(container: InputContainer) -> Iterator[Image.Image]:
         if now < 0:
             origin, now = frame.pts or 0, 0
             graph.link_nodes(
-                graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=tick),
+                graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=tick / 1000),
                 graph.add("scale", f"iw*{float(stream.sample_aspect_ratio or 1)}:ih:flags=area"),
                 *(graph.add("transpose", "cclock") for _ in range(quarter_turns(frame) % 4)),
                 graph.add("scale", f"{WIDTH}:{MAX_HEIGHT}:{FIT}:flags=area"),
                 graph.add("pad", f"{WIDTH}:ih+{BAR_HEIGHT}:-1:0"),
-                graph.add("fps", f"{RATE}:round=down:eof_action=pass"),
+                graph.add("fps", f"{RATE}:round=near:eof_action=pass"),
                 graph.add("format", "rgb24"),
                 graph.add("buffersink"),
             ).configure()
         else:
             now = frame.pts - origin if frame.pts is not None and frame.pts - origin > now else now + usual
-        frame.pts, frame.duration = now, frame.duration or usual
+        # A little early: what begins in the middle of a picture is in it.
+        frame.pts, frame.duration = 1000 * now - 1, 1000 * (frame.duration or usual)
         graph.push(frame)
         yield from _pull(graph)
     if now >= 0:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, Field
 
 from motionbench.core import paths
@@ -20,8 +19,7 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
-from motionbench.data.folds import part_folders
-from motionbench.data.splits import read_dataset_info
+from motionbench.data.splits import part_folders, read_dataset_info, read_split
 from motionbench.training.results import read_training, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
@@ -107,14 +105,14 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             DatasetRecord(
                 name=part.relative_to(paths.DATA).as_posix(),
                 md5=md5s.get(part.as_posix()) or path_md5(part),
-                shape=np.load(part / "clips.npy", mmap_mode="r").shape,
+                shape=read_split(part).clips.shape,
             )
             for part in parts
         ]
         source = read_dataset_info()
         model = {
             "clip_shape": datasets[0].shape[1:],
-            "class_names": read_json(parts[0] / "class_names.json"),
+            "class_names": read_split(parts[0]).class_names,
             **source.model_dump(include={"resize", "seconds"}),
         }
         timings = [Path(file) for file in files if file.endswith(".json") and is_wall_clock(file)]

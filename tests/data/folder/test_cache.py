@@ -158,8 +158,9 @@ def test_damaged_kept_files_are_decoded_again_or_refused() -> None:
     assert_decoded(again, NAMES)
     assert len(kept()) == 3
     change_a_bit(empty, 300)  # of a pixel
-    with pytest.raises(UserError, match=rf"^{empty}: damaged; delete it, and run the command again$"):
+    with pytest.raises(UserError, match=rf"^{empty}: damaged, and deleted; run the command again$"):
         again[0].read()
+    assert_decoded(decode(*NAMES)[0], NAMES)
 
 
 def test_what_cannot_be_decoded_is_named_and_leaves_nothing_behind(

@@ -59,6 +59,9 @@ def test_all_copies_with_two_values_are_named(capsys: pytest.CaptureFixture[str]
         "the same content: bow/a.mp4 (label bow), wave/a.mp4 (label wave), wave/a2.mp4 (label wave)",
         "the same content: bow/d\\n.mp4 (label bow), wave/d.mp4 (label wave)",
     ]
+    twice = [clips[0], clips[0]._replace(file=clips[0].file._replace(label="wave"))]  # by a manifest
+    with pytest.raises(UserError, match=message):
+        refuse_copies(twice, "label", [clip.file.label for clip in twice], "do this")
 
 
 def test_pieces_are_copies_where_content_and_times_are_the_same() -> None:

@@ -1,8 +1,10 @@
 """Clips are found in class folders and by a manifest; what cannot be used is named, with the reason."""
 
+import errno
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,20 @@ def test_hidden_names_are_ignored_at_any_level(tmp_path: Path) -> None:
     write(tmp_path, ".gitignore", ".cache/a.mp4", "wave/.DS_Store", "wave/._a.mp4", "wave/.old/a.mp4", "wave/a.mp4")
     clips, bad = list_clips(tmp_path, None, None)
     assert (names(clips), bad) == (["wave/a.mp4"], [])
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "bow/a.mp4", "wave/mine/b.mp4")
+    scan = os.scandir
+
+    def refuse(place: str) -> Any:
+        if place.endswith("mine"):
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # permissions do not bind root
+    with pytest.raises(PermissionError, match="mine"):
+        list_clips(tmp_path, None, None)
 
 
 def test_files_outside_class_folders_and_empty_classes_are_bad(tmp_path: Path) -> None:
@@ -185,9 +201,7 @@ def test_a_manifest_that_is_not_valid_is_refused(content: str, message: str, tmp
 def test_a_manifest_must_be_utf8_and_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     write(folder, "a.mp4", "sub/clips.csv")
-    assert "(No such file or directory); correct it, or set folder.manifest to null" in refusal(folder, "clips.csv")
-    (folder / "clips.csv").write_bytes("path,label\na.mp4,größe\n".encode("latin-1"))
-    assert "not readable as CSV in UTF-8 ('utf-8' codec" in refusal(folder, "clips.csv")
+    assert "(No such file or directory); write or correct it, or set" in refusal(folder, "clips.csv")
     (folder / "clips.csv").write_bytes("path,label\na.mp4,größe\n".encode("utf-16"))
     assert "not readable as CSV in UTF-8 ('utf-8' codec" in refusal(folder, "clips.csv")
     manifest(tmp_path, "path,label\na.mp4,wave\n")

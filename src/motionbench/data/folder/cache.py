@@ -46,7 +46,8 @@ class DecodedClip(NamedTuple):
             with np.load(self.kept, allow_pickle=False) as archive:
                 clip: NDArray[np.uint8] = archive["clip"]
         except DAMAGES as error:
-            raise UserError(f"{self.kept}: damaged; delete it, and run the command again") from error
+            self.kept.unlink(missing_ok=True)
+            raise UserError(f"{self.kept}: damaged, and deleted; run the command again") from error
         return clip
 
 

@@ -25,12 +25,12 @@ def refuse_copies(clips: Sequence[DecodedClip], what: str, values: Sequence[str]
     Raises:
         UserError: if there are any. Each content's clips go to stderr before, a line each.
     """
-    copies: dict[object, dict[str, str]] = defaultdict(dict)  # by content, what each clip's name has
+    copies: dict[object, list[tuple[str, str]]] = defaultdict(list)  # by content, names with values
     for clip, value in zip(clips, values, strict=True):
-        copies[clip.kept][clip.file.name] = value
-    refused = [names for names in copies.values() if len(set(names.values())) > 1]
-    for names in refused:
-        listed = ", ".join(f"{name} ({what} {value})" for name, value in names.items())
+        copies[clip.kept].append((clip.file.name, value))
+    refused = [named for named in copies.values() if len({value for _, value in named}) > 1]
+    for named in refused:
+        listed = ", ".join(f"{name} ({what} {value})" for name, value in named)
         print(UserError(f"the same content: {listed}"), file=sys.stderr)
     if refused:
         raise UserError(f"folder.path: files of the same content differ in {what}, as listed above; {remedy}")

@@ -1,4 +1,4 @@
-"""Deals clips into parts, so that no group is in two parts and each class is in each part."""
+"""Deals clips into parts: no group is in two parts, and each class is in each, unless each group is one."""
 
 import sys
 import warnings

@@ -2,10 +2,11 @@
 
 import csv
 import math
+import os
 import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.data.splits import SPLITS
@@ -21,7 +22,8 @@ class ClipFile(NamedTuple):
 
     Attributes:
         path: the file.
-        name: its path relative to the folder, followed by the times of a piece; unique.
+        name: its path relative to the folder, followed by the times of a piece. A manifest may give it two labels,
+            which `checks.refuse_copies` refuses.
         label: its class.
         group: what must stay in one part, such as a person or a recording. By default the file itself.
         split: "train", "validation" or "test" where the manifest says so.
@@ -67,7 +69,9 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
     if not rows and not bad:
         raise UserError(f"{folder}: no clips; {expected}")
     if pattern and any("group" in row for row in rows.values()):
-        raise UserError(f"folder.group: {manifest} has a column group already; set it to null, or delete the column")
+        raise UserError(
+            f"folder.group: {folder / str(manifest)} has a column group already; set it to null, or delete the column"
+        )
 
     clips: dict[str, ClipFile] = {}  # by origin
     split_given = any(row.get("split") for row in rows.values())
@@ -110,7 +114,11 @@ def _compile(group: str) -> re.Pattern[str]:
 
 def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip]]:
     """Return a row for each file in a class folder, and for each link to a folder, which DVC does not follow."""
-    found = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
+    found = sorted(
+        Path(place, name).relative_to(folder)
+        for place, folders, files in os.walk(folder, onerror=_raise)
+        for name in (*folders, *files)
+    )
     visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
     rows, bad = {}, []
@@ -127,6 +135,10 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
     return rows, bad + [BadClip(name, "an empty class; put clips into it, or delete it") for name in empty]
 
 
+def _raise(error: OSError) -> NoReturn:
+    raise error  # A folder that cannot be read would be left out.
+
+
 def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     path = folder / manifest
     if path.name != manifest:
@@ -138,8 +150,8 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     except (csv.Error, OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(why)}); correct it, or set "
-            "folder.manifest to null"
+            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(why)}); write or correct "
+            "it, or set folder.manifest to null"
         ) from error
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
     if not set(REQUIRED_COLUMNS) <= set(columns) <= set(known) or len(set(columns)) < len(columns):

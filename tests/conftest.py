@@ -105,12 +105,16 @@ def drawing(params: Params) -> Drawing:
 
 
 @pytest.fixture(autouse=True)
-def registry_of_the_test() -> Iterator[None]:
-    """Forget MLflow's registry after each test: every client of the next would take its models from there."""
+def store_of_the_test() -> Iterator[None]:
+    """Forget MLflow's store and registry after each test, which it also sets in the environment of child processes."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     yield
     if mlflow := sys.modules.get("mlflow"):
         mlflow.set_registry_uri("")
-        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # which MLflow sets for child processes
+        mlflow.set_tracking_uri("")
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture

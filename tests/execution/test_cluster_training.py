@@ -170,6 +170,8 @@ def test_a_node_that_sees_neither_code_nor_clips_computes_the_same(
             completed.append(task.host.split()[0])
 
     DATA.symlink_to(clips)
+    homes = partial(seen(Path(cluster.head_node.get_temp_dir_path())).glob, "session_*/motionbench/*")
+    before = set(homes())  # of other tests
     with closing(WatchedEngine(cluster.address, watch)) as engine:
         assert engine.slots(1) == 3
         for name in ("cnn_lstm", "convlstm"):
@@ -178,7 +180,7 @@ def test_a_node_that_sees_neither_code_nor_clips_computes_the_same(
         completed.clear()
         assert losses_of_trials(engine, params, 3) == 3 * local["trials"]
     assert sorted(completed) == sorted(["apart", *[socket.gethostname()] * 2])
-    received = seen(Path(cluster.head_node.get_temp_dir_path())).glob("session_*/motionbench/*/inputs/*.file")
+    received = [file for home in set(homes()) - before for file in home.glob("inputs/*.file")]
     assert {file.stem for file in received} == set(file_md5s(clips).values())
 
 

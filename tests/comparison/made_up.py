@@ -20,7 +20,7 @@ from tests.conftest import DRAWN_DATASET
 
 HOSTILE = "<b>![x](http://127.0.0.1/y)|`"
 CLASS_NAMES = (HOSTILE, "$x_{")
-SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.zeros(80, dtype=np.int64), CLASS_NAMES)
+SPLIT = Split(np.zeros((80, 3, 4, 4, 1), dtype=np.uint8), np.repeat([1, 0], [20, 60]), CLASS_NAMES)
 FILES = np.array([f"wave/{HOSTILE}{number}.mp4" for number in range(80)], object)
 GROUPS = np.array([f"person {number // 8}" for number in range(80)], object)
 """Ten groups of eight clips each, the first of which are wrong last."""
@@ -64,28 +64,29 @@ def training(*losses: Sequence[float]) -> Training:
     )
 
 
-def probabilities(correct: Sequence[int], clips: int) -> NDArray[np.float32]:
-    """Predictions of clips of class 0, of two classes, of which the first so many are right."""
-    right = np.arange(clips) < np.array(correct)[:, np.newaxis]
-    return np.where(right[..., np.newaxis], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
+def probabilities(correct: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Predictions of clips with these labels, of two classes, of which the first so many are right."""
+    right = np.arange(len(labels)) < np.array(correct)[:, np.newaxis]
+    return np.where((right == (labels == 0))[..., np.newaxis], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
 
 
 def predictions(
     made: Mapping[str, Made], clips: int = 80, files: NDArray[Any] | None = None, groups: NDArray[Any] | None = None
 ) -> Predictions:
-    """The predictions of these models of clips of class 0, all of which are perturbed too."""
-    numbers, labels = np.arange(clips), np.zeros(clips, np.int64)
+    """The predictions of these models of clips, the first quarter of class 1, all of which are perturbed too."""
+    numbers = np.arange(clips)
+    labels = (numbers < clips // 4).astype(np.int64)
     first = next(iter(made.values()))
     return Predictions(
-        class_names=CLASS_NAMES, frames=3, seeds=tuple(range(len(first.correct))), perturbation_seed=0, folds=None,
+        class_names=CLASS_NAMES, frames=3, seeds=tuple(range(len(first.correct))), perturbation_seed=7, folds=None,
         files=files, groups=groups,
         unchanged=Condition(
-            UNCHANGED, 0.0, numbers, labels, {name: probabilities(each.correct, clips) for name, each in made.items()}
+            UNCHANGED, 0.0, numbers, labels, {name: probabilities(each.correct, labels) for name, each in made.items()}
         ),
         perturbed=[
             Condition(
                 "speed", level, numbers, labels,
-                {name: probabilities(each.at_speed[level], clips) for name, each in made.items()},
+                {name: probabilities(each.at_speed[level], labels) for name, each in made.items()},
             )
             for level in first.at_speed
         ],

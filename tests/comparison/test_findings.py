@@ -31,7 +31,7 @@ def test_a_models_figures_are_those_of_its_seeds_together() -> None:
     found = compared(models(result(80, 60), PERFECT)).models["cnn_lstm"]
     assert found.accuracy == 0.875
     assert found.right.sum(axis=1).tolist() == [80, 60]
-    assert found.confusion.tolist() == [[[80, 0], [0, 0]], [[60, 20], [0, 0]]]
+    assert found.confusion.tolist() == [[[60, 0], [0, 20]], [[40, 20], [0, 20]]]
     assert found.interval == accuracy_interval(found.right)
     grouped = compared(models(result(80, 60), PERFECT), groups=GROUPS).models["cnn_lstm"]
     assert grouped.interval == accuracy_interval(found.right, GROUPS)
@@ -141,14 +141,16 @@ def test_with_folds_the_replicate_is_said_to_be_that_of_a_fold() -> None:
 def test_perturbed_clips_are_compared_with_the_same_clips_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
     speeds = {0.5: (80, 80), 2.0: (40, 44)}
-    made = models(result(80, 78, at_speed=speeds), result(80, 78, at_speed=speeds), result(80, 78, at_speed=speeds))
-    table = predictions(made)
+    made = models(result(80, 78, at_speed=speeds), result(80, 78, at_speed=speeds), result(80, 70, at_speed=speeds))
+    table = predictions(made, groups=GROUPS)
     few = np.arange(60, 80)
     found = describe(table._replace(perturbed=[each.only(few) for each in table.perturbed]), made).perturbed
     assert [each.condition[:2] for each in found] == [("unchanged", 0.0), ("speed", 0.5), ("speed", 2.0)]
     assert all(each.condition.clips.tolist() == few.tolist() for each in found)
     assert [each.condition.right("cnn_lstm").mean() for each in found] == [38 / 40, 1.0, 0.0]
     assert all(len(each.found) == 3 for each in found)
+    first, third = (found[0].condition.right(name) for name in ("cnn_lstm", "cnn3d"))
+    assert found[0].found[1] == (compare(first, third, GROUPS[few]), None), "three groups are too few for a p-value"
     assert compared(models(result(80, at_speed={}), result(80, at_speed={}))).perturbed == []
 
 

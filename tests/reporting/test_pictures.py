@@ -10,6 +10,7 @@ from PIL import Image
 
 from motionbench.comparison.findings import Findings
 from motionbench.data.folds import AnySplit, join
+from motionbench.data.perturbations import perturb
 from motionbench.reporting.pictures import disagreements, draw_pictures
 from tests.comparison.made_up import (
     CLASS_NAMES,
@@ -56,13 +57,14 @@ def perturbed_at(made: dict[str, Made], numbers: list[int]) -> Findings:
     return describe(table._replace(perturbed=few), made)
 
 
-def test_the_label_is_that_of_the_perturbed_clip() -> None:
+def test_label_and_noise_are_those_of_the_perturbed_clip() -> None:
     found = compared(models(result(80), result(79)))
     [unchanged, fast] = disagreements(found, SPLIT)
-    changed = [each._replace(labels=1 - each.labels) for each in found.predictions.perturbed]
-    [again, mirrored] = disagreements(found._replace(predictions=found.predictions._replace(perturbed=changed)), SPLIT)
+    changed = [each._replace(name="pixel_noise", labels=1 - each.labels) for each in found.predictions.perturbed]
+    [again, noisy] = disagreements(found._replace(predictions=found.predictions._replace(perturbed=changed)), SPLIT)
     assert again[0] == unchanged[0]
-    assert mirrored[0] == fast[0].replace(f"is {HOSTILE}", f"is {OTHER}")
+    assert noisy[0] == fast[0].replace("speed", "pixel noise").replace(f"is {HOSTILE}", f"is {OTHER}")
+    np.testing.assert_array_equal(noisy[1], perturb(SPLIT.clips, np.arange(80), "pixel_noise", 2.0, 7)[79])
 
 
 def test_the_clips_of_several_parts_are_numbered_throughout() -> None:
@@ -138,7 +140,7 @@ def test_the_reliability_diagram_has_the_accuracy_at_each_confidence(saved: dict
 def test_confusions_are_those_of_all_seeds_together(saved: dict[str, Figure]) -> None:
     draw(models(result(80, 60), result(80, 80)), Path())
     counts = [text.get_text() for text in saved["confusions"].axes[0].texts]
-    assert counts == ["140", "20", "0", "0"]
+    assert counts == ["100", "20", "0", "40"]
 
 
 def test_error_against_latency_tells_nine_models_apart_and_joins_those_that_no_other_beats(
@@ -162,8 +164,7 @@ def test_error_against_latency_tells_nine_models_apart_and_joins_those_that_no_o
 
 
 def test_class_names_break_no_figure(tmp_path: Path) -> None:
-    both_classes = SPLIT._replace(labels=np.repeat([0, 1], 40))
-    captions = draw(models(result(80), result(70)), tmp_path, both_classes)
+    captions = draw(models(result(80), result(70)), tmp_path)
     assert len(captions) == 7
     for name in captions:
         with Image.open(tmp_path / f"{name}.png") as picture:

@@ -244,7 +244,8 @@ def test_the_summary_has_a_cell_per_model() -> None:
     rows = {name: cells for name, *cells in describe_models(found).rows}
     assert {len(cells) for cells in rows.values()} == {4}
     assert rows["test clips right, per seed"][:2] == ["80/80, 80/80", "60/80, 80/80"]
-    assert rows["accuracy, mean"][1] == rows["balanced accuracy, mean"][1] == "0.8750"
+    # Of one seed 20 clips are wrong, all of the class of 60: its recall is 2/3, the other's 1.
+    assert (rows["accuracy, mean"][1], rows["balanced accuracy, mean"][1]) == ("0.8750", "0.9167")
     assert rows["log loss (nats)"][0] == f"{-np.log(0.9):.3f}"
     assert rows["expected calibration error"][0] == "0.100"
     assert rows["parameters"][0] == "13,039"
@@ -257,8 +258,9 @@ def test_measures_of_a_class_are_means_over_the_seeds() -> None:
     found = compared(models(result(80, 80), result(80, 40)))
     rows = describe_classes(found).rows
     assert [row[:2] for row in rows] == [[name, model] for name in CLASS_NAMES for model in found.models]
-    # Of one seed half the clips are right: recall 0.5, F1 2/3.
-    assert [row[2:] for row in rows[:2]] == [["1.000"] * 3, ["1.000", "0.750", "0.833"]]
+    # Of one seed 20 clips of each class are right and 40 of the first wrong: recalls 1/3 and 1, precisions 1 and 1/3.
+    assert [row[2:] for row in rows[:2]] == [["1.000"] * 3, ["1.000", "0.667", "0.750"]]
+    assert rows[5][2:] == ["0.667", "1.000", "0.750"]
 
 
 def test_the_terminal_tells_what_the_report_tells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, MODELS, ReplicateKey, part_path, replicate_path
+from motionbench.core.paths import DATASET_INFO, MODELS, TEST, ReplicateKey, part_path, replicate_path
 from motionbench.data.folds import read_test
 from motionbench.data.perturbations import chosen_numbers
 from motionbench.data.splits import ClipRecord, write_split
 from motionbench.data.synthetic.frames import draw_split
-from motionbench.evaluation.held_out import check_probabilities, measure_costs, predict_held_out, trained_models
+from motionbench.evaluation import held_out
+from motionbench.evaluation.held_out import measure_costs, predict_held_out, trained_models
 from motionbench.execution.engine import EventCallback, FileTask, local_engine, run_tasks
 from motionbench.execution.runtime import importing_tensorflow
 from motionbench.models.registry import MODEL_NAMES
@@ -102,21 +104,38 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
     assert set(predictions.md5s) == {*MD5S, *(replicate_path(MODELS / "single_frame", key).as_posix() for key in KEYS)}
 
 
-def test_predictions_that_are_not_numbers_are_refused_in_one_line() -> None:
-    probabilities = np.full((3, 4), 0.25, np.float32)
-    check_probabilities("cnn_lstm", ReplicateKey(1), probabilities)
-    probabilities[2, 0] = np.nan
+@pytest.fixture
+def empty_project(working_directory: Path) -> None:
+    """A working directory with the files that messages are made from."""
+    (working_directory / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    (working_directory / "params.yaml").write_text("{}\n", encoding="utf-8")
+
+
+@pytest.mark.usefixtures("empty_project")
+def test_predictions_that_are_not_numbers_are_refused_in_one_line(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = params_with(TINY)
+    for folder in (TEST, DATASET_INFO.parent, *(MODELS / name for name in MODEL_NAMES)):
+        folder.mkdir(parents=True)
+    write_split(TEST, draw_split("test", drawing(params)))
+    write_json(DATASET_INFO, DRAWN_DATASET.model_dump())
+    (MODELS / "cnn_lstm/seed-1.keras").touch()
+    right, wrong = np.full((2, 3, 4), 0.25, np.float32)
+    wrong[2, 0] = np.nan
+    # Only the last task, of seed 1, has another result.
+    monkeypatch.setattr(held_out, "run_tasks", lambda _engine, tasks, _threads: [*[right] * (len(tasks) - 1), wrong])
+    engine: Any = None
     with pytest.raises(
         UserError,
         match=r"^models/cnn_lstm/seed-1\.keras: its predictions of 1 of 3 clips are not numbers; train it again: "
         "dvc repro --force train_cnn_lstm$",
     ):
-        check_probabilities("cnn_lstm", ReplicateKey(1), probabilities)
+        predict_held_out(engine, params, MD5S)
 
 
-def test_models_that_are_missing_are_named_with_what_trains_them(working_directory: Any) -> None:
-    (working_directory / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
-    (working_directory / "params.yaml").write_text("{}\n", encoding="utf-8")
+@pytest.mark.usefixtures("empty_project")
+def test_models_that_are_missing_are_named_with_what_trains_them() -> None:
     for name in MODEL_NAMES:
         with pytest.raises(UserError, match=f"^models/{name}: missing; train it: dvc repro train_{name}$"):
             trained_models()

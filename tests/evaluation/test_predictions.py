@@ -281,7 +281,7 @@ def test_a_table_of_which_something_was_left_out_or_changed_is_refused_in_one_li
     assert said in str(refused.value)
 
 
-def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(predictions: Predictions) -> None:
+def test_a_table_without_some_of_the_clips_and_models_or_in_another_order_is_refused(predictions: Predictions) -> None:
     def refused(**changes: Any) -> str:
         write_predictions(PREDICTIONS, predictions._replace(**changes))
         with pytest.raises(UserError, match=r"^data/predictions\.parquet: .*evaluate$") as error:
@@ -290,6 +290,7 @@ def test_a_table_without_some_of_the_clips_and_models_that_are_there_is_refused(
 
     unchanged, perturbed = predictions.unchanged, predictions.perturbed
     assert "another label than" in refused(unchanged=unchanged.only(np.arange(3)), perturbed=[])
+    assert "not all clips as they are" in refused(perturbed=[each.only(each.clips[::-1]) for each in perturbed])
 
     def without(each: Condition, model: int, seed: int) -> Condition:
         kept = list(each.probabilities.items())[:model]

@@ -1,4 +1,3 @@
-import doctest
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 
 from motionbench.core.paths import TRAIN
 from motionbench.data.splits import read_split
-from motionbench.training import loop
 from motionbench.training.loop import (
     build_optimizer,
     build_replicate,
@@ -66,8 +64,3 @@ def test_each_epoch_reads_every_clip_once_in_its_own_order(drawn: Path) -> None:
         wanted = slice(None) if order is None else order
         np.testing.assert_array_equal(np.concatenate([images for images, _ in read]), split.clips[wanted])
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in read]), split.labels[wanted])
-
-
-def test_the_examples_in_the_documentation_are_right() -> None:
-    failed, tried = doctest.testmod(loop)
-    assert (failed, tried > 0) == (0, True)

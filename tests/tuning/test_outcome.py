@@ -1,12 +1,13 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
 from motionbench.core.errors import UserError
-from motionbench.tuning.outcome import read_outcome, study_status, summarise_best, trial_record
+from motionbench.tuning.outcome import read_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.study import retry
-from tests.tuning.studies import Load, claimed, opened
+from tests.tuning.studies import Load, claim_too_late, claimed, finish, opened
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
@@ -56,6 +57,18 @@ def test_records_of_trials_say_how_each_ended(params_with: Load) -> None:
     assert [record.validation_losses for record in records] == [{1: 0.5, 2: 0.25}, {1: 0.75}, {}, {}]
     assert all(record.started <= record.ended for record in records)
     assert study_status(study) == (3, 1, 0.25)
+
+
+def test_table_has_each_trial_that_ran_and_no_late_claim(params_with: Load, working_directory: Path) -> None:
+    params = params_with({})
+    study = opened(params)
+    finish(study, params, 1)
+    retry(study, claimed(study, params, 2).number)
+    claim_too_late(opened(params), params, 1)
+    finish(study, params, 2)
+    write_outcome(working_directory, study, summarise_best(study))
+    table = pd.read_csv("trials.csv")
+    assert [*zip(table["number"], table["state"], strict=True)] == [(0, "complete"), (1, "fail"), (3, "complete")]
 
 
 def test_damaged_or_missing_outcome_is_named(working_directory: Path) -> None:

@@ -15,6 +15,7 @@ from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import check_search_space, model_values
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
+    RETRIES,
     TRAINING_CODE,
     claim_trial,
     finished,
@@ -26,7 +27,7 @@ from motionbench.tuning.study import (
     send_heartbeats,
 )
 from tests.conftest import ROOT
-from tests.tuning.studies import DATA, Load, claimed, finish, opened
+from tests.tuning.studies import DATA, Load, claim_too_late, claimed, finish, opened
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
@@ -65,19 +66,32 @@ def test_trials_is_the_total_over_all_processes(params_with: Load) -> None:
     assert claim_trial(one, params, "convlstm", 4)
 
 
-def test_late_claim_of_the_last_trial_is_put_back(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_claims_of_the_last_trial_count_nothing(params_with: Load) -> None:
     params = params_with({})
     study, late = opened(params), opened(params)
     finish(study, params, 2)
-    # Its first look at the study is from before the others' last claim.
-    before, look = list(study.get_trials(deepcopy=False)), late.get_trials
-    assert claim_trial(study, params, "convlstm", 3)
-    looks = iter([before])
-    monkeypatch.setattr(late, "get_trials", lambda **options: next(looks, None) or look(**options))
-    assert claim_trial(late, params, "convlstm", 3) is None
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "RUNNING", "FAIL", "WAITING"]
-    assert claimed(study, params, 4).number == 4
-    assert len(finished(study)) == 2
+    last = claimed(study, params, 3)
+    for _ in range(RETRIES + 1):
+        claim_too_late(late, params, 3)
+    study.tell(last, 0.5)
+    assert [trial.number for trial in finished(study)] == [0, 1, 2]
+    finish(study, params, 5)
+    assert [trial.state.name for trial in finished(study)] == ["COMPLETE"] * 5
+
+
+def test_late_claim_costs_a_lost_trial_no_retry(params_with: Load) -> None:
+    params = params_with({})
+    study, late = opened(params), opened(params)
+    lost, alive = (claimed(study, params, 2) for _ in range(2))
+    values = lost.params
+    for _ in range(RETRIES):
+        retry(study, lost.number)
+        claim_too_late(late, params, 1)
+        lost = claimed(study, params, 2)
+        assert lost.params == values
+    retry(study, lost.number)  # after its last retry
+    assert {trial.number for trial in finished(study)} == {lost.number}
+    assert [trial.number for trial in running(study)] == [alive.number]
 
 
 def test_draws_depend_on_the_number_and_the_seed(params_with: Load) -> None:

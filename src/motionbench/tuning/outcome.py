@@ -18,7 +18,7 @@ from motionbench.core.paths import PARAMS
 from motionbench.params.editing import update_yaml
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning.space import model_values
-from motionbench.tuning.study import finished, was_retried
+from motionbench.tuning.study import finished, is_late, was_retried
 
 SHOWN = 5  # trials in the printed table
 TABLE_WIDTH = 130  # characters, without a terminal
@@ -81,7 +81,7 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
             **{key: trial.user_attrs.get(key) for key in (*MEASURES, "failure")},
         }
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished()
+        if trial.state.is_finished() and not is_late(trial)
     ]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     # Low values are what is wanted.

@@ -28,6 +28,7 @@ from motionbench.tuning.space import NOT_SEARCHED
 
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 RETRIES = 3  # of a trial whose process crashed
+LATE = "late"  # the attribute of a trial that was claimed when another process had claimed the last one
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 CODE = "code and package versions"
 TRAINING_CODE = ("core", "data", "execution", "models", "params", "training", "tuning")
@@ -153,7 +154,7 @@ def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> T
     trial = study.ask()
     others = study.get_trials(deepcopy=False)
     if sum(_counts(other) for other in others if other.number < trial.number) >= trials:
-        retry(study, trial.number)  # Another process claimed the last trial at the same moment.
+        _put_back(study, trial, others[trial.number])  # Another process claimed the last trial at the same moment.
         return None
     trial.set_user_attr("owner", this_process())
     original = RetryHeartbeatStaleTrialCallback.retried_trial_number(others[trial.number])
@@ -172,12 +173,33 @@ def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> T
     return trial
 
 
+def _put_back(study: Study, trial: Trial, claimed: FrozenTrial) -> None:
+    """End a trial that was claimed too late, and enqueue what it was: it did not run, and so costs no retry."""
+    trial.set_user_attr(LATE, True)
+    study.tell(trial, state=TrialState.FAIL)
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=claimed.params,
+            distributions=claimed.distributions,
+            system_attrs=claimed.system_attrs,
+        )
+    )
+
+
+def is_late(trial: FrozenTrial) -> bool:
+    """Return whether a trial was only claimed, too late, and did not run."""
+    return LATE in trial.user_attrs
+
+
 def finished(study: Study) -> list[FrozenTrial]:
     """Return the trials that count as done: completed, pruned, or failed for good."""
     return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial) and trial.state.is_finished()]
 
 
 def _counts(trial: FrozenTrial) -> bool:
+    if is_late(trial):
+        return False
     if trial.state == TrialState.FAIL:
         # Its own failure, which would repeat itself, or the last retry of a trial whose process was killed.
         return "failure" in trial.user_attrs or len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) >= RETRIES

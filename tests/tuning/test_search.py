@@ -208,10 +208,11 @@ def test_study_with_flips_belongs_to_the_label_maps(flip: str | None, params_wit
     assert (f"{DATASET_INFO} md5" in stored().user_attrs["definition"]) == bool(flip)
 
 
+@pytest.mark.parametrize(("script", "killed"), [(completed(0.5, 0.4), 1), (LOST[1:], 0)])
 def test_trial_that_another_machine_retried_is_given_up(
-    params_with: Load, ends: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+    script: Script, killed: int, params_with: Load, ends: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine: Any = ActedEngine(completed(0.5, 0.4), completed(0.3))
+    engine: Any = ActedEngine(script, completed(0.3))
     wait = engine.wait
 
     def wait_and_sleep(timeout: float) -> list[tuple[Any, Message]]:
@@ -223,6 +224,6 @@ def test_trial_that_another_machine_retried_is_given_up(
     monkeypatch.setattr(engine, "wait", wait_and_sleep)
     searches.tune(engine, "convlstm", params_with({}), 1, 1)
     assert ends == [("completed", 1)]
-    assert engine.killed == 1
+    assert engine.killed == killed
     assert states() == ["FAIL", "COMPLETE"]
     assert stored().trials[0].params == stored().trials[1].params

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import Trial, TrialState
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
@@ -121,29 +121,71 @@ def test_retried_trial_keeps_values_and_fails_after_three(params_with: Load) -> 
         [lost] = running(study)
         assert lost.params == values
         assert lost.user_attrs["seeds"] == seeds
-        for _ in range(2):  # Two that notice at the same time retry it once.
-            retry(study, lost.number)
+        # Two that notice at the same time retry it once, and one of them knows that it did.
+        assert [retry(study, lost.number) for _ in range(2)] == [True, False]
         claim_trial(study, params, "convlstm", 2)
     assert not running(study)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "FAIL"]
     assert len(finished(study)) == 2
 
 
+@pytest.mark.parametrize("url", [None, "sqlite:///studies.db"])
+def test_a_retry_is_reported_by_who_made_it(
+    url: str | None, params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if url:
+        monkeypatch.setenv("OPTUNA_STORAGE", url)
+    params = params_with({})
+    (here, _), (there, _) = open_storage(), open_storage()
+    ours, theirs = (open_study(storage, "a place", "convlstm", params, DATA) for storage in (here, there))
+    lost, alive = (claimed(ours, params, 2) for _ in range(2))
+    send_heartbeats(here, ours, [lost, alive])
+    stop(lost, url)
+    before = running(ours)
+    assert retry_abandoned(there, theirs) == [lost.number]
+    # We saw it running before they retried it.
+    looks = iter([before])
+    look = ours.get_trials
+    monkeypatch.setattr(ours, "get_trials", lambda **options: next(looks, look(**options)))
+    assert retry_abandoned(here, ours) == []
+    assert [trial.number for trial in running(ours)] == [alive.number]
+    for storage in (here, there):
+        close(storage)
+
+
+def stop(trial: Trial, url: str | None) -> None:
+    """Make a trial that of a process which has ended; in a database, that of a machine whose heartbeat has stopped."""
+    if not url:
+        trial.set_user_attr("owner", {**this_process(), "started": "long ago"})
+        return
+    trial.set_user_attr("owner", {**this_process(), "host": "elsewhere"})
+    with closing(sqlite3.connect("studies.db")) as database, database:
+        change = "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00' WHERE trial_id = ?"
+        database.execute(change, (trial._trial_id,))
+
+
+def close(storage: BaseStorage) -> None:
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
     params = params_with({})
-    study = opened(params)
+    storage, place = open_storage()
+    study = open_study(storage, place, "convlstm", params, DATA)
     lost, alive, fresh, ownerless = (claimed(study, params, 4) for _ in range(4))
     lost.set_user_attr("owner", {**this_process(), "started": "long ago"})
     for trial in (fresh, ownerless):
         trial.set_user_attr("owner", None)
     [stored] = [each for each in study.get_trials(deepcopy=False) if each.number == ownerless.number]
     stored.datetime_start = datetime.now() - timedelta(seconds=OWNERLESS_SECONDS + 1)
-    assert retry_abandoned(study) == [lost.number, ownerless.number]
+    assert retry_abandoned(storage, study) == [lost.number, ownerless.number]
     assert {trial.number for trial in running(study)} == {alive.number, fresh.number}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     assert [trial.params for trial in waiting] == [lost.params, ownerless.params]
     assert not any(trial.user_attrs for trial in waiting), "whoever claims one will be its owner"
-    assert retry_abandoned(study) == []
+    assert retry_abandoned(storage, study) == []
 
 
 @pytest.mark.parametrize(
@@ -217,16 +259,11 @@ def test_trials_without_a_heartbeat_are_retried_from_anywhere(
     for trial in (lost, alive):
         trial.set_user_attr("owner", {**this_process(), "host": "elsewhere"})
     send_heartbeats(storage, study, [lost, alive])
-    assert retry_abandoned(study) == []
-    with closing(sqlite3.connect("studies.db")) as database, database:
-        database.execute(
-            "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00' WHERE trial_id = ?", (lost._trial_id,)
-        )
-    assert retry_abandoned(study) == [lost.number]
+    assert retry_abandoned(storage, study) == []
+    stop(lost, "sqlite:///studies.db")
+    assert retry_abandoned(storage, study) == [lost.number]
     assert [trial.number for trial in running(study)] == [alive.number]
-    assert isinstance(storage, RDBStorage)
-    storage.remove_session()
-    storage.engine.dispose()
+    close(storage)
 
 
 @pytest.mark.parametrize("url", ["postgresql://someone:secret@127.0.0.1:1/optuna", "nonsense", "nosuch://host/db"])

@@ -124,7 +124,7 @@ def search(
         try:
             while not interrupted():
                 if time.monotonic() - heartbeat > studies.HEARTBEAT_SECONDS:
-                    for number in studies.retry_abandoned(study):
+                    for number in studies.retry_abandoned(storage, study):
                         on_end(number)
                     studies.send_heartbeats(storage, study, ours.values())
                     heartbeat = time.monotonic()
@@ -166,8 +166,7 @@ def search(
                     "kept: start the server and run the command again"
                 ) from error
             for unfinished in studies.running(study):
-                if unfinished.user_attrs.get("owner") == this_process():
-                    studies.retry(study, unfinished.number)
+                if unfinished.user_attrs.get("owner") == this_process() and studies.retry(study, unfinished.number):
                     on_end(unfinished.number)
             raise
 
@@ -201,7 +200,8 @@ def _store(
                 trial.set_user_attr("failure", without_secrets(str(error)).splitlines()[0][:300])
                 study.tell(trial, state=TrialState.FAIL)
             case _:  # The process was killed.
-                studies.retry(study, trial.number)
+                if not studies.retry(study, trial.number):
+                    return True
     except UpdateFinishedTrialError:  # This machine slept, and another one retried the trial and logged that.
         return True
     on_end(trial.number)

@@ -66,7 +66,6 @@ def _open_database(url: str, attempts: int = 5) -> RDBStorage:
             engine_kwargs={"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=_enqueue_again,
         )
     except (IntegrityError, ProgrammingError):
         if attempts == 1:
@@ -211,16 +210,18 @@ def running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def retry(study: Study, number: int) -> None:
+def retry(study: Study, number: int) -> bool:
     """End the trial as failed and enqueue its values again; after `RETRIES` retries, only end it.
 
-    Nothing happens if another process has already ended it.
+    Returns:
+        False if another process has already ended it.
     """
     try:
         study.tell(number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
-        return
+        return False
     _enqueue_again(study, study.get_trials()[number])
+    return True
 
 
 def _enqueue_again(study: Study, failed: FrozenTrial) -> None:
@@ -228,22 +229,29 @@ def _enqueue_again(study: Study, failed: FrozenTrial) -> None:
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, failed)
 
 
-def retry_abandoned(study: Study) -> list[int]:
+def retry_abandoned(storage: BaseStorage, study: Study) -> list[int]:
     """Retry the trials whose process has ended: on this machine at once, on others when their heartbeat has stopped.
 
     Returns:
-        The numbers of the trials that were retried.
+        The numbers of the trials that this process retried: another one may do so at the same moment.
     """
-    before = running(study)
-    optuna.storages.fail_stale_trials(study)
-    for trial in before:
+    retried: list[int] = []
+
+    def enqueue_stale(study: Study, failed: FrozenTrial) -> None:
+        _enqueue_again(study, failed)
+        retried.append(failed.number)
+
+    if isinstance(storage, RDBStorage):
+        storage.heartbeat_stale_trial_callback = enqueue_stale  # called for those that are ended here
+        optuna.storages.fail_stale_trials(study)
+    for trial in running(study):
         owner = trial.user_attrs.get("owner")
         assert trial.datetime_start
         age = datetime.now() - trial.datetime_start
-        if is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS):
-            retry(study, trial.number)
-    now = study.get_trials(deepcopy=False)
-    return [trial.number for trial in before if was_retried(now[trial.number])]
+        gone = is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS)
+        if gone and retry(study, trial.number):
+            retried.append(trial.number)
+    return retried
 
 
 def was_retried(trial: FrozenTrial) -> bool:

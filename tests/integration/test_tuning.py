@@ -24,7 +24,7 @@ from motionbench.params.loading import load_params
 from motionbench.tuning.outcome import read_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import is_late, running
-from tests.conftest import allow_interrupts, edit_params, run
+from tests.conftest import allow_interrupts, clean_environment, edit_params, run
 from tests.execution.test_engine import eventually
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -147,6 +147,7 @@ def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "2", "--workers", "2"],
             cwd=drawn,
+            env=clean_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -219,7 +220,7 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
 
 def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Path, postgresql: PostgresServer) -> None:
     clones = [drawn, Path(shutil.copytree(drawn, tmp_path / "another"))]
-    environment = {**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()}
+    environment = {**clean_environment(), "OPTUNA_STORAGE": postgresql.get_uri()}
     command = [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "4", "--workers", "1"]
     processes = [
         subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -248,7 +249,7 @@ def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgr
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "1"],
         cwd=drawn,
-        env={**os.environ, "OPTUNA_STORAGE": postgresql.get_uri()},
+        env={**clean_environment(), "OPTUNA_STORAGE": postgresql.get_uri()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

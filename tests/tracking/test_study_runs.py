@@ -5,7 +5,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.tracking import store
-from motionbench.tracking.study_runs import TrialRecord, log_outcome, log_trials, study_run
+from motionbench.tracking.study_runs import MISSED, TrialRecord, log_outcome, log_trials, study_run
 from tests.tracking.conftest import Runs
 
 
@@ -58,6 +58,27 @@ def fail(*_arguments: object, **_options: object) -> None:
     raise OSError("no answer")
 
 
+def test_one_failure_of_the_store_costs_neither_the_outcome_nor_the_next_search(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "outcome").mkdir()
+    with study_run("s", "id", {}) as run_id:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "log_batches", fail)
+            log_trials(run_id, "s", TRIALS[:1])
+        log_trials(run_id, "s", TRIALS[:1], at_end=True)
+        log_outcome(run_id, {"trials": 1}, tmp_path / "outcome")
+    with study_run("t", "another id", {}) as run_id:
+        log_outcome(run_id, {"trials": 2}, tmp_path / "outcome")
+    logged = runs()
+    assert {name: logged[name].data.metrics for name in ("tune s", "tune t")} == {
+        "tune s": {"trials": 1},
+        "tune t": {"trials": 2},
+    }
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"; work goes on; {MISSED}")
+
+
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (UserError, "FAILED")])
 def test_study_has_one_run_however_often_it_continues(
     error: Callable[[str], BaseException], status: str, runs: Runs, tmp_path: Path
@@ -81,5 +102,6 @@ def test_unavailable_store_costs_a_search_no_trial(
         log_trials(run_id, "s", TRIALS, at_end=True)
         log_outcome(run_id, {"trials": 4}, Path())
     assert run_id == ""
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"; work goes on; {MISSED}")
     assert runs() == {}

@@ -54,13 +54,23 @@ class BestEffort:
     def __init__(self) -> None:
         self._reported: set[type[UserError]] = set()
 
-    def __call__(self, call: Callable[[], Result], *, at_end: bool = False) -> Result | None:
-        """Return what `call` returns; None if the store fails or, without `at_end`, failed before.
+    def __call__(
+        self,
+        call: Callable[[], Result],
+        *,
+        again: bool = False,
+        at_end: bool = False,
+        missed: str = "what it misses is logged at the end, or by: make mlflow-sync",
+    ) -> Result | None:
+        """Return what `call` returns; None if the store fails or, without `again` or `at_end`, failed before.
+
+        Args:
+            missed: what the warning says of what is not logged.
 
         Raises:
             UserError: if there can be no store at this address. With `at_end`, when the work is done, this is reported.
         """
-        if self._reported and not at_end:
+        if self._reported and not (again or at_end):
             return None
         try:
             with deferred_interrupts(), store_errors():
@@ -69,11 +79,7 @@ class BestEffort:
             if not (at_end or isinstance(error, StoreError)):
                 raise
             if type(error) not in self._reported:
-                print(
-                    f"warning: {error}; work goes on; what it misses is logged at the end, or by: make mlflow-sync",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                print(f"warning: {error}; work goes on; {missed}", file=sys.stderr, flush=True)
             self._reported.add(type(error))
             return None
 

@@ -14,6 +14,8 @@ from mlflow.entities import Metric
 from motionbench.core.commands import deferred_interrupts
 from motionbench.tracking import address, store
 
+MISSED = "what it misses of a search is logged at its end or not at all; the study and reports/tuning/ have it"
+
 
 class TrialRecord(NamedTuple):
     """A trial that has ended."""
@@ -31,7 +33,7 @@ class TrialRecord(NamedTuple):
 def log_trials(parent: str, study: str, trials: Sequence[TrialRecord], *, at_end: bool = False) -> None:
     """Log each trial that the store lacks as a child run of its study's run; skip this if the store is unavailable."""
     if parent:
-        store.best_effort(partial(_log_trials, parent, study, trials), at_end=at_end)
+        store.best_effort(partial(_log_trials, parent, study, trials), at_end=at_end, missed=MISSED)
 
 
 def _log_trials(parent: str, study: str, trials: Sequence[TrialRecord]) -> None:
@@ -68,7 +70,9 @@ def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[
     run_id, status = "", "FAILED"
     try:
         with deferred_interrupts():  # until the run's id is known
-            run_id = store.best_effort(partial(_open_study_run, study, study_id, params)) or ""
+            # Tried again if the store failed during the search of another model.
+            opening = partial(_open_study_run, study, study_id, params)
+            run_id = store.best_effort(opening, again=True, missed=MISSED) or ""
         yield run_id
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -76,7 +80,8 @@ def study_run(study: str, study_id: str, params: Mapping[str, Any]) -> Iterator[
         raise
     finally:
         if run_id:
-            store.best_effort(partial(mlflow.MlflowClient().set_terminated, run_id, status), at_end=True)
+            end = partial(mlflow.MlflowClient().set_terminated, run_id, status)
+            store.best_effort(end, at_end=True, missed=MISSED)
 
 
 def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str:
@@ -95,7 +100,7 @@ def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str
 def log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:
     """Log what a study found to its run: numbers, and the files of a folder."""
     if run_id:
-        store.best_effort(partial(_log_outcome, run_id, metrics, folder))
+        store.best_effort(partial(_log_outcome, run_id, metrics, folder), at_end=True, missed=MISSED)
 
 
 def _log_outcome(run_id: str, metrics: Mapping[str, float], folder: Path) -> None:

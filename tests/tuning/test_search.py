@@ -12,10 +12,11 @@ from optuna.study import Study
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, TRAIN, VALIDATION
+from motionbench.core.paths import DATASET_INFO, TRAIN, TUNING_REPORTS, VALIDATION
 from motionbench.execution.engine import FileTask, Message
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning import search as searches
+from motionbench.tuning.outcome import write_outcome
 from motionbench.tuning.study import open_storage, retry, running
 from tests.conftest import DRAWN_DATASET
 from tests.tuning.studies import Load
@@ -118,6 +119,24 @@ def test_lost_trial_runs_again_and_a_failed_one_counts(params_with: Load, ends: 
     for task, threads, fresh in engine.tasks:
         assert isinstance(task, FileTask)
         assert (task.inputs, threads, fresh) == ([DATASET_INFO, TRAIN, VALIDATION], 3, True)
+
+
+@pytest.mark.filterwarnings("ignore:Target and region quantiles")  # Two trials are few for importances.
+@pytest.mark.parametrize("script", [completed(0.5), FAILED])
+def test_search_without_a_best_trial_shows_what_it_tried(
+    script: Script, params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searches, "write_outcome", write_outcome)
+    folder = TUNING_REPORTS / "convlstm"
+    folder.mkdir(parents=True)
+    (folder / "best.json").write_text("of an earlier search", encoding="utf-8")
+    engine: Any = ActedEngine(script, script)
+    params = params_with({"tuning.maximum_latency": 1.5})
+    with pytest.raises(UserError, match=r"^study first\.convlstm: no trial has completed, or none is fast enough; r"):
+        searches.tune(engine, "convlstm", params, 2, 1)
+    assert len((folder / "trials.csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert {path.stem for path in folder.iterdir()} > {"history", "importances", "parallel_coordinates", "slices"}
+    assert not (folder / "best.json").exists()
 
 
 def test_an_engine_that_refuses_ends_the_search_and_no_trial_counts(

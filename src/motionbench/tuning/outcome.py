@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
@@ -38,24 +38,24 @@ class Outcome(TypedDict):
 
 
 def study_status(study: Study) -> tuple[int, int, float | None]:
-    """Return how many trials are done, how many of them were pruned, and the lowest validation loss."""
-    done = finished(study)
-    losses = [trial.value for trial in done if trial.state == TrialState.COMPLETE and trial.value is not None]
-    return len(done), sum(trial.state == TrialState.PRUNED for trial in done), min(losses, default=None)
+    """Return how many trials are done, how many of them were pruned, and the validation loss of the best."""
+    done, best = finished(study), _best_trial(study)
+    return len(done), sum(trial.state == TrialState.PRUNED for trial in done), best.value if best else None
 
 
-def summarise_best(study: Study) -> Outcome:
-    """Return what is known of the trial with the lowest validation loss, of those whose network is fast enough.
-
-    Raises:
-        UserError: if there is none.
-    """
+def _best_trial(study: Study) -> FrozenTrial | None:
+    """Return the trial with the lowest validation loss, of those whose network is fast enough, if there is one."""
     try:
-        best = study.best_trial
-    except ValueError as error:
-        raise UserError(
-            f"study {study.study_name}: no trial has completed, or none is fast enough; run more: TRIALS"
-        ) from error
+        return study.best_trial
+    except ValueError:
+        return None
+
+
+def summarise_best(study: Study) -> Outcome | None:
+    """Return what is known of the best trial; None if no trial has completed, or none is fast enough."""
+    best = _best_trial(study)
+    if best is None:
+        return None
     return Outcome(
         study=study.study_name,
         trials=len(finished(study)),
@@ -66,11 +66,15 @@ def summarise_best(study: Study) -> Outcome:
     )
 
 
-def write_outcome(folder: Path, study: Study, outcome: Outcome) -> None:
-    """Write best.json, trials.csv, and the study's figures as HTML pages, or as a text that says why there is none."""
+def write_outcome(folder: Path, study: Study, outcome: Outcome | None) -> None:
+    """Write trials.csv, the study's figures as HTML pages, or as a text that says why there is none, and best.json.
+
+    Without an outcome there is no best.json.
+    """
     from optuna import visualization  # imported late: plotly takes a while
 
-    write_json(folder / "best.json", outcome)
+    if outcome:
+        write_json(folder / "best.json", outcome)
     rows = [
         {
             "number": trial.number,

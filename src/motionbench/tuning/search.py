@@ -41,8 +41,8 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
     """Search until the study has `trials` trials; log them to MLflow, write reports/tuning/<model>/ and print the best.
 
     Raises:
-        UserError: if the study has more trials already or another definition, if its storage is unavailable or lost, or
-            if code or clips are changed while the search runs.
+        UserError: if the study has more trials already or another definition, if its storage is unavailable or lost, if
+            code or clips are changed while the search runs, or if it found no trial that is fast enough.
     """
     storage, place = studies.open_storage()
     seen = training_folders(read_dataset_info().fold_numbers()[0])
@@ -90,8 +90,13 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
         # Another `make tune` here may end at the same moment.
         with FileLock(folder.with_name(f".{model_name}.lock")), atomic_outputs(folder) as (new_folder,):
             write_outcome(new_folder, study, outcome)
-        found = {"trials": outcome["trials"], "best_validation_loss": outcome["validation_loss"]}
-        log_outcome(run_id, found, folder)
+        best = {"best_validation_loss": outcome["validation_loss"]} if outcome else {}
+        log_outcome(run_id, {"trials": len(studies.finished(study)), **best}, folder)
+        if not outcome:
+            raise UserError(
+                f"study {name}: no trial has completed, or none is fast enough; run more: TRIALS; those that ran are "
+                f"in {folder / 'trials.csv'}"
+            )
     print_outcome(study, outcome, model_name, folder)
 
 

@@ -1,7 +1,7 @@
 """The search with acted trials: what each process sends is given, and nothing is trained."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.study import Study
+from optuna.trial import Trial
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
@@ -16,6 +17,7 @@ from motionbench.core.paths import DATASET_INFO, TRAIN, TUNING_REPORTS, VALIDATI
 from motionbench.execution.engine import FileTask, Message
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning import search as searches
+from motionbench.tuning import study as studies
 from motionbench.tuning.outcome import write_outcome
 from motionbench.tuning.study import open_storage, retry, running
 from tests.conftest import DRAWN_DATASET
@@ -246,3 +248,17 @@ def test_trial_that_another_machine_retried_is_given_up(
     assert engine.killed == killed
     assert states() == ["FAIL", "COMPLETE"]
     assert stored().trials[0].params == stored().trials[1].params
+
+
+def test_running_trials_send_heartbeats(params_with: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = ActedEngine([STARTED, None, *completed(0.5)[1:]])
+    sent: list[tuple[list[int], int]] = []
+
+    def record(_storage: object, _study: Study, trials: Iterable[Trial]) -> None:
+        sent.append(([trial.number for trial in trials], len(engine.tasks)))
+
+    monkeypatch.setattr(studies, "HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(studies, "send_heartbeats", record)
+    searches.tune(engine, "convlstm", params_with({}), 1, 1)
+    assert sent.count(([0], 0)) == len(COST), "each time that its cost was waited for"
+    assert sent.count(([0], 1)) == 3, "each time that the trial itself was, but for the first, right after its cost"

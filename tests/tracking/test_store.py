@@ -56,14 +56,20 @@ def artifact_uri(run_id: str) -> str:
 
 
 @pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("made_by", ["us", "plain MLflow", "its client"])
 def test_a_moved_store_follows_its_folder_and_is_copied_first(
-    working_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made_by: str, working_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = working_directory / "an old place", working_directory / "new"
     old.mkdir()
     shutil.move("mlflow.db", old)
     monkeypatch.chdir(old)
+    if made_by != "us":
+        mlflow.set_tracking_uri(address.store_uri())
+        folder = old / "mlruns/1"
+        mlflow.create_experiment(address.EXPERIMENT, str(folder) if made_by == "plain MLflow" else folder.as_uri())
     experiment_id = store.open_store()
+    assert capsys.readouterr().err == "", "nothing has moved yet"
     run_id = mlflow.MlflowClient().create_run(experiment_id).info.run_id
     mlflow.MlflowClient().log_text(run_id, "a report", "report.txt")
     before = artifact_uri(run_id)
@@ -72,7 +78,10 @@ def test_a_moved_store_follows_its_folder_and_is_copied_first(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # which MLflow sets for its child processes
     assert store.open_store() == experiment_id
     assert f"moved here from {old}: its paths are changed, and {new}/mlflow.db.before" in capsys.readouterr().err
-    assert artifact_uri(run_id) == before.replace(old.as_uri(), new.as_uri()) != before
+    as_uri = before.startswith("file:")
+    assert as_uri == (made_by != "plain MLflow")
+    moved = before.replace(old.as_uri(), new.as_uri()) if as_uri else before.replace(str(old), str(new))
+    assert artifact_uri(run_id) == moved != before
     assert store.open_store() == experiment_id
     assert capsys.readouterr().err == ""
     assert mlflow.artifacts.load_text(f"runs:/{run_id}/report.txt") == "a report"

@@ -163,7 +163,7 @@ def _open_experiment() -> Experiment:
         tags = {"mlflow.experimentKind": "custom_model_development"}
         experiment = mlflow.get_experiment(mlflow.create_experiment(EXPERIMENT, artifacts if file else None, tags))
     elif file:
-        _follow_move(file, experiment.artifact_location, artifacts)
+        _follow_move(file, experiment.artifact_location)
     return experiment
 
 
@@ -176,16 +176,19 @@ def _create_database(path: Path, artifacts: str) -> None:
     partial.replace(path)
 
 
-def _follow_move(file: Path, old: str, new: str) -> None:
+def _follow_move(file: Path, location: str) -> None:
     """Change the addresses that MLflow keeps of a folder of artifacts which was moved, or copied with the store.
 
     A store that lies elsewhere than in this repository keeps a folder that is still there.
     """
-    folder = Path(unquote(urlsplit(old).path))
-    if old == new or not old.startswith("file:"):
+    ours, is_uri = artifacts_folder(), location.startswith("file:")
+    path = Path(unquote(urlsplit(location).path) if is_uri else location)  # plain MLflow: a path, of a folder in ours
+    folder = next((each for each in (path, *path.parents) if each.name == ours.name), ours)
+    if folder == ours or not folder.is_absolute():
         return
     if file.resolve().parent != repository_root() and folder.exists():
         return
+    old, new = (each.as_uri() if is_uri else str(each) for each in (folder, ours))
     kept = shutil.copy2(file, file.with_name(f"{file.name}.before-move"))
     engine, tables = sqlalchemy.create_engine(store_uri()), sqlalchemy.MetaData()
     with engine.begin() as connection:

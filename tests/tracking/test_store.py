@@ -163,7 +163,9 @@ NO_SERVER = r"does not answer as a server of MLflow does .*; set MLFLOW_TRACKING
         (413, PAGE, r"refuses this \(.*413"),
         (400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "bad"}', r"refuses this \(INVALID_.*: bad\)"),
         (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no run"}', r"refuses this \(RESOURCE.*: no run\)"),
-        (401, '{"message": "Unauthorized"}', r"refuses this \(.*Unauthorized"),
+        (401, '{"message": "Unauthorized"}', r"refuses access \(.*Unauthorized\); set MLFLOW_TRACKING_USERNAME and "),
+        (403, '{"message": "No."}', r"refuses access \(.*No\.\); ask whoever runs it for the permission$"),
+        (413, '{"message": "Too large."}', r"refuses this \(.*Too large"),
         (429, "Later.", r"does not answer \(.*\); start it, or read its log$"),
         (500, PAGE, r"does not answer \(.*\); start it, or read its log$"),
         (503, PAGE, r"does not answer \(.*too many 503.*\); start it, or read its log$"),
@@ -177,6 +179,23 @@ def test_answers_of_a_server_are_told_apart(status: int, body: str, said: str, m
         with pytest.raises(StoreError, match=f"^MLflow's store {uri} {said}") as raised, store_errors():
             mlflow.MlflowClient().search_logged_models(["1"])
         assert isinstance(raised.value, OutOfReachError) == ("start it" in said)
+        with pytest.raises(StoreError, match=f"^MLflow's store {uri} {said}"):
+            store.open_store()
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (404, PAGE, rf"is too old: .* MLflow 3\.0\.1, which lacks .*; upgrade it to {mlflow.__version__}, as here"),
+        (401, '{"message": "Unauthorized"}', r"refuses access \(.*Unauthorized\); set MLFLOW_TRACKING_USERNAME and "),
+    ],
+)
+def test_a_server_that_says_its_version_may_lack_or_refuse_the_rest(
+    status: int, body: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(status, body, version="3.0.1") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(StoreError, match=f"^MLflow's store {uri} {said}"):
             store.open_store()
 

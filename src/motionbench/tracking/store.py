@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,6 @@ from filelock import FileLock
 from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,7 +30,7 @@ from motionbench.tracking.address import (
     store_name,
     store_uri,
 )
-from motionbench.tracking.errors import StoreError, explain, store_errors
+from motionbench.tracking.errors import StoreError, explain, server_version, store_errors, too_old
 
 WAIT_LIMITS = {
     # MLflow's defaults retry for minutes.
@@ -144,13 +141,9 @@ def _check_server() -> None:
         engine.connect().close()
         engine.dispose()
         return
-    credentials = get_default_host_creds(store_uri())  # type: ignore[no-untyped-call] # mlflow has none
-    version = http_request(credentials, "/version", "GET").text.strip()  # type: ignore[no-untyped-call] # mlflow has none
-    if re.fullmatch(r"[12]\.\d+[\w.+]{0,30}", version):
-        raise StoreError(
-            f"MLflow's store {store_name()} is too old: its server has MLflow {version}, and logged models need a "
-            f"server of MLflow 3; upgrade it to {mlflow.__version__}, as here, or set MLFLOW_TRACKING_URI to another"
-        )
+    version = server_version()
+    if version.startswith(("1.", "2.")):
+        raise too_old(version, "and logged models need a server of MLflow 3")
 
 
 def _open_experiment() -> Experiment:

@@ -138,6 +138,14 @@ def test_outputs_are_restored_only_as_dvc_lock_has_them(generated: Path) -> None
 
 
 @pytest.mark.usefixtures("generated")
+def test_spooled_records_come_back_oldest_first() -> None:
+    record = build_record("generate", PARAMS)
+    for number, started, name in (("one", 2, "a"), ("two", 1, "b"), ("three", 3, "a")):
+        spool(record.model_copy(update={"id": number, "started": 1_790_000_000_000 + started, "name": name}))
+    assert [read_spooled(folder).id for folder in pending()] == ["two", "one", "three"]
+
+
+@pytest.mark.usefixtures("generated")
 def test_spooled_record_comes_back_unless_it_is_damaged() -> None:
     record = build_record("generate", PARAMS).model_copy(update={"id": "1"})
     spool(record)

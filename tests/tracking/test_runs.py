@@ -296,11 +296,11 @@ def test_what_cannot_be_logged_holds_up_nothing_else(
     (generated / "dvc.lock").write_text("stages: {}\n", encoding="utf-8")
     folder = generated.resolve() / "mlruns/pending"
     reasons = {
+        "generate-1-failing": r"MLflow's store does not answer \(INTERNAL_ERROR\)",
+        "generate-4-refused": r"MLflow's store .* refuses this \(.*folder\.\(a\).*\)",
         "generate-cut off": r"damaged, or of another version of this project \(.*\)",
-        "generate-failing": r"MLflow's store does not answer \(INTERNAL_ERROR\)",
-        "generate-refused": r"MLflow's store .* refuses this \(.*folder\.\(a\).*\)",
     }
-    for logged in (["generate-good1, pending: logged", "generate-good2, pending: logged"], []):
+    for logged in (["generate-2-good1, pending: logged", "generate-3-good2, pending: logged"], []):
         with pytest.raises(SystemExit) as ended:
             mlflow_sync.main()
         assert ended.value.code

@@ -236,7 +236,7 @@ def _comparison(model: Mapping[str, Any], source: str) -> tuple[dict[str, str], 
 
 def spool(record: Record) -> None:
     """Keep a record with its files until the store takes it."""
-    with atomic_outputs(_spool_folder() / f"{record.name}-{record.id}") as (folder,):
+    with atomic_outputs(_spool_folder() / f"{record.name}-{record.started}-{record.id}") as (folder,):
         for path in _files(record):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (record.folder / path).is_dir() else shutil.copyfile
@@ -245,8 +245,8 @@ def spool(record: Record) -> None:
 
 
 def pending() -> list[Path]:
-    """Return the folders of the spooled records. Whoever has logged a record removes its folder."""
-    return sorted(_spool_folder().glob("[!.]*"))
+    """Return the folders of the spooled records, oldest first. Whoever has logged a record removes its folder."""
+    return sorted(_spool_folder().glob("[!.]*"), key=lambda folder: folder.name.partition("-")[2])
 
 
 def read_spooled(folder: Path) -> Record:

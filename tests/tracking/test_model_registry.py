@@ -1,3 +1,5 @@
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
@@ -13,6 +15,7 @@ from motionbench.core.paths import DVC_LOCK
 from motionbench.data.params import Preprocessing
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.champion import (
+    CHAMPION,
     champion_not_in_use,
     describe_champion_in_use,
     list_versions,
@@ -127,6 +130,30 @@ def test_a_version_is_put_in_use_by_its_number_whatever_its_time() -> None:
     use_version("3")
     compared(archive("fourth"), 3)
     assert number_in_use() == 4, "a version without a time gives way"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_champion_whose_files_are_gone_is_named_and_logged_again(deleted: bool) -> None:
+    model = archive("one")
+    compared(model, 1)
+    client, in_use = mlflow.MlflowClient(), version_in_use()
+    assert in_use
+    model_id = str(in_use.source).removeprefix("models:/")
+    if deleted:
+        client.delete_logged_model(model_id)
+    shutil.rmtree(f"mlruns/models/{model_id}/artifacts")
+    gone = r"cannot be loaded: .*No such artifact: ''.*; .*: make mlflow-sync; to use another version: make promote$"
+    with pytest.raises(UserError, match=rf"^{re.escape(named(1, 1))} {gone}"):
+        load_champion()
+    missing = [f"model {model.path}", *(["version of motionbench"] if deleted else [])]
+    assert log_model(str(in_use.run_id), model, {}, Path(), {}) == missing
+    if deleted:
+        said = champion_not_in_use(model.md5)
+        assert said
+        assert said.endswith("not in use, version 1 is; to use it: make promote VERSION=2")
+        use_version("2")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{REGISTERED}@{CHAMPION}"))
+    assert (folder / "data/seed-0.keras").read_text(encoding="utf-8") == "one"
 
 
 def test_champion_is_loaded_with_what_its_clips_were(monkeypatch: pytest.MonkeyPatch) -> None:

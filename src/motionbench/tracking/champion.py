@@ -17,7 +17,7 @@ from motionbench.data.params import Preprocessing
 from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.address import store_name
-from motionbench.tracking.errors import store_errors
+from motionbench.tracking.errors import OutOfReachError, store_errors
 from motionbench.tracking.model_registry import find_version
 from motionbench.tracking.record import REGISTERED, clip_md5s
 from motionbench.tracking.serving import LOGGER, describe_model
@@ -146,8 +146,8 @@ def load_champion() -> Champion:
     """Load the champion, with what it needs to know of its training to classify a file.
 
     Raises:
-        UserError: if there is no champion, or the store fails. Its function raises it for clips of another shape than
-            the champion was trained on.
+        UserError: if there is no champion, if its files are gone, or if the store fails. Its function raises it for
+            clips of another shape than the champion was trained on.
     """
     with store_errors():
         open_store()
@@ -157,8 +157,18 @@ def load_champion() -> Champion:
                 "params.yaml: make repro; to use an earlier one: make promote; to log the models of the files here "
                 "again: make mlflow-sync"
             )
-        LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
-        model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
+    LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
+    try:
+        with store_errors():
+            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
+    except UserError as error:
+        if isinstance(error, OutOfReachError):
+            raise
+        reason = str(error).partition("; ")[0]  # without what would help with another file
+        raise UserError(
+            f"{_named(champion)} cannot be loaded: {reason}; to log the models of the files here again: "
+            "make mlflow-sync; to use another version: make promote"
+        ) from error
 
     def predict(clips: Clips) -> pd.DataFrame:
         try:

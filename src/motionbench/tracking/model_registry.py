@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
@@ -42,7 +43,8 @@ def log_model(
         name, tags = f"{model.name} {model.path.stem}", {"md5": model.md5}
         model_id = client.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params).model_id
         client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
-    if status.get(model_id) != LoggedModelStatus.READY:
+    complete = status.get(model_id) == LoggedModelStatus.READY and client.list_logged_model_artifacts(model_id, "data")
+    if not complete:  # or its files are gone
         at = run.info.start_time
         client.log_batch(run_id, [Metric(*each, at, 0, model_id, run_id=run_id) for each in metrics.items()])
         _log_archive(run_id, model_id, model, folder / model.path, facts)
@@ -61,11 +63,21 @@ def log_model(
 
 
 def find_version(name: str, md5: str) -> ModelVersion | None:
-    """Return the newest version of a registered model that has the archive with this md5."""
-    found = mlflow.MlflowClient().search_model_versions(
-        f"name = '{name}' and tags.md5 = '{md5}'", order_by=["version_number DESC"], max_results=1
-    )
-    return found[0] if found else None
+    """Return the newest version of a registered model that has the archive with this md5, unless the model is deleted.
+
+    A version is there still when its model was deleted in MLflow's pages.
+    """
+    client = mlflow.MlflowClient()
+    query = f"name = '{name}' and tags.md5 = '{md5}'"
+    for each in client.search_model_versions(query, order_by=["version_number DESC"]):
+        try:
+            client.get_logged_model(str(each.source).removeprefix("models:/"))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            return each
+    return None
 
 
 def _log_archive(run_id: str, model_id: str, model: ModelRecord, archive: Path, facts: Mapping[str, str]) -> None:

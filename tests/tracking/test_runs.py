@@ -77,6 +77,21 @@ def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:
     assert statuses(runs) == {"train_convlstm": "FAILED", "train_convlstm seed 0": "FAILED"}
 
 
+@pytest.mark.usefixtures("generated", "runs")
+@pytest.mark.parametrize("ran_well", [True, False])
+def test_a_sync_leaves_the_run_of_a_failed_check(ran_well: bool) -> None:
+    def changed() -> None:
+        raise UserError("changed while it was logged")
+
+    if ran_well:
+        generate()
+    with pytest.raises(UserError, match="changed while"), stage_run("generate", PARAMS, check=changed):
+        pass
+    assert log_run(build_record("generate", PARAMS)) == ([] if ran_well else ["run generate"])
+    found = mlflow.search_runs(["1"], output_format="list")
+    assert sorted(each.info.status for each in found) == ["FAILED", "FINISHED"]
+
+
 def check_folded(runs: dict[str, Run]) -> None:
     """Check that the runs are those of `folded`, with their own parameters and curves, each point once."""
     client = mlflow.MlflowClient()
@@ -110,7 +125,7 @@ def test_replicates_of_folds_are_child_runs_with_their_own_curves(runs: Runs) ->
 
 
 @pytest.mark.usefixtures("folded")
-@pytest.mark.parametrize("call", ["log_batch", "log_artifact", "log_model_artifacts"])
+@pytest.mark.parametrize("call", ["log_batch", "log_artifact", "log_model_artifacts", "set_terminated"])
 def test_what_was_logged_in_part_is_completed(call: str, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     original, calls = getattr(mlflow.MlflowClient, call), []
 
@@ -125,6 +140,7 @@ def test_what_was_logged_in_part_is_completed(call: str, runs: Runs, monkeypatch
         patch.setattr(mlflow.MlflowClient, call, fail_at_the_second)
         with pytest.raises(OutOfReachError):
             log_run(record)
+    assert runs()["train_convlstm"].info.status == "RUNNING", "it ends last: what has ended is complete"
     assert log_run(record)
     check_folded(runs())
     assert runs()["train_convlstm"].data.tags["restored"] == "from files"
@@ -135,6 +151,43 @@ def test_what_was_logged_in_part_is_completed(call: str, runs: Runs, monkeypatch
     ]  # fmt: skip # short items
     check_folded(runs())
     assert log_run(record) == []
+
+
+@pytest.mark.usefixtures("generated")
+def test_what_changes_while_it_is_logged_fails_the_stage(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, params = mlflow.MlflowClient.log_artifacts, Path("params.yaml").read_bytes()
+
+    def edit_meanwhile(*arguments: Any) -> None:
+        Path("params.yaml").write_text("edited", encoding="utf-8")
+        original(*arguments)
+
+    def check() -> None:
+        if Path("params.yaml").read_bytes() != params:
+            raise UserError("changed while it was logged")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", edit_meanwhile)
+    with pytest.raises(UserError, match="changed while"), stage_run("generate", PARAMS, check=check):
+        pass
+    assert statuses(runs) == {"generate": "FAILED"}
+
+
+@pytest.mark.usefixtures("generated")
+def test_a_spooled_record_completes_the_run_that_was_taken_for_dead(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **_options: object) -> None:
+        raise OSError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_inputs", fail)
+        generate()
+    mlflow.MlflowClient().set_terminated(runs()["generate"].info.run_id, "KILLED")
+    [folder] = pending()
+    assert log_run(read_spooled(folder)) == ["run generate"]
+    run = runs()["generate"]
+    assert run.info.status == "FINISHED"
+    assert run.inputs
+    assert len(run.inputs.dataset_inputs) == 3
 
 
 NAMES = [

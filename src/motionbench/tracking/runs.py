@@ -216,6 +216,8 @@ def _open_runs(experiment_id: str, record: Record) -> dict[str, Run]:
     # The run that was started for the record, or else those with the same content.
     same = (store.search_runs(experiment_id, {key: value}) for key, value in record.identity().items())
     found: list[Run] = next(filter(None, same), [])
+    # One that failed stays so: its check raised. One that is complete needs nothing.
+    found = sorted((run for run in found if run.info.status != "FAILED"), key=lambda run: run.info.status != "FINISHED")
     tags = {key: value for key, value in record.tags.items() if not key.startswith(("md5.", "file."))}
     route = {} if record.id else {"restored": "from files"}
 

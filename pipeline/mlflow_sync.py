@@ -39,8 +39,9 @@ def _log(what: str, source: Path | StageLock | None) -> bool:
         if source is None:
             raise UserError("never run; run it: dvc repro")
         record = read_spooled(source) if isinstance(source, Path) else restored_record(source, commit_of(source))
-        if record.name.startswith("train_") and not record.replicates:
-            return True  # All its models are switched off: it has no run.
+        if isinstance(source, StageLock) and record.name.startswith("train_") and not record.replicates:
+            print(f"{what}: nothing was trained")  # All its models are switched off: it has no run.
+            return True
         missing = log_run(record)
     except UserError as error:
         if isinstance(error, StoreError):

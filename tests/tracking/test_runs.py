@@ -23,7 +23,7 @@ from mlflow.entities import Run
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5, file_stem, path_md5, write_json
-from motionbench.core.paths import ReplicateKey, part_path
+from motionbench.core.paths import DVC_LOCK, ReplicateKey, part_path, stage_inputs_path, training_paths
 from motionbench.core.processes import git
 from motionbench.tracking import store
 from motionbench.tracking.champion import version_in_use
@@ -31,6 +31,7 @@ from motionbench.tracking.errors import OutOfReachError
 from motionbench.tracking.record import Record, build_record, pending, read_spooled, spool
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.study_runs import study_run
+from motionbench.training.replicates import leave_untrained
 from pipeline import mlflow_sync
 from tests.tracking.conftest import FOLD_LOSSES, Runs, clips_of_comparison, write_comparison_of
 from tests.tracking.servers import answering, mlflow_server
@@ -365,6 +366,25 @@ def test_what_cannot_be_logged_holds_up_nothing_else(
             assert re.fullmatch(f"{name}, pending: not logged: {reason}; to give it up: {give_up}", line)
         assert {path.name for path in folder.iterdir()} == reasons.keys()
     assert [run.info.status for run in store.find_runs({"record.content": "good2"})] == ["FINISHED"]
+
+
+@pytest.mark.usefixtures("generated", "runs")
+def test_a_stage_that_trained_nothing_is_named_and_a_record_of_it_is_logged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_untrained("cnn3d")
+    write_json(stage_inputs_path("train_cnn3d"), {"params": {}, "md5s": {}})
+    outs = [*(path.as_posix() for path in training_paths("cnn3d")), stage_inputs_path("train_cnn3d").as_posix()]
+    entry = {"cmd": "", "outs": [{"path": out, "md5": path_md5(Path(out))} for out in outs]}
+    write_json(DVC_LOCK, {"stages": {"train_cnn3d": entry}})  # which is YAML too
+    monkeypatch.setattr(mlflow_sync, "commit_of", lambda _: None)
+    spool(build_record("train_cnn3d", {}).model_copy(update={"id": "one", "started": 1}))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):  # Other stages have not run.
+        mlflow_sync.main()
+    said = ["train_cnn3d-1-one, pending: logged", "train_cnn3d: nothing was trained"]
+    assert capsys.readouterr().out.splitlines() == said
+    assert pending() == []
 
 
 def test_record_that_cannot_be_kept_costs_no_stage(

@@ -132,25 +132,27 @@ def test_a_version_is_put_in_use_by_its_number_whatever_its_time() -> None:
     assert number_in_use() == 4, "a version without a time gives way"
 
 
-@pytest.mark.parametrize("deleted", [False, True])
-def test_a_champion_whose_files_are_gone_is_named_and_logged_again(deleted: bool) -> None:
+@pytest.mark.parametrize("gone", ["files", "model", "files of another run's model"])
+def test_a_champion_whose_files_are_gone_is_named_and_logged_again(gone: str) -> None:
     model = archive("one")
     compared(model, 1)
     client, in_use = mlflow.MlflowClient(), version_in_use()
     assert in_use
     model_id = str(in_use.source).removeprefix("models:/")
-    if deleted:
+    run_id = str(in_use.run_id)
+    if gone == "model":
         client.delete_logged_model(model_id)
+    elif gone != "files":
+        run_id = client.create_run("1").info.run_id
     shutil.rmtree(f"mlruns/models/{model_id}/artifacts")
-    gone = r"cannot be loaded: .*No such artifact: ''.*; .*: make mlflow-sync; to use another version: make promote$"
-    with pytest.raises(UserError, match=rf"^{re.escape(named(1, 1))} {gone}"):
+    said = r"cannot be loaded: .*No such artifact: ''.*; .*: make mlflow-sync; to use another version: make promote$"
+    with pytest.raises(UserError, match=rf"^{re.escape(named(1, 1))} {said}"):
         load_champion()
-    missing = [f"model {model.path}", *(["version of motionbench"] if deleted else [])]
-    assert log_model(str(in_use.run_id), model, {}, Path(), {}) == missing
-    if deleted:
-        said = champion_not_in_use(model.md5)
-        assert said
-        assert said.endswith("not in use, version 1 is; to use it: make promote VERSION=2")
+    missing = [f"model {model.path}", *(["version of motionbench"] if gone != "files" else [])]
+    assert log_model(run_id, model, {}, Path(), {}) == missing
+    if gone != "files":
+        hint = "is registered and not in use, version 1 is; to use it: make promote VERSION=2"
+        assert str(champion_not_in_use(model.md5)).endswith(hint)
         use_version("2")
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{REGISTERED}@{CHAMPION}"))
     assert (folder / "data/seed-0.keras").read_text(encoding="utf-8") == "one"

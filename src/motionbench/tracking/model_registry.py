@@ -63,19 +63,20 @@ def log_model(
 
 
 def find_version(name: str, md5: str) -> ModelVersion | None:
-    """Return the newest version of a registered model that has the archive with this md5, unless the model is deleted.
+    """Return the newest version of a registered model that has the archive with this md5 and can be loaded.
 
-    A version is there still when its model was deleted in MLflow's pages.
+    A version stays when its model was deleted in MLflow's pages, or the model's files elsewhere.
     """
     client = mlflow.MlflowClient()
     query = f"name = '{name}' and tags.md5 = '{md5}'"
     for each in client.search_model_versions(query, order_by=["version_number DESC"]):
         try:
-            client.get_logged_model(str(each.source).removeprefix("models:/"))
+            files = client.list_logged_model_artifacts(str(each.source).removeprefix("models:/"), "data")
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        else:
+            files = []  # The model was deleted.
+        if files:
             return each
     return None
 

@@ -29,7 +29,7 @@ def main() -> None:
         shown = join([read_split(part_path(part)) for part in range(dataset.info.folds)] or [read_split(TRAIN)])
         with atomic_outputs(SAMPLES) as (pictures,):
             for label, class_name in enumerate(shown.class_names):
-                clip = shown.clips[np.flatnonzero(shown.labels == label)[0]]
+                clip = shown.clips[np.flatnonzero(shown.labels == label)[:1]][0]
                 save_gif(clip, pictures / f"{file_stem(class_name, label)}.gif")
             contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
         inputs.write()

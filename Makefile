@@ -40,7 +40,7 @@ bench: .venv/installed ## time layers and a whole run: benchmarks/results, bench
 	python -m benchmarks.whole_run
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
-	dvc repro --quiet generate
+	dvc repro generate > /dev/null
 	python -m pipeline.tune $(if $(MODEL),--model '$(MODEL)') $(if $(TRIALS),--trials '$(TRIALS)') $(if $(WORKERS),--workers '$(WORKERS)')
 
 tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm

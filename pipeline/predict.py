@@ -20,7 +20,8 @@ def main() -> None:
     """Print the probability of each class; for a long video write reports/predictions/<its name>/ too."""
     path = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
     if not path.is_file():
-        raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise UserError(f"CLIP: {path}: {what}; name a file, as in make predict CLIP=reports/samples/sine.gif")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     # Imported late: keeps error messages fast.
     import pandas as pd

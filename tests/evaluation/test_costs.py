@@ -33,5 +33,7 @@ DAMAGED = [json.dumps({"cnn_lstm": {**COST._asdict(), "latency_milliseconds": ea
 def test_a_damaged_file_is_refused_in_one_line(content: str | None) -> None:
     if content is not None:
         EVALUATION_TIMING.write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=r"^metrics/evaluation_timing\.json: not readable .* repro --force evaluate$"):
+    with pytest.raises(
+        UserError, match=r"^metrics/evaluation_timing\.json: not readable .* --single-item --force evaluate$"
+    ):
         read_costs(["cnn_lstm"])

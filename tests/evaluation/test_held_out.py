@@ -129,7 +129,7 @@ def test_predictions_that_are_not_numbers_are_refused_in_one_line(
     with pytest.raises(
         UserError,
         match=r"^models/cnn_lstm/seed-1\.keras: its predictions of 1 of 3 clips are not numbers; train it again: "
-        "dvc repro --force train_cnn_lstm$",
+        "dvc repro --single-item --force train_cnn_lstm$",
     ):
         predict_held_out(engine, params, MD5S)
 

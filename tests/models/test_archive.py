@@ -41,5 +41,5 @@ def test_a_damaged_archive_is_refused_in_one_line(damage: str, build_small: Buil
     for read in (load_model, read_network, partial(load_weights, model)):
         with pytest.raises(UserError) as refused:
             read(path)
-        assert str(refused.value).endswith("train it again: dvc repro --force train_convlstm")
+        assert str(refused.value).endswith("train it again: dvc repro --single-item --force train_convlstm")
         assert "\n" not in str(refused.value)

@@ -64,9 +64,9 @@ def test_every_experiment_is_accepted(path: Path) -> None:
         ),
         ("other", "", "other.yaml: holds no sections"),
         ("other", "- data", "other.yaml: holds no sections"),
-        ("", "", "NAME: nothing is not one of a, other; a new experiment is a new experiments/.yaml"),
-        ("../params", "", "NAME: ../params is not one of a, other; a new experiment is a new "),
-        ("unknown", "", "NAME: unknown is not one of a, other; a new experiment is a new experiments/unknown.yaml"),
+        ("", "", "NAME: missing; expected one of a, other; a new one is a new file in experiments/"),
+        ("../params", "", "NAME: ../params; expected one of a, other; "),
+        ("unknown", "", "NAME: unknown; expected one of a, other; "),
     ],
 )
 def test_bad_experiments_are_refused_in_one_line(

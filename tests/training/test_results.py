@@ -112,7 +112,7 @@ def damage(path: Path, content: str | None) -> None:
 def test_damaged_results_are_refused_in_one_line(name: str, content: str | None, written: tuple[Path, Path]) -> None:
     folder, timing = written
     damage(timing if name == "timing" else folder / name, content)
-    with pytest.raises(UserError, match=r"train again: dvc repro --force train_convlstm$") as refused:
+    with pytest.raises(UserError, match=r"train again: dvc repro --single-item --force train_convlstm$") as refused:
         read_training("convlstm")
     assert str(refused.value).startswith(str(folder))
     assert str(refused.value).isprintable()
@@ -122,7 +122,7 @@ def test_damaged_results_are_refused_in_one_line(name: str, content: str | None,
 def test_of_a_model_that_was_switched_off_there_are_no_figures_to_compare() -> None:
     leave_untrained("cnn3d")
     with pytest.raises(
-        UserError, match=r"^metrics/training/cnn3d: holds no figures; train it: dvc repro --force train_c"
+        UserError, match=r"^metrics/training/cnn3d: holds no figures; train it: dvc repro --single-item --force train_c"
     ):
         read_trainings(["convlstm", "cnn3d"])
     assert list(read_trainings(["convlstm"])) == ["convlstm"]

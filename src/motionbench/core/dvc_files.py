@@ -82,6 +82,11 @@ def training_stage(model_name: str) -> str:
     return next(names, f"train_{model_name}")
 
 
+def run_again(stage: str) -> str:
+    """Return the command that runs a stage again, and none before it, for messages."""
+    return f"dvc repro --single-item --force {stage}"
+
+
 def is_wall_clock(out: str) -> bool:
     """Return whether an output holds measured times, and so is not deterministic."""
     return any(Path(out).is_relative_to(path) for path in WALL_CLOCK)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from motionbench.core.dvc_files import Stage, StageLock, flatten, parse_lock, read_lock, read_stages
+from motionbench.core.dvc_files import Stage, StageLock, flatten, parse_lock, read_lock, read_stages, run_again
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5, files_below, path_md5, read_json, read_yaml, write_json
 from motionbench.core.paths import DVC_LOCK, DVC_YAML, PARAMS, cached_path, dvc_cache, stage_inputs_path
@@ -155,7 +155,7 @@ def check_recorded(entries: Iterable[StageLock]) -> None:
         UserError: naming the first stage and value.
     """
     for stage, what in _false_records(entries):
-        raise UserError(f"{DVC_LOCK}: {stage}: {what}; run it again: dvc repro --single-item --force {stage}")
+        raise UserError(f"{DVC_LOCK}: {stage}: {what}; run it again: {run_again(stage)}")
 
 
 def drop_false_records(entries: Iterable[StageLock]) -> None:

@@ -37,5 +37,5 @@ def read_costs(models: Iterable[str]) -> dict[str, Cost]:
         content = read_json(EVALUATION_TIMING)
         return {name: TypeAdapter(Cost).validate_python(content[name]) for name in models}
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = f"not readable ({type(error).__name__}); measure again: dvc repro --force evaluate"
+        reason = f"not readable ({type(error).__name__}); measure again: dvc repro --single-item --force evaluate"
         raise UserError(f"{EVALUATION_TIMING}: {reason}") from error

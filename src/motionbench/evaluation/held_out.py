@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.core.dvc_files import training_stage
+from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.folds import held_out_folder, replicate_keys
@@ -78,7 +78,7 @@ def check_probabilities(name: str, key: ReplicateKey, probabilities: NDArray[np.
     if nonsense := int((~np.isfinite(probabilities)).any(axis=1).sum()):
         raise UserError(
             f"{replicate_path(MODELS / name, key)}: its predictions of {nonsense} of {len(probabilities)} clips are "
-            f"not numbers; train it again: dvc repro --force {training_stage(name)}"
+            f"not numbers; train it again: {run_again(training_stage(name))}"
         )
 
 

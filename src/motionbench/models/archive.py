@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from motionbench.core.dvc_files import training_stage
+from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
 from motionbench.models import layers  # noqa: F401 # registers the layers that an archive may contain
 
@@ -75,6 +75,4 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = "missing" if not path.exists() else f"not readable as a Keras archive ({type(error).__name__})"
-        raise UserError(
-            f"{path}: {reason}; train it again: dvc repro --force {training_stage(path.parent.name)}"
-        ) from error
+        raise UserError(f"{path}: {reason}; train it again: {run_again(training_stage(path.parent.name))}") from error

@@ -46,7 +46,9 @@ def read_experiment(name: str) -> tuple[dict[str, Any], Params]:
     path = EXPERIMENTS / f"{name}.yaml"
     known = sorted(each.stem for each in EXPERIMENTS.glob("*.yaml"))
     if name not in known:
-        raise UserError(f"NAME: {name or 'nothing'} is not one of {', '.join(known)}; a new experiment is a new {path}")
+        raise UserError(
+            f"NAME: {name or 'missing'}; expected one of {', '.join(known)}; a new one is a new file in {EXPERIMENTS}/"
+        )
     overlay = read_yaml(path)
     if not isinstance(overlay, Mapping) or not overlay:
         raise UserError(f"{path}: holds no sections; give values to change, as in params.yaml")

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from motionbench.data.folds import AnySplit
@@ -91,6 +92,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
             style = {"color": colour, "marker": ".", "alpha": 0.8, "label": model if number == 0 else None}
             for axis, column in zip(axes, ("validation_loss", "validation_accuracy"), strict=True):
                 axis.plot(replicate["epoch"], replicate[column], **style)
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(xlabel="epoch", ylabel="validation loss (nats)", yscale="log")
     axes[1].set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.03))
     axes[1].legend(title="one line per replicate", loc="lower right")

@@ -112,9 +112,10 @@ def _error_against_latency(findings: Findings) -> Figure:
         )  # fmt: skip # hollow markers can be seen where they overlap
     points.sort()
     front = [point for number, point in enumerate(points) if all(point[1] < error for _, error in points[:number])]
-    axis.step(
-        *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
-    )
+    if len(front) > 1:
+        axis.step(
+            *zip(*front, strict=True), where="post", color="grey", linestyle=":", zorder=0, label="no other beats both"
+        )
     axis.set(xlabel="latency of one clip (ms, one process)", ylabel="error on the test split", xscale="log")
     axis.legend()
     return figure

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from motionbench.core import paths
-from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages
+from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages, run_again
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
@@ -144,7 +144,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{stage}: an output is not readable ({error}); run the stage again: dvc repro --force {stage}"
+            f"{stage}: an output is not readable ({error}); run the stage again: {run_again(stage)}"
         ) from error
 
 
@@ -160,7 +160,7 @@ def restored_record(entry: StageLock, commit: str | None) -> Record:
         if not Path(path).exists():
             raise UserError(f"{path} is missing; get it: dvc pull, or dvc repro")
         if path_md5(Path(path)) != md5:
-            raise UserError(f"{path} differs from dvc.lock; make them agree: dvc repro, or dvc checkout")
+            raise UserError(f"{path} differs from dvc.lock; make them agree: dvc repro, or dvc checkout --force {path}")
     record = build_record(entry.stage, entry.params)
     tags = {"mlflow.source.git.commit": commit or "unknown", "dvc.stage": entry.stage}
     return record.model_copy(update={"tags": {**record.tags, **tags}})

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
-from motionbench.core.dvc_files import training_stage
+from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import ReplicateKey, training_paths
@@ -115,9 +115,7 @@ def read_trainings(models: Iterable[str]) -> dict[str, Training]:
     found = {name: read_training(name) for name in models}
     for name, training in found.items():
         if training is None:
-            raise UserError(
-                f"{training_paths(name)[1]}: holds no figures; train it: dvc repro --force {training_stage(name)}"
-            )
+            raise UserError(f"{training_paths(name)[1]}: holds no figures; train it: {run_again(training_stage(name))}")
     return {name: training for name, training in found.items() if training}
 
 
@@ -151,5 +149,5 @@ def read_training(model_name: str) -> Training | None:
             machines=dict(zip(keys, timings["replicate_machines"], strict=True)),
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = f"not readable ({type(error).__name__}); train again: dvc repro --force {training_stage(model_name)}"
+        reason = f"not readable ({type(error).__name__}); train again: {run_again(training_stage(model_name))}"
         raise UserError(f"{folder}: {reason}") from error

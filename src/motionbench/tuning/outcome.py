@@ -90,6 +90,7 @@ def write_outcome(folder: Path, study: Study, outcome: Outcome | None) -> None:
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     # Low values are what is wanted.
     warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes the importances of params")
+    warnings.filterwarnings("ignore", message="The number of trials is too small to compute importances")
     plots: dict[str, Callable[..., Any]] = {
         "history": visualization.plot_optimization_history,
         "importances": visualization.plot_param_importances,

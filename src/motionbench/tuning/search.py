@@ -93,9 +93,11 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
         best = {"best_validation_loss": outcome["validation_loss"]} if outcome else {}
         log_outcome(run_id, {"trials": len(studies.finished(study)), **best}, folder)
         if not outcome:
+            limit = params.tuning.maximum_latency
+            fast = "" if limit is None else f" with at most {limit} ms (tuning.maximum_latency)"
             raise UserError(
-                f"study {name}: no trial has completed, or none is fast enough; run more: TRIALS; those that ran are "
-                f"in {folder / 'trials.csv'}"
+                f"study {name}: no trial has completed{fast}; run more: TRIALS; those that ran are in "
+                f"{folder / 'trials.csv'}"
             )
     print_outcome(study, outcome, model_name, folder)
 

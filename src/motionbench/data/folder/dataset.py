@@ -37,7 +37,7 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
             "them, or leave them out: folder.on_bad: skip"
         )
     labels = [clip.file.label for clip in clips]
-    refuse_copies(clips, "label", labels, "delete those with the wrong label")
+    refuse_copies(clips, "label", labels, "delete the files, or the rows of the manifest, with the wrong label")
     class_names = sorted(set(labels))
     if len(class_names) < 2:
         raise UserError(f"{folder}: {len(class_names)} classes with clips that can be used; at least 2 are needed")

@@ -121,7 +121,8 @@ print(json.dumps(found))
 def sections_read(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The sections of params.yaml that each stage reads."""
     clone = Path(shutil.copytree(reproduced, tmp_path_factory.mktemp("recorded") / "a copy", symlinks=True))
-    edit_params(clone / "params.yaml", {"training.seeds": [0]})  # One replicate reads what several do.
+    # One replicate reads what several do; a stage whose model is switched off reads less.
+    edit_params(clone / "params.yaml", {"training.seeds": [0], "cnn3d.enabled": True})
     commands = {name: stage["cmd"].split()[2:] for name, stage in STAGES.items()}
     store = f"sqlite:///{clone}/recorder.db"
     done = run(clone, "python", "-c", RECORDER, json.dumps(commands), MLFLOW_TRACKING_URI=store)

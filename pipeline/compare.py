@@ -4,6 +4,7 @@ import os
 
 from motionbench.core import paths
 from motionbench.core.commands import run_command
+from motionbench.core.dvc_files import run_again
 from motionbench.core.files import atomic_outputs
 from motionbench.core.inputs import read_inputs
 from motionbench.data.folds import join, read_test
@@ -37,7 +38,7 @@ def main() -> None:
     with stage_run("compare", inputs.params, check=inputs.check) as run:
         findings = compare_models(predictions, trained, costs, searches, dataset, params.gate)
         if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
-            how = "apply it, then dvc repro --single-item --force compare"
+            how = f"apply it, then {run_again('compare')}"
             findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")
         champion_in_use = run.describe_champion_in_use(inputs.md5s, chosen=findings.champion is not None)
         notes = [*findings.notes, findings.reason, *champion_in_use]

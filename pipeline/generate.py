@@ -1,7 +1,5 @@
 """Stage `generate`: make the clips of every split or part, and pictures of them."""
 
-import numpy as np
-
 from motionbench.core.commands import run_command
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.inputs import read_inputs
@@ -21,15 +19,14 @@ def main() -> None:
     inputs = read_inputs("generate", stage_params(params, "generate"), STARTED)
     dataset = make_dataset(params)
     # Imported late: keeps error messages fast.
-    from motionbench.reporting.figures import contact_sheet, save_gif
+    from motionbench.reporting.figures import contact_sheet, first_clips, save_gif
     from motionbench.tracking.runs import stage_run
 
     with stage_run("generate", inputs.params, check=inputs.check):
         write_dataset(dataset)
         shown = join([read_split(part_path(part)) for part in range(dataset.info.folds)] or [read_split(TRAIN)])
         with atomic_outputs(SAMPLES) as (pictures,):
-            for label, class_name in enumerate(shown.class_names):
-                clip = shown.clips[np.flatnonzero(shown.labels == label)[:1]][0]
+            for label, (class_name, clip) in enumerate(first_clips(shown).items()):
                 save_gif(clip, pictures / f"{file_stem(class_name, label)}.gif")
             contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
         inputs.write()

@@ -17,7 +17,7 @@ def main() -> None:
     What the store refuses, or what is damaged, is named and holds up nothing else.
 
     Raises:
-        UserError: if the store does not answer, is too old, or refuses every run.
+        UserError: if the store does not answer, is too old, or refuses access.
     """
     from motionbench.tracking.record import pending  # imported late: keeps error messages fast
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from motionbench.comparison.audit import AuditCheck, audit, summarise_audit
-from motionbench.comparison.champion import Contender, choose_winner
+from motionbench.comparison.gate import Contender, choose_winner
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.notes import Search, clip_notes, search_notes
 from motionbench.comparison.pairs import Comparison, compare, compare_pairs

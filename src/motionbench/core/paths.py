@@ -60,7 +60,7 @@ def replicate_path(folder: Path, key: ReplicateKey) -> Path:
 
 
 def part_path(part: int) -> Path:
-    """Return the folder of the clips on which this fold is tested."""
+    """Return the folder of a part, on which the fold of the same number is tested."""
     return FOLDS / str(part)
 
 

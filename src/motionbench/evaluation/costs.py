@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from motionbench.core.dvc_files import run_again
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json, write_json
 from motionbench.core.paths import EVALUATION_TIMING
@@ -37,5 +38,5 @@ def read_costs(models: Iterable[str]) -> dict[str, Cost]:
         content = read_json(EVALUATION_TIMING)
         return {name: TypeAdapter(Cost).validate_python(content[name]) for name in models}
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = f"not readable ({type(error).__name__}); measure again: dvc repro --single-item --force evaluate"
+        reason = f"not readable ({type(error).__name__}); measure again: {run_again('evaluate')}"
         raise UserError(f"{EVALUATION_TIMING}: {reason}") from error

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from motionbench.core.dvc_files import run_again
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import file_md5s
 from motionbench.core.paths import FOLDS, MODELS, PARAMS, PREDICTIONS, TEST, ReplicateKey, replicate_path
@@ -28,7 +29,7 @@ UNCHANGED = "unchanged"
 PROBABILITY = "probability "  # and the class: the name of a column
 KEY = b"motionbench"
 ROUNDING = 1e-3  # of a sum of probabilities
-REDO = "make it again: dvc repro --single-item --force evaluate"
+REDO = f"make it again: {run_again('evaluate')}"
 
 
 class Condition(NamedTuple):

@@ -41,11 +41,15 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def first_clips(split: AnySplit) -> dict[str, Clips]:
+    """Return the first clip of each class that there is, shape (frames, height, width, 1 or 3), by class."""
+    _, numbers = np.unique(split.labels, return_index=True)
+    return {split.class_names[split.labels[number]]: split.clips[number : number + 1][0] for number in numbers}
+
+
 def contact_sheet(split: AnySplit) -> Figure:
     """Show the first clip of each class."""
-    _, numbers = np.unique(split.labels, return_index=True)
-    firsts = {split.class_names[split.labels[number]]: split.clips[number : number + 1][0] for number in numbers}
-    return film_strips(list(firsts.items()))
+    return film_strips(list(first_clips(split).items()))
 
 
 def film_strips(clips: Sequence[tuple[str, Clips]]) -> Figure:

@@ -1,6 +1,6 @@
 import pytest
 
-from motionbench.comparison.champion import Contender, choose_winner
+from motionbench.comparison.gate import Contender, choose_winner
 from motionbench.comparison.pairs import Comparison, Estimate
 
 SLOW, FAST = Contender(0.96, 0.92, 2.2), Contender(0.95, 0.91, 1.7)

@@ -10,7 +10,7 @@ from motionbench.data.augmentation import classes_to_flip
 from motionbench.data.folds import read_training_clips
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
-from motionbench.models.registry import CONTENDERS, contenders_among
+from motionbench.models.registry import SEARCHABLE
 from motionbench.params.loading import load_params
 from motionbench.params.schema import TuningParams
 from motionbench.tuning.space import check_search_space
@@ -20,7 +20,7 @@ def main() -> None:
     """Search, and write reports/tuning/<model>/."""
     params = load_params()
     arguments = _read_arguments(params.tuning)
-    enabled = contenders_among(params.enabled_models())
+    enabled = [name for name in params.enabled_models() if name in SEARCHABLE]
     models = [arguments.model] if arguments.model else enabled
     for model_name in models:
         if model_name not in enabled:
@@ -44,7 +44,7 @@ def main() -> None:
 
 def _read_arguments(defaults: TuningParams) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pipeline.tune", exit_on_error=False)
-    parser.add_argument("--model", choices=CONTENDERS)
+    parser.add_argument("--model", choices=SEARCHABLE)
     for option in ("trials", "workers"):
         parser.add_argument(f"--{option}", type=_positive, default=getattr(defaults, option))
     try:

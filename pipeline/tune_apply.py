@@ -6,16 +6,16 @@ from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, read_json, write_json
 from motionbench.core.paths import APPLIED_SEARCHES, PARAMS, TUNING_REPORTS
-from motionbench.models.registry import CONTENDERS
+from motionbench.models.registry import SEARCHABLE
 from motionbench.params.editing import update_yaml
 from motionbench.params.loading import load_params
 
 
 def main() -> None:
     """Change params.yaml and metrics/tuning/applied.json."""
-    if len(sys.argv) != 2 or sys.argv[1] not in CONTENDERS:
+    if len(sys.argv) != 2 or sys.argv[1] not in SEARCHABLE:
         given = " ".join(sys.argv[1:]) or "nothing"
-        raise UserError(f"MODEL: {given} is not one of {', '.join(CONTENDERS)}; as in make tune-apply MODEL=convlstm")
+        raise UserError(f"MODEL: {given} is not one of {', '.join(SEARCHABLE)}; as in make tune-apply MODEL=convlstm")
     model_name = sys.argv[1]
     from motionbench.tuning.outcome import read_outcome, suggested_change  # imported late: keeps error messages fast
 

@@ -17,7 +17,7 @@ def show_all() -> None:
     with trial_progress("first", total=40) as show_trial:
         show_trial(0, 0, None, "")
         show_trial(3, 1, 0.125, "trial 2: pruned")
-    with clip_progress(3) as show_clip:
+    with clip_progress("generate", 3, "clips decoded") as show_clip:
         show_clip()
         show_clip()
 

@@ -1,9 +1,9 @@
 """Replicates that were never trained."""
 
-from motionbench.models.registry import ModelParams
+from motionbench.models.registry import CnnParams
 from motionbench.training.results import Epoch, Replicate
 
-SECTION = ModelParams(
+SECTION = CnnParams(
     filters=(2,), kernel_sizes=(3,), batch_normalization=False, dropout=0.0, epochs=3, batch_size=8,
     learning_rate=0.01, learning_rate_schedule="constant", weight_decay=0.0,
 )  # fmt: skip # not one a line

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from motionbench.core import paths
 from motionbench.core.paths import ReplicateKey
-from motionbench.data.splits import Clips, Split, read_dataset_info, read_split
+from motionbench.data.splits import Clips, Split, features_path, read_dataset_info, read_split
 
 
 class JoinedClips:
@@ -19,11 +19,12 @@ class JoinedClips:
         self._parts = parts
         self._firsts = np.cumsum([0, *(len(part) for part in parts)])
         self.shape = (int(self._firsts[-1]), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
 
     def __getitem__(self, numbers: NDArray[np.int64] | slice) -> Clips:
         """Return the clips with these numbers, in their order."""
         wanted = np.arange(self.shape[0])[numbers]
-        clips = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        clips = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         owners = np.searchsorted(self._firsts, wanted, side="right") - 1
         for owner in np.unique(owners):
             clips[owners == owner] = self._parts[owner][wanted[owners == owner] - self._firsts[owner]]
@@ -50,14 +51,14 @@ def replicate_keys(seeds: Sequence[int]) -> list[ReplicateKey]:
     return [ReplicateKey(seed, fold) for fold in read_dataset_info().fold_numbers() for seed in seeds]
 
 
-def read_training_clips(fold: int | None) -> tuple[AnySplit, Split]:
-    """Open the clips to train and to validate with: the splits, or those of a fold.
+def read_training_clips(fold: int | None, features: bool = False) -> tuple[AnySplit, Split]:
+    """Open the clips to train and to validate with, or their features: the splits, or those of a fold.
 
     Raises:
         UserError: if a file is missing or damaged.
     """
-    *train, validation = training_folders(fold)
-    return join([read_split(folder) for folder in train]), read_split(validation)
+    *train, validation = (read_split(folder, features) for folder in training_folders(fold))
+    return join(train), validation
 
 
 def join(parts: Sequence[Split]) -> AnySplit:
@@ -78,6 +79,12 @@ def training_folders(fold: int | None) -> list[Path]:
         return [paths.TRAIN, paths.VALIDATION]
     train, validation = training_parts(fold, read_dataset_info().folds)
     return [paths.part_path(part) for part in (*train, validation)]
+
+
+def training_files(fold: int | None, features: bool) -> list[Path]:
+    """Return the files and folders that `read_training_clips` reads."""
+    folders = training_folders(fold)
+    return [*folders, *(features_path(folder) for folder in folders)] if features else folders
 
 
 def training_parts(fold: int, folds: int) -> tuple[list[int], int]:

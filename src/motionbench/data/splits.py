@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, write_json
-from motionbench.core.paths import CLIPS, DATASET_INFO
+from motionbench.core.paths import CLIPS, DATASET_INFO, FEATURES
 from motionbench.data.params import Resize
 
 if TYPE_CHECKING:
@@ -165,8 +165,13 @@ def read_clip_table(folders: Sequence[Path]) -> "pd.DataFrame | None":
     return _table_of(table)
 
 
-def read_split(folder: Path) -> Split:
-    """Open the clips in a folder, memory-mapped.
+def features_path(folder: Path) -> Path:
+    """Return the file with the features of the clips in a folder."""
+    return FEATURES / f"{folder.name}.npy"
+
+
+def read_split(folder: Path, features: bool = False) -> Split:
+    """Open the clips in a folder, or their features, memory-mapped.
 
     Raises:
         UserError: if a file is missing or damaged.
@@ -180,6 +185,10 @@ def read_split(folder: Path) -> Split:
     labels = np.array(_map_array(folder / "labels.npy", np.int64, dimensions=1))
     if len(labels) != len(clips):
         raise UserError(f"{folder / 'labels.npy'}: {len(labels)} labels for {len(clips)} clips; {REDRAW}")
+    if features:
+        clips = _map_array(path := features_path(folder), np.float16, dimensions=5)
+        if len(labels) != len(clips):
+            raise UserError(f"{path}: of {len(clips)} clips, not {len(labels)}; make it again: dvc repro --force embed")
     if not ((labels >= 0) & (labels < len(texts))).all():
         raise UserError(f"{folder / 'labels.npy'}: labels outside 0 to {len(texts) - 1}; {REDRAW}")
     return Split(clips, labels, tuple(texts))

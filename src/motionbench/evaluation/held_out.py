@@ -14,12 +14,17 @@ from motionbench.core.errors import UserError
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.folds import held_out_folder, replicate_keys
 from motionbench.data.perturbations import chosen_numbers, perturbed_labels
-from motionbench.data.splits import read_dataset_info
+from motionbench.data.splits import features_path, read_dataset_info
 from motionbench.evaluation.costs import Cost
-from motionbench.evaluation.inference import predict_held_out_clips, time_inference
+from motionbench.evaluation.inference import (
+    embed_held_out_clips,
+    predict_features,
+    predict_held_out_clips,
+    time_inference,
+)
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, read_held_out
 from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
-from motionbench.models.registry import MODEL_NAMES
+from motionbench.models.registry import MODEL_NAMES, reads_features
 from motionbench.params.schema import Params
 
 
@@ -45,16 +50,35 @@ def predict_held_out(engine: Engine, params: Params, clips: Mapping[str, str]) -
             for name, level in settings.settings(dataset)
         ),
     ]
+
+    def clips_of(condition: Condition, fold: int | None) -> tuple[NDArray[np.int64], int, tuple[str, float, int]]:
+        """Return the clips of a condition that a fold holds out, the number of the fold's first, and the condition."""
+        number = fold or 0
+        numbers = condition.clips[part[condition.clips] == number]
+        return numbers, int(np.searchsorted(part, number)), (condition.name, condition.level, settings.seed)
+
+    pairs = [(fold, each) for fold, each in product(folds, conditions) if len(clips_of(each, fold)[0])]
     # A task for each condition, since the predictions of one model may take ten times as long as those of another.
     tasks = {}
-    for name, key, condition in product(models, replicate_keys(seeds), conditions):
-        path, number = replicate_path(MODELS / name, key), key.fold or 0
-        numbers = condition.clips[part[condition.clips] == number]
-        if len(numbers):
-            how = condition.name, condition.level, settings.seed
-            first = int(np.searchsorted(part, number))
-            call = partial(predict_held_out_clips, path, key.fold, numbers, first, how, threads)
-            tasks[name, key, condition[:2]] = FileTask(call, inputs=[path, held_out_folder(key.fold)])
+    features = {}
+    if any(map(reads_features, models)):
+        embeddings = [
+            FileTask(
+                partial(embed_held_out_clips, fold, *clips_of(each, fold), params.backbone, threads),
+                inputs=[held_out_folder(fold), features_path(held_out_folder(fold)), params.backbone.archive()],
+            )
+            for fold, each in pairs
+        ]
+        embedded = run_tasks(engine, embeddings, threads)
+        features = {(fold, each[:2]): found for (fold, each), found in zip(pairs, embedded, strict=True)}
+    for name, seed, (fold, condition) in product(models, seeds, pairs):
+        path, key = replicate_path(MODELS / name, ReplicateKey(seed, fold)), ReplicateKey(seed, fold)
+        if reads_features(name):
+            call, files = partial(predict_features, path, features[fold, condition[:2]], threads), [path]
+        else:
+            call = partial(predict_held_out_clips, path, fold, *clips_of(condition, fold), threads)
+            files = [path, held_out_folder(fold)]
+        tasks[name, key, condition[:2]] = FileTask(call, inputs=files)
     probabilities = dict(zip(tasks, run_tasks(engine, list(tasks.values()), threads), strict=True))
     for (name, key, _), each in probabilities.items():
         check_probabilities(name, key, each)
@@ -97,6 +121,10 @@ def trained_models() -> list[str]:
 def measure_costs(engine: Engine, params: Params, models: Sequence[str]) -> dict[str, Cost]:
     """Measure the cost of models here, one after the other: nothing else runs while one is timed."""
     key, threads = replicate_keys(params.training.seeds)[0], params.training.threads
-    tasks = [partial(time_inference, replicate_path(MODELS / name, key), key.fold, threads) for name in models]
+    backbones = [params.backbone if reads_features(name) else None for name in models]
+    tasks = [
+        partial(time_inference, replicate_path(MODELS / name, key), key.fold, threads, backbone=backbone)
+        for name, backbone in zip(models, backbones, strict=True)
+    ]
     with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
         return dict(zip(models, run_tasks(here, tasks, joblib.cpu_count()), strict=True))

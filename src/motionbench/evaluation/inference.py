@@ -4,18 +4,19 @@ TensorFlow is imported in the functions: the main process needs none.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.data.folds import read_test
+from motionbench.data.folds import held_out_folder, read_test
 from motionbench.data.perturbations import perturb
-from motionbench.data.splits import Clips
+from motionbench.data.splits import Clips, read_split
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import UNCHANGED
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import BackboneParams
 
 if TYPE_CHECKING:
     import keras
@@ -26,8 +27,12 @@ CLIPS_AT_ONCE = 8
 _loaded: "dict[bytes, tuple[keras.Model, Infer, bytes]]" = {}  # by network: also the file that its weights are from
 
 
-def predict(path: Path, clips: Clips, threads: int) -> NDArray[np.float32]:
-    """Return the probability of each class that the model at `path` gives to clips, shape (clips, classes)."""
+def predict(path: Path, clips: NDArray[Any], threads: int) -> NDArray[np.float32]:
+    """Return the probability of each class that the model at `path` gives to clips, shape (clips, classes).
+
+    Args:
+        clips: or the features of their frames, for a model that reads these.
+    """
     _, infer = _load(path, clips, threads)
     batches = np.array_split(clips, max(1, len(clips) // CLIPS_AT_ONCE))
     probabilities: NDArray[np.float32] = np.concatenate([infer(batch) for batch in batches])
@@ -45,18 +50,44 @@ def predict_held_out_clips(
         first: the number of the first clip of the fold's part.
         how: name and level of the condition, and the seed of what it draws.
     """
+    return predict(path, read_perturbed(fold, numbers, first, how), threads)
+
+
+def read_perturbed(fold: int | None, numbers: NDArray[np.int64], first: int, how: tuple[str, float, int]) -> Clips:
+    """Return clips that a fold holds out under a condition, as `predict_held_out_clips` takes them."""
     name, level, seed = how
     clips = read_test(fold).clips
-    if name != UNCHANGED:
-        clips = perturb(clips[numbers - first], numbers, name, level, seed)
-    return predict(path, clips, threads)
+    return clips if name == UNCHANGED else perturb(clips[numbers - first], numbers, name, level, seed)
 
 
-def time_inference(path: Path, fold: int | None, threads: int, _on_event: EventCallback) -> Cost:
-    """Time the model at `path` on the clips that a fold holds out."""
+def embed_held_out_clips(
+    fold: int | None, numbers: NDArray[np.int64], first: int, how: tuple[str, float, int],
+    backbone: BackboneParams, threads: int, _on_event: EventCallback,
+) -> NDArray[np.float16]:  # fmt: skip # what belongs together on one line
+    """Return the features of clips that a fold holds out, as they are or perturbed."""
+    if how[0] == UNCHANGED:
+        return np.asarray(read_split(held_out_folder(fold), features=True).clips)
+    with importing_tensorflow():
+        from motionbench.execution.threads import fix_threads
+        from motionbench.models.backbone import embed
+    fix_threads(threads)
+    return embed(read_perturbed(fold, numbers, first, how), backbone)
+
+
+def predict_features(
+    path: Path, features: NDArray[np.float16], threads: int, _on_event: EventCallback
+) -> NDArray[np.float32]:
+    """Return the predictions of the model at `path` of clips with these features."""
+    return predict(path, features, threads)
+
+
+def time_inference(
+    path: Path, fold: int | None, threads: int, _on_event: EventCallback, backbone: BackboneParams | None = None
+) -> Cost:
+    """Time the model at `path` on the clips that a fold holds out; with the backbone, if it reads features."""
     clips = read_test(fold).clips
     # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
-    model, infer = _load(path, clips, threads)
+    model, infer = _load(path, clips, threads, backbone)
     from motionbench.models.cost import count_flops, time_batches, time_single_clips
 
     latency = time_single_clips(infer, clips)
@@ -67,13 +98,20 @@ def time_inference(path: Path, fold: int | None, threads: int, _on_event: EventC
     return Cost(count_flops(model), milliseconds, (fast, slow), clips_per_second, (low, high))
 
 
-def _load(path: Path, clips: Clips, threads: int) -> "tuple[keras.Model, Infer]":
+def _load(
+    path: Path, clips: NDArray[Any], threads: int, backbone: BackboneParams | None = None
+) -> "tuple[keras.Model, Infer]":
     """Return the model at `path`, and as a graph, which a process traces once for the replicates of a model."""
     with importing_tensorflow():
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import load_model, load_weights, read_network
         from motionbench.models.cost import as_graph
     fix_threads(threads)
+    if backbone:
+        from motionbench.models.backbone import load_backbone, with_backbone
+
+        whole = with_backbone(load_model(path), load_backbone(backbone.archive(), backbone.side), clips.shape[1:])
+        return whole, as_graph(whole, clips)
     network, content = read_network(path), path.read_bytes()
     if network not in _loaded:
         model = load_model(path)

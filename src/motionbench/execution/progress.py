@@ -46,10 +46,10 @@ def epoch_progress(
 
 
 @contextmanager
-def clip_progress(total: int) -> Iterator[Callable[[], None]]:
-    """Yield a function that shows that one more of `total` clips is decoded."""
-    with _bars("clips decoded") as progress:
-        bar = progress.add_task("generate", total=total)
+def clip_progress(stage: str, total: int, what: str) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows that one more of `total` is done, of `what`, as in "clips decoded"."""
+    with _bars(what) as progress:
+        bar = progress.add_task(stage, total=total)
         yield lambda: progress.advance(bar)
 
 

@@ -11,7 +11,7 @@ import keras
 
 from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
-from motionbench.models import layers  # noqa: F401 # registers the layers that an archive may contain
+from motionbench.models import feature_layers, layers  # noqa: F401 # registers what an archive may contain
 
 
 def save_model(model: keras.Model, path: Path) -> None:

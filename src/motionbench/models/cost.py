@@ -3,7 +3,7 @@
 import math
 import timeit
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.data.splits import Clips
+from motionbench.models.backbone import Embedding
+from motionbench.models.feature_layers import Standardize
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 
 Infer = Callable[[tf.Tensor], tf.Tensor]
-UNCOUNTED = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+UNCOUNTED = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, Standardize)
 
 
-def as_graph(model: keras.Model, clips: Clips) -> Infer:
+def as_graph(model: keras.Model, clips: NDArray[Any]) -> Infer:
     """Return `model` as one traced function for any number of clips of this shape."""
-    signature = tf.TensorSpec((None, *clips.shape[1:]), tf.uint8)
+    signature = tf.TensorSpec((None, *clips.shape[1:]), tf.as_dtype(clips.dtype))
     return cast("Infer", tf.function(lambda clips: model(clips, training=False), [signature]))
 
 
@@ -53,13 +55,15 @@ def _layer_flops(layer: keras.Layer, input_shape: Sequence[int], output_shape: S
         case FoldedTimeDistributed():
             step_input, step_output = ((shape[0], *shape[2:]) for shape in (input_shape, output_shape))
             return input_shape[1] * _layer_flops(layer.layer, step_input, step_output)
-        case keras.Sequential():
+        case Embedding():
+            return input_shape[1] * count_flops(layer.backbone)
+        case keras.Model():
             return count_flops(layer)
         case FusedConvLSTM2D():
             kernels, times = [layer.kernel, layer.recurrent_kernel], math.prod(input_shape[1:4])
         case keras.layers.LSTM():
             kernels, times = [layer.cell.kernel, layer.cell.recurrent_kernel], input_shape[1]
-        case keras.layers.Conv1D() | keras.layers.Conv2D() | keras.layers.Conv3D():
+        case keras.layers.Conv1D() | keras.layers.Conv2D() | keras.layers.Conv3D() | keras.layers.DepthwiseConv2D():
             kernels, times = [layer.kernel], math.prod(output_shape[1:-1])
         case keras.layers.Dense():
             kernels, times = [layer.kernel], 1

@@ -1,5 +1,6 @@
 """The networks: the layers of each model of the registry, from clips to features, and those that all end with."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,8 +8,9 @@ import keras
 
 from motionbench.data.params import ClipShape
 from motionbench.models import registry
+from motionbench.models.feature_layers import FrameDifferences, LessMeanOverTime, MeansOverTime, Standardize
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D, MultiPixelConv2D
-from motionbench.models.registry import ModelParams
+from motionbench.models.registry import CnnParams, GradientParams, ModelParams
 
 HIDDEN_UNITS = 32
 # Keras' 0.99 suits epochs of hundreds of steps: after one of ten steps, validation would still use 90 % of the
@@ -16,7 +18,7 @@ HIDDEN_UNITS = 32
 MOMENTUM = 0.9
 
 
-def frame_layers(params: ModelParams) -> list[keras.Layer]:
+def frame_layers(params: CnnParams) -> list[keras.Layer]:
     """Return the layers of the CNN that turns a frame into a vector of features."""
     layers: list[keras.Layer] = []
     for filters, kernel_size in zip(params.filters, params.kernel_sizes, strict=True):
@@ -27,7 +29,7 @@ def frame_layers(params: ModelParams) -> list[keras.Layer]:
     return layers
 
 
-def normalization(params: ModelParams) -> list[keras.Layer]:
+def normalization(params: CnnParams) -> list[keras.Layer]:
     """Return what stands between a convolution and its pooling: batch normalization, if it is on."""
     return [keras.layers.BatchNormalization(momentum=MOMENTUM)] if params.batch_normalization else []
 
@@ -71,7 +73,7 @@ def cnn3d(params: registry.Cnn3dParams, clip_shape: ClipShape) -> list[keras.Lay
     return [*stack, keras.layers.GlobalAveragePooling3D()]
 
 
-def single_frame(params: ModelParams, clip_shape: ClipShape) -> list[keras.Layer]:
+def single_frame(params: CnnParams, clip_shape: ClipShape) -> list[keras.Layer]:
     """A control that sees no motion: a CNN on the first frame alone."""
     return [
         keras.layers.Cropping3D(((0, clip_shape[0] - 1), 0, 0)),
@@ -81,7 +83,7 @@ def single_frame(params: ModelParams, clip_shape: ClipShape) -> list[keras.Layer
     ]
 
 
-def bag_of_frames(params: ModelParams, _clip_shape: ClipShape) -> list[keras.Layer]:
+def bag_of_frames(params: CnnParams, _clip_shape: ClipShape) -> list[keras.Layer]:
     """A control that sees all frames but not their order: a classifier of the mean over time of a CNN's features.
 
     As in Zaheer et al., "Deep Sets" (2017), a hidden layer follows the mean: with enough units, such a network can
@@ -95,19 +97,53 @@ def bag_of_frames(params: ModelParams, _clip_shape: ClipShape) -> list[keras.Lay
     ]
 
 
+def frame_differences(_params: ModelParams, _clip_shape: ClipShape) -> list[keras.Layer]:
+    """A baseline without weights of its own: a logistic regression of grey differences of frames on a 4x4 grid."""
+    return [FrameDifferences(4), keras.layers.Flatten(), Standardize()]
+
+
+def pretrained_lstm(params: registry.LstmParams, features_shape: ClipShape) -> list[keras.Layer]:
+    """An LSTM that reads what changes in a backbone's features; the mean of its states, not the last one alone."""
+    return [
+        LessMeanOverTime(),
+        keras.layers.Reshape((features_shape[0], math.prod(features_shape[1:]))),
+        Standardize(),
+        keras.layers.LSTM(params.lstm_units, return_sequences=True),
+        keras.layers.GlobalAveragePooling1D(),
+    ]
+
+
+def pretrained_linear(_params: ModelParams, _features_shape: ClipShape) -> list[keras.Layer]:
+    """A logistic regression of a backbone's features: their mean, their changes, and four successive parts in order."""
+    return [MeansOverTime(in_order=True), Standardize()]
+
+
+def pretrained_bag(_params: ModelParams, _features_shape: ClipShape) -> list[keras.Layer]:
+    """A control that sees a backbone's features of all frames but not their order: mean and deviation over time."""
+    return [MeansOverTime(in_order=False), Standardize()]
+
+
 LAYERS: Mapping[str, Callable[[Any, ClipShape], list[keras.Layer]]] = {
     "cnn_lstm": cnn_lstm,
     "convlstm": convlstm,
     "cnn3d": cnn3d,
+    "pretrained_lstm": pretrained_lstm,
+    "pretrained_linear": pretrained_linear,
+    "frame_differences": frame_differences,
     "single_frame": single_frame,
     "bag_of_frames": bag_of_frames,
+    "pretrained_bag": pretrained_bag,
 }
 
 
 def build_model(model_name: str, params: ModelParams, clip_shape: ClipShape, classes: int) -> keras.Model:
-    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes)."""
-    clips = keras.Input(clip_shape, dtype="uint8")
+    """Build a Keras model from uint8 clips, shape (batch, *clip_shape), to probabilities, shape (batch, classes).
+
+    A model that reads features has those of each frame in place of pixels: float16, (batch, frames, rows, columns,
+    channels).
+    """
+    clips = keras.Input(clip_shape, dtype="float16" if registry.reads_features(model_name) else "uint8")
     features = LAYERS[model_name](params, clip_shape)
-    dropout = [keras.layers.Dropout(params.dropout)] if params.dropout else []
+    dropout = [keras.layers.Dropout(params.dropout)] if isinstance(params, GradientParams) and params.dropout else []
     last = keras.layers.Dense(classes, activation="softmax")
     return keras.Sequential([clips, *features, *dropout, last], name=model_name)

@@ -5,36 +5,55 @@ A new model is an entry here, its layers in `networks.py`, a section of params.y
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
-from motionbench.core.schema import Count, Section, Share, Width, Widths, refusal
+from motionbench.core.errors import UserError
+from motionbench.core.schema import Count, Pixels, Section, Share, Width, Widths, refusal
 from motionbench.data.params import DataParams
 
 Activation = Literal["tanh", "relu"]
 
 
 class ModelParams(Section):
-    """The keys of every model: its stack of layers and its training settings."""
+    """The keys of every model."""
 
     enabled: bool = True  # false: only allowed for contenders, of which at least two stay
-    filters: Widths
-    kernel_sizes: Widths
-    batch_normalization: bool
-    dropout: Annotated[float, Field(ge=0, lt=1)]
     epochs: Count
+
+    def check_frames(self, section: str, data: DataParams) -> None:
+        """Check what depends on the clips' shape.
+
+        Raises:
+            PydanticCustomError: naming the key below `section`, its value and what is allowed.
+        """
+
+
+class LogisticParams(ModelParams):
+    """A model whose last layer is a logistic regression; an epoch is a strength of its regularization."""
+
+
+class GradientParams(ModelParams):
+    """The training settings of a network that learns by gradient descent."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     batch_size: Count
     learning_rate: PositiveFloat
     learning_rate_schedule: Literal["constant", "cosine"]
     weight_decay: Share
 
-    def check_frames(self, section: str, data: DataParams) -> None:
-        """Check that the stack of layers, each followed by a 2x2 pooling, fits the frames.
 
-        Raises:
-            PydanticCustomError: naming the key below `section`, its value and what is allowed.
-        """
+class CnnParams(GradientParams):
+    """A stack of convolutions, each followed by a 2x2 pooling."""
+
+    filters: Widths
+    kernel_sizes: Widths
+    batch_normalization: bool
+
+    def check_frames(self, section: str, data: DataParams) -> None:
+        """Check that the stack of layers fits the frames."""
         if len(self.filters) != len(self.kernel_sizes):
             allowed = f"as long as {section}.filters {list(self.filters)}"
             raise refusal(f"{section}.kernel_sizes", list(self.kernel_sizes), allowed)
@@ -49,7 +68,7 @@ class ModelParams(Section):
             height, width = height // 2, width // 2
 
 
-class CnnLstmParams(ModelParams):
+class CnnLstmParams(CnnParams):
     """The CNN-LSTM."""
 
     time_distributed: Literal["per_layer", "whole_cnn"]
@@ -57,13 +76,13 @@ class CnnLstmParams(ModelParams):
     activation: Activation
 
 
-class ConvLstmParams(ModelParams):
+class ConvLstmParams(CnnParams):
     """The ConvLSTM."""
 
     activation: Activation
 
 
-class Cnn3dParams(ModelParams):
+class Cnn3dParams(CnnParams):
     """The 3D CNN."""
 
     kernel_frames: Width
@@ -75,25 +94,67 @@ class Cnn3dParams(ModelParams):
             raise refusal(f"{section}.kernel_frames", self.kernel_frames, f"at most {data.frames}: data.frames")
 
 
+class LstmParams(GradientParams):
+    """An LSTM on the features of a backbone."""
+
+    lstm_units: Width
+
+
+class BackboneParams(Section):
+    """The frozen network that turns frames into features."""
+
+    path: str
+    side: Pixels
+    grid: Pixels
+
+    def archive(self) -> Path:
+        """Return the archive that `path` names: itself, or the only one in that folder.
+
+        Raises:
+            UserError: if there is none.
+        """
+        found = sorted(path.glob("*.keras")) if (path := Path(self.path)).is_dir() else [path]
+        if len(found) != 1 or not found[0].is_file():
+            what = f"{len(found)} archives" if path.is_dir() else "no such file"
+            raise UserError(f"params.yaml: backbone.path: {self.path}: {what}; make one: make backbone, or name yours")
+        return found[0]
+
+
 class Registration(NamedTuple):
     """An entry of the registry."""
 
     params: type[ModelParams]
-    role: Literal["contender", "control"]
-    """Contenders are compared with each other. Controls cannot see motion: their accuracy does not depend on it."""
+    role: Literal["contender", "baseline", "control"]
+    """Contenders are compared with each other, and with baselines, which see motion by the simplest means. Controls
+    cannot see motion: their accuracy does not depend on it."""
     sees: str = "all frames in their order"
+    reads: Literal["pixels", "features"] = "pixels"
+    """Features are those of a backbone, which the stage `embed` writes."""
 
 
 MODELS: Mapping[str, Registration] = {
     "cnn_lstm": Registration(CnnLstmParams, "contender"),
     "convlstm": Registration(ConvLstmParams, "contender"),
     "cnn3d": Registration(Cnn3dParams, "contender"),
-    "single_frame": Registration(ModelParams, "control", "the first frame alone"),
-    "bag_of_frames": Registration(ModelParams, "control", "all frames in no order"),
+    "pretrained_lstm": Registration(LstmParams, "contender", "what changes in the features, in order", "features"),
+    "pretrained_linear": Registration(
+        LogisticParams, "contender", "the features' mean, their changes and four successive parts, in order", "features"
+    ),
+    "frame_differences": Registration(LogisticParams, "baseline", "grey differences of frames on a grid, in order"),
+    "single_frame": Registration(CnnParams, "control", "the first frame alone"),
+    "bag_of_frames": Registration(CnnParams, "control", "all frames in no order"),
+    "pretrained_bag": Registration(LogisticParams, "control", "the features of all frames in no order", "features"),
 }
 CONTENDERS = tuple(name for name, entry in MODELS.items() if entry.role == "contender")
+SEARCHABLE = tuple(name for name in CONTENDERS if MODELS[name].reads == "pixels")
+BASELINES = tuple(name for name, entry in MODELS.items() if entry.role == "baseline")
 CONTROLS = tuple(name for name, entry in MODELS.items() if entry.role == "control")
-MODEL_NAMES = (*CONTENDERS, *CONTROLS)
+MODEL_NAMES = (*CONTENDERS, *BASELINES, *CONTROLS)
+
+
+def reads_features(model_name: str) -> bool:
+    """Return whether a model reads the features of a backbone, and not pixels."""
+    return MODELS[model_name].reads == "features"
 
 
 def contenders_among(names: Iterable[str]) -> tuple[str, ...]:

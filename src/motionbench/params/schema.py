@@ -13,7 +13,7 @@ from motionbench.data.params import DataParams, DatasetParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.splits import DatasetInfo
 from motionbench.data.synthetic.params import SyntheticParams
-from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, ModelParams, contenders_among
+from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, SEARCHABLE, BackboneParams, contenders_among
 
 DATASETS: dict[str, type[DatasetParams]] = {"synthetic": SyntheticParams, "folder": FolderParams}
 """The kinds of data sets: by the value of `data.source`, the section of that name. `pipeline.generate` makes them."""
@@ -131,6 +131,7 @@ class Params(Section):
     """The whole of params.yaml. `ParamsSchema` adds a section for each data set and each model of the registries."""
 
     data: DataParams
+    backbone: BackboneParams
     training: TrainingParams
     perturbations: PerturbationsParams
     gate: GateParams
@@ -148,8 +149,13 @@ class Params(Section):
             allowed = f"below data.frames: {self.data.frames}"
             raise refusal("training.augmentation.time_jitter", jitter, allowed)
         off = [name for name in MODEL_NAMES if name not in self.enabled_models()]
-        if controls := [name for name in CONTROLS if name in off]:
-            raise refusal(f"{controls[0]}.enabled", False, "true: every comparison needs the controls")
+        read = {MODELS[name].reads for name in contenders_among(self.enabled_models())} | {"pixels"}
+        for name in off:
+            if MODELS[name].role != "contender" and MODELS[name].reads in read:
+                raise refusal(f"{name}.enabled", False, "true: every comparison needs the baseline and the controls")
+        if "features" in read and (settings := [(key, value) for key, value in self.training.augmentation if value]):
+            allowed = "null or 0 while a pretrained model is on: features are made once, of the clips as they are"
+            raise refusal(f"training.augmentation.{settings[0][0]}", settings[0][1], allowed)
         if len(contenders_among(self.enabled_models())) < 2:
             raise refusal(f"{off[0]}.enabled", False, f"true for at least two of {', '.join(CONTENDERS)}")
         for name in self.enabled_models():
@@ -160,9 +166,9 @@ class Params(Section):
         """Return the section of the data set."""
         return cast("DatasetParams", getattr(self, self.data.source))
 
-    def model(self, model_name: str) -> ModelParams:
-        """Return the section of the model called `model_name`."""
-        return cast("ModelParams", getattr(self, model_name))
+    def model(self, model_name: str) -> Any:
+        """Return the section of the model called `model_name`, of the class that the registry names."""
+        return getattr(self, model_name)
 
     def enabled_models(self) -> list[str]:
         """Return the models that are trained and compared."""
@@ -173,7 +179,7 @@ _levels: dict[str, Any] = {
     name: (Annotated[tuple[perturbation.level, ...], Field(strict=False, max_length=perturbation.most_levels)], ...)  # type: ignore[name-defined] # a type that the decorator was given
     for name, perturbation in PERTURBATIONS.items()
 }
-_searches: dict[str, Any] = dict.fromkeys(CONTENDERS, (SearchParams | None, None))
+_searches: dict[str, Any] = dict.fromkeys(SEARCHABLE, (SearchParams | None, None))
 # Each has the name of its variable, so that it can be pickled for other processes.
 PerturbationsSchema = create_model("PerturbationsSchema", __base__=PerturbationsParams, __module__=__name__, **_levels)
 TuningSchema = create_model("TuningSchema", __base__=TuningParams, __module__=__name__, **_searches)

@@ -1,5 +1,6 @@
 """Models in MLflow: logged, and the best of them registered."""
 
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from motionbench.tracking.record import ModelRecord
-from motionbench.tracking.serving import describe_classes
+from motionbench.tracking.serving import BACKBONE, describe_classes
 
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
 
@@ -47,7 +48,7 @@ def log_model(
     if not complete:  # or its files are gone
         at = run.info.start_time
         client.log_batch(run_id, [Metric(*each, at, 0, model_id, run_id=run_id) for each in metrics.items()])
-        _log_archive(run_id, model_id, model, folder / model.path, facts)
+        _log_archive(run_id, model_id, model, folder, facts)
         missing.append(f"model {model.path}")
     if model.best:
         tags = {"md5": model.md5, "classes": describe_classes(model.class_names), **facts}
@@ -81,7 +82,7 @@ def find_version(name: str, md5: str) -> ModelVersion | None:
     return None
 
 
-def _log_archive(run_id: str, model_id: str, model: ModelRecord, archive: Path, facts: Mapping[str, str]) -> None:
+def _log_archive(run_id: str, model_id: str, model: ModelRecord, folder: Path, facts: Mapping[str, str]) -> None:
     """Log an archive with two flavors, which mlflow.keras.save_model would do if the model were loaded."""
     described = Model(
         run_id=run_id,
@@ -89,18 +90,25 @@ def _log_archive(run_id: str, model_id: str, model: ModelRecord, archive: Path, 
         model_uuid=model_id,
         # No schema for clips: MLflow would convert numbers that `serving` refuses.
         signature=ModelSignature(outputs=Schema([ColSpec("double", name) for name in model.class_names])),
-        metadata={**model.model_dump(mode="json", include={"class_names", "clip_shape", "resize", "seconds"}), **facts},
+        metadata={
+            **model.model_dump(mode="json", include={"class_names", "clip_shape", "resize", "seconds", "side"}),
+            **facts,
+        },
     )
-    keras = {"keras_backend": "tensorflow", "keras_version": version("keras"), "save_exported_model": False}
-    described.add_flavor("keras", data=f"data/{archive.stem}", **keras)
-    with TemporaryDirectory() as folder:
+    archive = folder / model.path
+    if model.backbone is None:  # else the archive lacks what makes its input
+        keras = {"keras_backend": "tensorflow", "keras_version": version("keras"), "save_exported_model": False}
+        described.add_flavor("keras", data=f"data/{archive.stem}", **keras)
+    with TemporaryDirectory() as new:
         mlflow.pyfunc.save_model(
-            path=f"{folder}/model",
+            path=f"{new}/model",
             mlflow_model=described,
             data_path=str(archive),
             loader_module="motionbench.tracking.serving",
             code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
         )
-        mlflow.MlflowClient().log_model_artifacts(model_id, f"{folder}/model")
+        if model.backbone:
+            shutil.copyfile(folder / model.backbone, f"{new}/model/data/{BACKBONE}")
+        mlflow.MlflowClient().log_model_artifacts(model_id, f"{new}/model")
     mlflow.MlflowClient().finalize_logged_model(model_id, LoggedModelStatus.READY)

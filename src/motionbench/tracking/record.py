@@ -16,10 +16,11 @@ from pydantic import BaseModel, Field
 from motionbench.core import paths
 from motionbench.core.dvc_files import StageLock, flatten, is_result, is_wall_clock, read_stages, run_again
 from motionbench.core.errors import UserError, one_line
-from motionbench.core.files import atomic_outputs, file_md5s, path_md5, read_json
+from motionbench.core.files import atomic_outputs, file_md5, file_md5s, path_md5, read_json
 from motionbench.core.inputs import check_recorded
 from motionbench.core.paths import ReplicateKey
 from motionbench.data.splits import part_folders, read_dataset_info, read_split
+from motionbench.models.registry import BackboneParams, reads_features
 from motionbench.training.results import read_training, replicate_key
 
 REGISTERED = "motionbench"  # name of the registered model whose versions are the champions
@@ -43,6 +44,9 @@ class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     class_names: tuple[str, ...]
     resize: str = "pad"  # how a video of another shape becomes a clip
     seconds: float = 0.0  # the median duration of a clip
+    backbone: Path | None = None  # of a model that reads features: the archive that makes them,
+    backbone_md5: str | None = None
+    side: int = 0  # and the side of the frames that it sees
     best: bool  # whether to register it: the best replicate
     facts: dict[str, str] = {}  # for the registered version: model, source, and md5s of the clips of a champion
 
@@ -110,7 +114,7 @@ def build_record(stage: str, params: Mapping[str, Any]) -> Record:
             for part in parts
         ]
         source = read_dataset_info()
-        model = {
+        model: dict[str, Any] = {
             "clip_shape": datasets[0].shape[1:],
             "class_names": read_split(parts[0]).class_names,
             **source.model_dump(include={"resize", "seconds"}),
@@ -212,7 +216,7 @@ def _replicates(
             "tags": {f"md5.{path}": md5},
             "metrics": {**{f"best_{measure}": row[measure] for measure in curves[key]}, "training_seconds": seconds},
             "curves": curves[key].to_dict("records"),
-            "model": ModelRecord(name=name, path=path, md5=md5, best=best, facts=facts, **model),
+            "model": ModelRecord(name=name, path=path, md5=md5, best=best, facts=facts, **model, **_backbone(name)),
         }
         yield replicate_record(name, key, params).model_copy(update=update)
 
@@ -231,7 +235,18 @@ def _comparison(model: Mapping[str, Any], source: str) -> tuple[dict[str, str], 
     path, used = Path(timing["champion"]), read_json(paths.stage_inputs_path("compare"))["md5s"]
     clips = clip_md5s({folder: md5 for folder, md5 in used.items() if part_folders(Path(folder))})
     facts = {"model": path.parent.name, "source": source, **clips}
-    return description, ModelRecord(name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model)
+    return description, ModelRecord(
+        name=REGISTERED, path=path, md5=path_md5(path), best=True, facts=facts, **model, **_backbone(path.parent.name)
+    )
+
+
+def _backbone(model_name: str) -> dict[str, Any]:
+    """Return which backbone made the features that a model reads."""
+    if not reads_features(model_name):
+        return {}
+    used = read_json(paths.stage_inputs_path("embed"))["params"]
+    backbone = BackboneParams(**{key: used[f"backbone.{key}"] for key in BackboneParams.model_fields})
+    return {"backbone": (path := backbone.archive()), "backbone_md5": file_md5(path), "side": backbone.side}
 
 
 def spool(record: Record) -> None:
@@ -270,7 +285,9 @@ def _files(record: Record) -> dict[Path, str | None]:
     """Return the files and folders that a record is logged with, with their md5s."""
     models = [each.model for each in (record, *record.replicates)]
     artifacts = {path: record.tags.get(f"md5.{path.as_posix()}") for path in record.artifacts}
-    return artifacts | {model.path: model.md5 for model in models if model}
+    archives = {model.path: model.md5 for model in models if model}
+    backbones = {model.backbone: model.backbone_md5 for model in models if model and model.backbone}
+    return artifacts | archives | backbones
 
 
 def _spool_folder() -> Path:

@@ -18,6 +18,7 @@ from motionbench.data.splits import Clips
 from motionbench.execution.runtime import importing_tensorflow
 
 LOGGER = logging.getLogger("mlflow.motionbench")  # MLflow's servers show what its loggers say
+BACKBONE = "backbone.keras"  # beside the archive of a model that reads features
 MOST_CLASSES = 10  # in a sentence
 
 
@@ -33,8 +34,11 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
     """Return an object with `predict` and `get_raw_model`, as `mlflow.pyfunc.load_model` wants it."""
     with importing_tensorflow():
         from motionbench.models.archive import load_model
+        from motionbench.models.backbone import load_backbone, with_backbone
     model = load_model(Path(path))
     described = Model.load(str(Path(path).parents[1])).metadata or {}
+    if (backbone := Path(path).with_name(BACKBONE)).exists():
+        model = with_backbone(model, load_backbone(backbone, described["side"]), tuple(described["clip_shape"]))
     class_names = described["class_names"]
     LOGGER.info(describe_model({**described, "classes": describe_classes(class_names)}))
 

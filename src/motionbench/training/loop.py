@@ -16,9 +16,10 @@ from motionbench.data.augmentation import augment, classes_to_flip
 from motionbench.data.folds import AnySplit
 from motionbench.data.splits import Clips, DatasetInfo, Split
 from motionbench.models.networks import build_model
-from motionbench.models.registry import ModelParams
+from motionbench.models.registry import GradientParams, ModelParams
 from motionbench.params.schema import TrainingParams
 from motionbench.training.checkpoints import Checkpoint
+from motionbench.training.logistic import standardize
 from motionbench.training.results import Epoch
 
 _traced: dict[Hashable, keras.Model] = {}  # the last one that this process has trained
@@ -48,12 +49,12 @@ def read_batches(
         weights = compute_sample_weight("balanced", split.labels).astype(np.float32)
     clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
-    def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def read(indices: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         clips = np.asarray(split.clips[indices])
         return transform(clips, indices) if transform else clips, split.labels[indices]
 
     def read_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        clips, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
+        clips, labels = tf.numpy_function(read, [indices], [tf.as_dtype(split.clips.dtype), tf.int64])
         batch = tf.ensure_shape(clips, (None, *split.clips.shape[1:])), tf.ensure_shape(labels, (None,))
         return batch if weights is None else (*batch, tf.gather(weights, indices))
 
@@ -72,7 +73,7 @@ def order_of_clips(clips: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(clips)
 
 
-def build_optimizer(section: ModelParams, clips: int) -> keras.optimizers.Optimizer:
+def build_optimizer(section: GradientParams, clips: int) -> keras.optimizers.Optimizer:
     """Return Adam for epochs of `clips` clips.
 
     The schedule is a cosine without restarts, and weight decay is decoupled from the gradients: Loshchilov and Hutter,
@@ -90,8 +91,9 @@ def build_replicate(model_name: str, section: ModelParams, train: AnySplit, seed
     keras.utils.clear_session()  # Without this, layer names continue the last replicate's numbers.
     keras.utils.set_random_seed(seed)
     model = build_model(model_name, section, train.clips.shape[1:], len(train.class_names))
+    standardize(model, train)
     model.compile(
-        optimizer=build_optimizer(section, len(train.labels)),
+        optimizer=build_optimizer(section, len(train.labels)) if isinstance(section, GradientParams) else "sgd",
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,  # XLA was slower on the CPU for these models, and is not deterministic everywhere.
@@ -114,7 +116,7 @@ def reuse_traced(model: keras.Model, alike: Hashable) -> keras.Model:
 
 
 def fit_epochs(
-    model: keras.Model, model_name: str, key: ReplicateKey, section: ModelParams, training: TrainingParams,
+    model: keras.Model, model_name: str, key: ReplicateKey, section: GradientParams, training: TrainingParams,
     dataset: DatasetInfo, train: AnySplit, validation: Split, earlier: Checkpoint | None = None,
 ) -> Iterator[Epoch]:  # fmt: skip # not one argument a line
     """Fit a replicate of a model for at most its epochs; yield its measures after each epoch.

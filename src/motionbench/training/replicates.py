@@ -10,11 +10,12 @@ import joblib
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import DATASET_INFO, PARAMS, ReplicateKey, checkpoint_path, replicate_path, training_paths
 from motionbench.core.processes import describe_machine, peak_megabytes
-from motionbench.data.folds import read_training_clips, replicate_keys, training_folders
+from motionbench.data.folds import read_training_clips, replicate_keys, training_files
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import Engine, EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import epoch_progress
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.models.registry import GradientParams, reads_features
 from motionbench.params.schema import Params
 from motionbench.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from motionbench.training.results import Epoch, Replicate, replicate_key, write_training, write_untrained
@@ -47,7 +48,7 @@ def train_model(
         tasks = [
             FileTask(
                 partial(train_replicate, model_name, key, params, replicate_path(models, key), digest, are_current),
-                inputs=[DATASET_INFO, *training_folders(key.fold)],
+                inputs=[DATASET_INFO, *training_files(key.fold, reads_features(model_name))],
                 outputs=[replicate_path(models, key)],
                 kept=checkpoint_path(model_name, key),
             )
@@ -87,8 +88,9 @@ def train_replicate(
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.training import loop
+        from motionbench.training.logistic import fit_strengths
     training, section = params.training, params.model(model_name)
-    dataset, (train, validation) = read_dataset_info(), read_training_clips(key.fold)
+    dataset, (train, validation) = read_dataset_info(), read_training_clips(key.fold, reads_features(model_name))
     # The last replicates use the cores that the others have left: 0.67 of the time with two (ConvLSTM).
     fix_threads(training.threads, operations=max(training.threads, joblib.cpu_count()))
     started = time.perf_counter()
@@ -98,7 +100,11 @@ def train_replicate(
     history: list[Epoch] = []
     epoch_seconds: list[float] = []
     best: Epoch | None = None
-    for epoch in loop.fit_epochs(model, model_name, key, section, training, dataset, train, validation, earlier):
+    if isinstance(section, GradientParams):
+        epochs = loop.fit_epochs(model, model_name, key, section, training, dataset, train, validation, earlier)
+    else:
+        epochs = fit_strengths(model, key, section, training, train, validation, earlier)
+    for epoch in epochs:
         resumed = earlier if earlier and len(history) < len(earlier.history) else None
         epoch_seconds.append(resumed.epoch_seconds[len(history)] if resumed else time.perf_counter() - started)
         started = time.perf_counter()

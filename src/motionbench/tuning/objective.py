@@ -14,7 +14,7 @@ from motionbench.data.folds import read_training_clips
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.engine import EventCallback
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import ModelParams
+from motionbench.models.registry import GradientParams
 from motionbench.params.schema import TrainingParams
 
 
@@ -24,7 +24,7 @@ def seeds_of(seed: int, number: int, replicates: int) -> list[int]:
 
 
 def measure_cost(
-    model_name: str, params: ModelParams, training: TrainingParams, _on_event: EventCallback
+    model_name: str, params: GradientParams, training: TrainingParams, _on_event: EventCallback
 ) -> dict[str, float]:
     """Return parameters, FLOPs and the latency of one clip, in milliseconds, of a network that is not trained."""
     with importing_tensorflow():
@@ -46,7 +46,7 @@ def measure_cost(
 
 
 def run_trial(
-    model_name: str, params: ModelParams, training: TrainingParams, seeds: Sequence[int], on_event: EventCallback
+    model_name: str, params: GradientParams, training: TrainingParams, seeds: Sequence[int], on_event: EventCallback
 ) -> dict[str, Any]:
     """Train a replicate from each seed on the train split, with folds that of the first, and return its measures.
 

@@ -64,7 +64,7 @@ def decode_clips(
     code = code_md5s("core", "data")
     tasks = [partial(_decode, file, preprocessing, max_pixels, code, folder) for file in files]
     started: list[str] = []  # names
-    with local_engine() as engine, clip_progress(len(files)) as show:
+    with local_engine() as engine, clip_progress("generate", len(files), "clips decoded") as show:
 
         def on_start(name: str) -> None:
             started.append(name)

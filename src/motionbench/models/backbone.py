@@ -1,0 +1,184 @@
+"""A frozen backbone: a Keras archive that turns frames into maps of features, and what is made of its maps."""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from numpy.typing import NDArray
+
+from motionbench.core.errors import UserError, one_line
+from motionbench.data.params import ClipShape
+from motionbench.data.splits import Clips
+from motionbench.models.feature_layers import grid_means
+from motionbench.models.registry import BackboneParams
+
+# Blocks and the stride of the first of them, up to stride 16. Tan and Le, "EfficientNet" (2019).
+LITE0_STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1))
+STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """Reads what `torch.save` wrote before PyTorch 1.6, and refuses all but tensors: a pickle may run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *_: (storage, offset, shape, strides)
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        raise pickle.UnpicklingError(f"{module}.{name}: not a tensor")
+
+    def persistent_load(self, pid: Any) -> Any:
+        _, dtype, key, _, size, _ = pid
+        return key, dtype, size
+
+
+def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the tensors of a state dict in PyTorch's format of before 1.6, without PyTorch.
+
+    Raises:
+        UserError: if the file is missing or not in this format, or holds more than tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            _magic, _protocol, _sizes, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
+            storages = {}
+            sizes = {key: (dtype, size) for (key, dtype, size), *_ in tensors.values()}
+            for key in keys:  # each as a number of elements and the elements
+                dtype, size = sizes[key]
+                if int.from_bytes(file.read(8), "little") != size:
+                    raise ValueError("sizes that do not fit")
+                storages[key] = np.frombuffer(file.read(size * dtype.itemsize), dtype)
+        return {
+            # Some tensors lie transposed in their storage.
+            name: np.lib.stride_tricks.as_strided(
+                storages[key][offset:], shape, [stride * dtype.itemsize for stride in strides]
+            ).copy()
+            for name, ((key, dtype, _), offset, shape, strides) in tensors.items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not readable as PyTorch's tensors ({one_line(error)})") from error
+
+
+def efficientnet_lite0(tensors: Mapping[str, NDArray[Any]]) -> keras.Model:
+    """Build EfficientNet-Lite0 up to stride 16, from its tensors as PyTorch names them.
+
+    Returns:
+        A model from frames, uint8, shape (batch, height, width, 3), to features, shape (batch, rows, columns, 112).
+    """
+    weights: list[tuple[keras.Layer, list[NDArray[Any]]]] = []
+
+    def convolve(inputs: Any, name: str, stride: int = 1) -> Any:
+        kernel = tensors[f"{name}.weight"]
+        options: dict[str, Any] = {"strides": stride, "padding": "same", "use_bias": False}
+        if "depthwise" in name:
+            layer, order = keras.layers.DepthwiseConv2D(kernel.shape[2:], **options), (2, 3, 0, 1)
+        else:
+            layer, order = keras.layers.Conv2D(len(kernel), kernel.shape[2:], **options), (2, 3, 1, 0)
+        weights.append((layer, [kernel.transpose(order)]))
+        return layer(inputs)
+
+    def normalize(inputs: Any, name: str, *, activate: bool = True) -> Any:
+        layer = keras.layers.BatchNormalization(epsilon=1e-3)
+        weights.append(
+            (layer, [tensors[f"{name}.{each}"] for each in ("weight", "bias", "running_mean", "running_var")])
+        )
+        return keras.layers.ReLU(6)(layer(inputs)) if activate else layer(inputs)
+
+    frames = keras.Input((None, None, 3), dtype="uint8")
+    features = keras.layers.Rescaling(1 / 128, -127 / 128)(frames)
+    features = normalize(convolve(features, "_conv_stem", 2), "_bn0")
+    block = 0
+    for blocks, first_stride in LITE0_STAGES:
+        for number in range(blocks):
+            name, inputs = f"_blocks.{block}", features
+            if f"{name}._expand_conv.weight" in tensors:
+                features = normalize(convolve(features, f"{name}._expand_conv"), f"{name}._bn0")
+            stride = first_stride if number == 0 else 1
+            features = normalize(convolve(features, f"{name}._depthwise_conv", stride), f"{name}._bn1")
+            features = normalize(convolve(features, f"{name}._project_conv"), f"{name}._bn2", activate=False)
+            if number > 0:
+                features = features + inputs
+            block += 1
+    for layer, values in weights:
+        layer.set_weights(values)
+    return keras.Model(frames, features, name="efficientnet_lite0")
+
+
+def load_backbone(path: Path, side: int) -> keras.Model:
+    """Read a backbone.
+
+    Raises:
+        UserError: if the file is missing, damaged or no network from frames of this `side` to maps of features.
+    """
+    try:
+        backbone = keras.saving.load_model(path, compile=False, safe_mode=True)
+        frames = keras.Input((side, side, 3), dtype="uint8")
+        sized = keras.models.clone_model(backbone, frames)
+        sized.set_weights(backbone.get_weights())
+        maps = sized.output
+        if len(maps.shape) != 4 or None in maps.shape[1:]:
+            raise ValueError(f"its output has the shape {maps.shape}")
+    except Exception as error:  # Keras raises what the layers of a foreign archive raise
+        raise UserError(
+            f"{path}: not a Keras archive that maps frames, uint8, (batch, {side}, {side}, 3), to features, (batch, "
+            f"rows, columns, channels) ({type(error).__name__}: {one_line(error)[:200]}); make one: make backbone"
+        ) from error
+    return sized
+
+
+class Embedding(keras.layers.Layer):
+    """Features of each frame: the backbone's map, averaged to a grid.
+
+    Maps uint8 clips, (clips, frames, height, width, channels), to float16, (clips, frames, grid, grid, features).
+    """
+
+    def __init__(self, backbone: keras.Model, grid: int) -> None:
+        super().__init__(trainable=False)
+        self.backbone = backbone
+        self.grid = grid
+
+    def call(self, clips: Any) -> Any:
+        """Return the features. The number of clips changes their last bits, as the size of any batch does."""
+        side = self.backbone.input_shape[1]
+        frames = ops.reshape(clips, (-1, *clips.shape[2:]))
+        if frames.shape[-1] == 1:
+            frames = ops.repeat(frames, 3, axis=-1)
+        if frames.shape[1:3] != (side, side):
+            scaled = ops.image.resize(ops.cast(frames, "float32"), (side, side), antialias=True)
+            frames = ops.cast(ops.round(scaled), "uint8")
+        means = ops.cast(grid_means(self.backbone(frames, training=False), self.grid), "float16")
+        return ops.reshape(means, (-1, clips.shape[1], *means.shape[1:]))
+
+
+def with_backbone(head: keras.Model, backbone: keras.Model, clip_shape: ClipShape) -> keras.Model:
+    """Return a model from clips to what `head` makes of their features."""
+    clips = keras.Input(clip_shape, dtype="uint8")
+    return keras.Sequential([clips, Embedding(backbone, head.input_shape[2]), *head.layers], name=head.name)
+
+
+_embeddings: dict[tuple[Path, int, int], Any] = {}
+
+
+def embed(clips: Clips, params: BackboneParams) -> NDArray[np.float16]:
+    """Return the features of the frames of clips, one clip at a time, so that their bits do not depend on others.
+
+    Raises:
+        UserError: if the backbone cannot be used, or if a feature is not a number.
+    """
+    key = (path := params.archive()), params.side, params.grid
+    if key not in _embeddings:
+        layer = Embedding(load_backbone(path, params.side), params.grid)
+        signature = tf.TensorSpec((1, *clips.shape[1:]), tf.uint8)
+        _embeddings[key] = tf.function(layer.call, [signature])
+    features: NDArray[np.float16] = np.concatenate([_embeddings[key](clip[None]) for clip in clips])
+    if not np.isfinite(features).all():
+        raise UserError(f"{path}: it makes features of the clips that are not numbers; use another: make backbone")
+    return features

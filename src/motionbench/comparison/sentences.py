@@ -82,7 +82,7 @@ def compare_with_controls(right: Mapping[str, Right], groups: Groups | None, mar
     """
     contenders = contenders_among(right)
     best = max(contenders, key=lambda name: float(right[name].mean()))
-    all_pairs = [(contender, control) for contender in contenders for control in CONTROLS]
+    all_pairs = [(contender, control) for contender in contenders for control in CONTROLS if control in right]
     return [pair for pair in compare_pairs(right, groups, margin, all_pairs) if pair.first == best]
 
 

@@ -29,6 +29,13 @@ def frame_layers(params: CnnParams) -> list[keras.Layer]:
     return layers
 
 
+def scaled_pixels(params: CnnParams, *, frames: bool = True) -> list[keras.Layer]:
+    """Return the layers that turn pixels of clips, or of single frames, into shares of full brightness."""
+    side = params.downsample
+    smaller = keras.layers.AveragePooling3D((1, side, side)) if frames else keras.layers.AveragePooling2D(side)
+    return [keras.layers.Rescaling(1 / 255), *([smaller] if side > 1 else [])]
+
+
 def normalization(params: CnnParams) -> list[keras.Layer]:
     """Return what stands between a convolution and its pooling: batch normalization, if it is on."""
     return [keras.layers.BatchNormalization(momentum=MOMENTUM)] if params.batch_normalization else []
@@ -40,7 +47,7 @@ def cnn_lstm(params: registry.CnnLstmParams, _clip_shape: ClipShape) -> list[ker
     if params.time_distributed == "whole_cnn":
         cnn_layers = [keras.Sequential(cnn_layers, name="cnn")]
     return [
-        keras.layers.Rescaling(1 / 255),
+        *scaled_pixels(params),
         *(FoldedTimeDistributed(layer) for layer in cnn_layers),
         keras.layers.LSTM(params.lstm_units, activation=params.activation),
     ]
@@ -51,7 +58,7 @@ def convlstm(params: registry.ConvLstmParams, _clip_shape: ClipShape) -> list[ke
 
     All of them but the last return a sequence.
     """
-    stack: list[keras.Layer] = [keras.layers.Rescaling(1 / 255)]
+    stack: list[keras.Layer] = scaled_pixels(params)
     last = len(params.filters) - 1
     for depth, (filters, kernel_size) in enumerate(zip(params.filters, params.kernel_sizes, strict=True)):
         stack.append(FusedConvLSTM2D(filters, kernel_size, params.activation, return_sequences=depth < last))
@@ -62,7 +69,7 @@ def convlstm(params: registry.ConvLstmParams, _clip_shape: ClipShape) -> list[ke
 
 def cnn3d(params: registry.Cnn3dParams, clip_shape: ClipShape) -> list[keras.Layer]:
     """A CNN whose kernels cover neighbouring frames as well as neighbouring pixels."""
-    stack: list[keras.Layer] = [keras.layers.Rescaling(1 / 255)]
+    stack: list[keras.Layer] = scaled_pixels(params)
     frames = clip_shape[0]
     for filters, side in zip(params.filters, params.kernel_sizes, strict=True):
         kernel = (params.kernel_frames, side, side)
@@ -78,7 +85,7 @@ def single_frame(params: CnnParams, clip_shape: ClipShape) -> list[keras.Layer]:
     return [
         keras.layers.Cropping3D(((0, clip_shape[0] - 1), 0, 0)),
         keras.layers.Reshape(clip_shape[1:]),
-        keras.layers.Rescaling(1 / 255),
+        *scaled_pixels(params, frames=False),
         *frame_layers(params),
     ]
 
@@ -90,7 +97,7 @@ def bag_of_frames(params: CnnParams, _clip_shape: ClipShape) -> list[keras.Layer
     learn any function that ignores order. Without that layer, frames could only vote.
     """
     return [
-        keras.layers.Rescaling(1 / 255),
+        *scaled_pixels(params),
         *(FoldedTimeDistributed(layer) for layer in frame_layers(params)),
         keras.layers.GlobalAveragePooling1D(),
         keras.layers.Dense(HIDDEN_UNITS, activation="relu"),

@@ -48,6 +48,7 @@ class GradientParams(ModelParams):
 class CnnParams(GradientParams):
     """A stack of convolutions, each followed by a 2x2 pooling."""
 
+    downsample: Pixels = 1  # side of the squares of pixels whose mean the network sees
     filters: Widths
     kernel_sizes: Widths
     batch_normalization: bool
@@ -57,7 +58,7 @@ class CnnParams(GradientParams):
         if len(self.filters) != len(self.kernel_sizes):
             allowed = f"as long as {section}.filters {list(self.filters)}"
             raise refusal(f"{section}.kernel_sizes", list(self.kernel_sizes), allowed)
-        height, width = data.height, data.width
+        height, width = data.height // self.downsample, data.width // self.downsample
         for number, kernel_size in enumerate(self.kernel_sizes, start=1):
             if min(height, width) < 2:
                 allowed = f"at most {number - 1} layers long: pooling leaves {height}x{width} pixels to layer {number}"

@@ -16,7 +16,7 @@ def main() -> None:
     values, params = read_experiment(name)
     changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
-    settings += [argument for path in params.dataset().untracked_clips() for argument in ("--copy-paths", str(path))]
+    settings += [argument for path in params.untracked_files() for argument in ("--copy-paths", str(path))]
     if not str(Path.cwd()).isascii():
         raise UserError(f"{Path.cwd()}: DVC's temporary copies need a path of ASCII letters; move the repository")
     for command in (["exp", "run", "--temp", "--force", "--name", name, *settings], ["metrics", "diff", "HEAD", name]):

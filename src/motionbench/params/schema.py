@@ -1,5 +1,6 @@
 """params.yaml as frozen, typed, checked objects. Registries give the sections of data sets, models, perturbations."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, PositiveFloat, create_model, model_validator
@@ -13,7 +14,15 @@ from motionbench.data.params import DataParams, DatasetParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.splits import DatasetInfo
 from motionbench.data.synthetic.params import SyntheticParams
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES, MODELS, SEARCHABLE, BackboneParams, contenders_among
+from motionbench.models.registry import (
+    CONTENDERS,
+    MODEL_NAMES,
+    MODELS,
+    SEARCHABLE,
+    BackboneParams,
+    contenders_among,
+    reads_features,
+)
 
 DATASETS: dict[str, type[DatasetParams]] = {"synthetic": SyntheticParams, "folder": FolderParams}
 """The kinds of data sets: by the value of `data.source`, the section of that name. `pipeline.generate` makes them."""
@@ -169,6 +178,15 @@ class Params(Section):
     def model(self, model_name: str) -> Any:
         """Return the section of the model called `model_name`, of the class that the registry names."""
         return getattr(self, model_name)
+
+    def untracked_files(self) -> list[Path]:
+        """Return the files and folders that stages read and that a clone of the repository lacks.
+
+        Raises:
+            UserError: if a backbone is needed, and missing.
+        """
+        backbones = [self.backbone.archive()] if any(map(reads_features, self.enabled_models())) else []
+        return [*self.dataset().untracked_clips(), *(path for path in backbones if not path.is_absolute())]
 
     def enabled_models(self) -> list[str]:
         """Return the models that are trained and compared."""

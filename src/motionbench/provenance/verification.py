@@ -91,7 +91,7 @@ def verify() -> Verification:
         clone = Path(folder, "clone")
         git("clone", "--quiet", "--shared", "--no-checkout", ".", str(clone))
         git("-C", str(clone), "checkout", "--quiet", "--detach", commit)
-        for path in load_params(clone / PARAMS).dataset().untracked_clips():
+        for path in load_params(clone / PARAMS).untracked_files():
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, clone / path)
         recorded = read_lock(clone / DVC_LOCK)

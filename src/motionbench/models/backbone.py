@@ -121,7 +121,8 @@ def load_backbone(path: Path, side: int) -> keras.Model:
     try:
         backbone = keras.saving.load_model(path, compile=False, safe_mode=True)
         frames = keras.Input((side, side, 3), dtype="uint8")
-        sized = keras.models.clone_model(backbone, frames)
+        # A copy for frames of this side: FLOPs are counted by the shapes of its layers.
+        sized = keras.models.clone_model(keras.Model(backbone.inputs[0], backbone.outputs[0]), frames)
         sized.set_weights(backbone.get_weights())
         maps = sized.output
         if len(maps.shape) != 4 or None in maps.shape[1:]:

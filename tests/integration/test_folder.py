@@ -20,6 +20,7 @@ from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outpu
 
 pytestmark = pytest.mark.slow  # they train for real
 
+PRETRAINED = ("pretrained_lstm", "pretrained_linear", "pretrained_bag")
 FOLDER = {
     "data.source": "folder",
     "data.colour": "rgb",
@@ -27,6 +28,9 @@ FOLDER = {
     "folder.folds": 3,
     "folder.reversed_labels": [["leftward", "rightward"]],
     "training.seeds": [0],
+    "backbone.side": 32,
+    "pretrained_lstm.epochs": 2,
+    **{f"{name}.enabled": True for name in PRETRAINED},
     **{f"perturbations.{name}": [] for name in PERTURBATIONS if name not in ("backwards", "upside_down")},
 }
 MODELS = ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")
@@ -37,6 +41,17 @@ def add_clips(example_clips: Path, clone: Path) -> None:
     for path in example_clips.glob("*/*_01.mp4"):
         (clone / "data/clips" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, clone / "data/clips" / path.parent.name)
+
+
+def add_backbone(clone: Path) -> None:
+    """Write a small backbone with random weights."""
+    program = (
+        "import sys, keras\n"
+        "keras.utils.set_random_seed(0)\n"
+        "layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 5, strides=4, activation='relu')]\n"
+        "keras.Sequential([keras.Input((None, None, 3), dtype='uint8'), *layers]).save('data/backbone/own.keras')\n"
+    )
+    assert run(clone, "python", "-c", program).returncode == 0
 
 
 def reproduce(clone: Path) -> str:
@@ -68,6 +83,7 @@ def folded(reproduced: Path, example_clips: Path, tmp_path_factory: pytest.TempP
     (clone / "mlflow.db").unlink()
     shutil.rmtree(clone / "mlruns")
     add_clips(example_clips, clone)
+    add_backbone(clone)
     edit_params(clone / "params.yaml", FOLDER)
     assert "cross-validation" in reproduce(clone).lower()
     assert run(clone, "git", "commit", "--quiet", "--all", "--message", "recorded").returncode == 0
@@ -197,6 +213,41 @@ def test_going_back_to_synthetic_clips_trains_nothing(reproduced: Path, copy_of_
     assert outs(clone) == synthetic
     assert (clone / "models/cnn_lstm/seed-1.keras").exists()
     assert not list((clone / "models/cnn_lstm").glob("fold*"))
+
+
+def test_another_head_is_trained_on_the_same_features(copy_of_folded: Path) -> None:
+    before = outs(copy_of_folded)
+    edit_params(copy_of_folded / "params.yaml", {"pretrained_lstm.lstm_units": 3})
+    said = run(copy_of_folded, "dvc", "repro", "train_pretrained").stdout
+    assert "Stage 'embed' didn't change" in said
+    now = outs(copy_of_folded)
+    assert {path for path in before if now[path] != before[path]} >= {"models/pretrained_lstm"}
+    assert now["models/pretrained_linear"] == before["models/pretrained_linear"]
+
+
+def test_a_logged_head_brings_its_backbone_and_predicts_as_evaluate_did(copy_of_folded: Path) -> None:
+    (copy_of_folded / "data/backbone/own.keras").unlink()
+    table = pd.read_parquet(copy_of_folded / "data/predictions.parquet")
+    row = table[(table["model"] == "pretrained_linear") & (table["fold"] == 1) & (table["condition"] == "unchanged")]
+    program = (
+        "import mlflow, numpy\n"
+        f"mlflow.set_tracking_uri('sqlite:///{copy_of_folded}/mlflow.db')\n"
+        "found = mlflow.search_logged_models(output_format='list')\n"
+        "[one] = [each for each in found if each.name == 'pretrained_linear fold-1-seed-0']\n"
+        "clip = numpy.load('data/folds/1/clips.npy')[:1]\n"
+        "print(*mlflow.pyfunc.load_model(one.model_uri).predict(clip).iloc[0].tolist())\n"
+    )
+    done = run(copy_of_folded, "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    expected = row[[column for column in table if column.startswith("probability")]].iloc[0].to_numpy()
+    np.testing.assert_allclose([float(each) for each in done.stdout.split()], expected, atol=1e-6)
+
+
+def test_without_its_backbone_embed_stops_first(copy_of_folded: Path) -> None:
+    (copy_of_folded / "data/backbone/own.keras").unlink()
+    done = run(copy_of_folded, "dvc", "repro", "embed")
+    assert "error: params.yaml: backbone.path: data/backbone: 0 archives; make one: make backbone" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:

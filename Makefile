@@ -3,7 +3,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  promote example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
+  promote backbone example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,9 @@ predict: .venv/installed ## classify a clip with the champion: make predict CLIP
 
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
 	@python -m pipeline.promote '$(VERSION)'
+
+backbone: .venv/backbone ## write a pretrained backbone for the pretrained models to data/backbone/ (docs/pretrained.md)
+	python -m pipeline.backbone
 
 example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
 	python -m pipeline.example_clips '$(or $(FOLDER),data/clips)' $(if $(LEAK),leak)
@@ -101,8 +104,9 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 
 lock: .venv/installed ## resolve requirements.lock and requirements-cluster.lock anew from pyproject.toml
 	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
-	python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cluster"])' | \
-	  $(COMPILE) --constraint requirements.lock - --output-file requirements-cluster.lock
+	for each in cluster backbone; do \
+	  python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$each'])" | \
+	    $(COMPILE) --constraint requirements.lock - --output-file requirements-$$each.lock || exit; done
 
 clean: ## remove .venv, decoded clips and what the tools cache; clips, models, reports and runs stay
 	rm -rf .venv .decoded .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -126,6 +130,6 @@ endif
 	  .write_text('import os; os.environ.setdefault(\"MLFLOW_DISABLE_TELEMETRY\", \"true\")\n')"
 	@pwd -P > $@
 
-.venv/cluster: requirements-cluster.lock .venv/installed
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
+.venv/cluster .venv/backbone: .venv/%: requirements-%.lock .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

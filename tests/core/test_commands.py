@@ -1,6 +1,7 @@
 import errno
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,13 @@ def test_deferred_interrupts_come_when_the_block_ends() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert reached == ["inner block", "outer block"]
+
+
+@pytest.mark.parametrize("program", ["import matplotlib", "from motionbench.core.processes import git; git('status')"])
+def test_a_command_ignores_what_jupyter_and_hooks_of_git_export(program: str, tmp_path: Path) -> None:
+    other_work = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline", "GIT_DIR": str(tmp_path), "GIT_INDEX_FILE": "index",
+    }  # fmt: skip
+    code = f"from motionbench.core.commands import run_command\nrun_command(lambda: exec({program!r}))"
+    done = run(ROOT, "python", "-c", code, PYTHONPATH="src", **other_work)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """What make does in a folder that is not a finished clone. Nothing is installed."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder with an environment that counts as installed there, and no git repository."""
     for name in ("Makefile", "requirements.lock", "requirements-cluster.lock"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / ".venv").mkdir()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(shutil.which("true") or "")
     (tmp_path / ".venv/installed").write_text(f"{tmp_path.resolve()}\n", encoding="utf-8")
     return tmp_path
 
@@ -37,6 +40,26 @@ def test_an_environment_is_made_anew_only_after_a_move(folder: Path) -> None:
     assert make(folder, "-n", "repro").stdout == "dvc repro\n"
     moved = folder.rename(folder.with_name("moved elsewhere"))
     assert "rm -rf .venv" in make(moved, "-n", "repro").stdout
+
+
+def test_an_environment_whose_python_was_removed_is_made_anew(folder: Path) -> None:
+    (folder / ".venv/bin/python").unlink()
+    (folder / ".venv/bin/python").symlink_to(folder / "removed")
+    assert "rm -rf .venv" in make(folder, "-n", "repro").stdout
+
+
+def test_what_a_shell_has_for_other_work_does_not_reach_the_programs(folder: Path) -> None:
+    (folder / "show.mk").write_text("show:\n\t@env\n", encoding="utf-8")
+    other_work = {
+        "PYTHONPATH": "/other", "PYTHONHOME": "/other", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2", "PIP_USER": "1",
+        "PIP_TARGET": "/other", "SHELL": "/usr/sbin/nologin",
+    }  # fmt: skip
+    nobody = ["env", *(f"--unset={name}" for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"))]
+    done = run(folder, *nobody, "make", "-f", "Makefile", "-f", "show.mk", "show", **other_work)
+    shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert {name: shown[name] for name in other_work if name in shown} == {"PIP_USER": "0", "SHELL": "/bin/sh"}
+    assert shown["LOGNAME"] == str(os.getuid()), "as in a container"
+    assert shown["HOME"] == f"{folder}/.venv"
 
 
 def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:

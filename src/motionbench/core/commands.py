@@ -13,6 +13,12 @@ from motionbench.core.errors import REMEDIES, UserError
 from motionbench.core.redaction import without_secrets
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
+OTHER_WORK = (
+    "MPLBACKEND",  # in notebooks a package that only Jupyter has
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_WORK_TREE",  # in a hook of git: the repository that it is of
+)  # fmt: skip
+"""Environment variables that would have a command draw or work elsewhere. The Makefile has those of Python and pip."""
 
 
 @contextmanager
@@ -31,6 +37,12 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
         if received:
             signal.raise_signal(received[0])
+
+
+def ignore_other_work() -> None:
+    """Remove `OTHER_WORK` from the environment of this process, and so of those that it starts."""
+    for name in OTHER_WORK:
+        os.environ.pop(name, None)
 
 
 def _show_traceback(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
@@ -53,6 +65,7 @@ def run_command(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.excepthook = _show_traceback
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    ignore_other_work()
     try:
         main()
     except UserError as error:

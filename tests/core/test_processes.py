@@ -46,3 +46,13 @@ def test_outside_a_repository_git_is_an_error_in_one_line(working_directory: Pat
     (working_directory / "clips").mkdir()
     with pytest.raises(UserError, match=r"^git .*: fatal: not a git repository .*; run inside a clone of the reposito"):
         untracked(Path("clips"))
+
+
+def test_a_repository_of_another_owner_is_named_with_its_remedy(
+    working_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git("init", "--quiet")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    remedy = f"if you trust its files: git config --global --add safe.directory {working_directory}$"
+    with pytest.raises(UserError, match=rf"^git status: the repository is another user's; {remedy}"):
+        git("status")

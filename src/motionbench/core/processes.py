@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import socket
 import subprocess
 import sys
@@ -29,8 +30,11 @@ def git(*arguments: str) -> str:
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = one_line(getattr(error, "stderr", "") or error)
-        raise UserError(f"git {arguments[0]}: {reason}; run inside a clone of the repository") from error
+        said, remedy = getattr(error, "stderr", "") or str(error), "run inside a clone of the repository"
+        if "safe.directory" in said:  # whatever language it is in
+            said, here = "the repository is another user's", shlex.quote(str(Path.cwd()))
+            remedy = f"if you trust its files: git config --global --add safe.directory {here}"
+        raise UserError(f"git {arguments[0]}: {one_line(said)}; {remedy}") from error
 
 
 def untracked(folder: Path) -> list[Path]:

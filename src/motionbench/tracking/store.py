@@ -231,10 +231,14 @@ def end_abandoned_runs(experiment_id: str) -> None:
 def source_tags(stage: str) -> dict[str, str]:
     """Return the tags that say where a run comes from: commit, experiment, environment, process."""
     changes, commit = "", "unknown"
-    with suppress(UserError):  # outside a clone, or before the first commit
+    try:
         # Without what DVC itself writes: it changes neither code nor parameters.
         changes = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!metrics")
-        commit = git("rev-parse", "HEAD").strip()
+        with suppress(UserError):  # before the first commit
+            commit = git("rev-parse", "HEAD").strip()
+    except UserError as error:
+        if Path(".git").exists():
+            print(f"warning: the run in MLflow names no commit: {error}", file=sys.stderr)
     return {
         "mlflow.source.git.commit": commit,
         "git.dirty": str(bool(changes)).lower(),

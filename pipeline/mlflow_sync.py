@@ -1,5 +1,6 @@
 """`make mlflow-sync`: log to MLflow's store what it lacks of what the files here say, but put no model in use."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -19,6 +20,7 @@ def main() -> None:
     Raises:
         UserError: if the store does not answer, is too old, or refuses access.
     """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # Nobody waits for it, as for a stage.
     from motionbench.tracking.record import pending  # imported late: keeps error messages fast
 
     complete = [_log(f"{folder.name}, pending", folder) for folder in pending()]

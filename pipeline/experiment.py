@@ -1,12 +1,14 @@
 """`make experiment`: run all stages with the values of experiments/<name>.yaml, as the DVC experiment <name>."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
+from motionbench.core.processes import git
 from motionbench.params.editing import read_experiment
 
 
@@ -17,6 +19,8 @@ def main() -> None:
     changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     settings = [argument for change in changes for argument in ("--set-param", change)]
     settings += [argument for path in params.untracked_files() for argument in ("--copy-paths", str(path))]
+    if new := git("ls-files", "--others", "--exclude-standard", "-z", "--", "src", "pipeline").split("\0")[:-1]:
+        raise UserError(f"{new[0]}: git does not have it, nor would the experiment; run: git add {shlex.join(new)}")
     if not str(Path.cwd()).isascii():
         raise UserError(f"{Path.cwd()}: DVC's temporary copies need a path of ASCII letters; move the repository")
     for command in (["exp", "run", "--temp", "--force", "--name", name, *settings], ["metrics", "diff", "HEAD", name]):

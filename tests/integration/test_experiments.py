@@ -29,6 +29,13 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips_and_the_store(tmp_path
         'folder: {group: "(recorder-[0-9]+)", on_bad: skip, flipped_labels: [], reversed_labels: [[carré, rightward]]}',
         encoding="utf-8",
     )
+    (clone / "src/motionbench/new one.py").touch()
+    with (clone / "pipeline/compare.py").open("a") as code:
+        code.write("__import__('motionbench.new one')\n")
+    done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
+    lacks = "src/motionbench/new one.py: git does not have it, nor would the experiment; run: git add"
+    assert (done.returncode, done.stderr) == (2, f"error: {lacks} 'src/motionbench/new one.py'\n")
+    assert run(clone, "git", "add", "src/motionbench/new one.py").returncode == 0
     done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bad clip: carré/recorder-01_01.mp4: damaged" in done.stderr

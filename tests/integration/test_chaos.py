@@ -29,7 +29,7 @@ SPARED = ("train_cnn3d",) if KILLS > 1 else ("train_cnn3d", "train_cnn_lstm", "t
 FIRST_FILES = {"generate": "data/.partial.*", "evaluate": "data/predictions.parquet", "compare": "metrics/.partial.*"}
 # What DVC says of a file of its own that a kill left half-written, and the way out.
 REMEDIES = {
-    "dvc.lock": ["git", "checkout", "dvc.lock"],
+    "dvc.lock": ["git", "checkout", "HEAD", "dvc.lock"],
     "Unable to read RWLock-file": ["rm", ".dvc/tmp/rwlock"],
 }
 WALL_CLOCK = (

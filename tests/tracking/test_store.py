@@ -130,7 +130,7 @@ def test_search_without_a_store_creates_none(working_directory: Path) -> None:
 def test_only_runs_of_ended_processes_are_killed(runs: Runs) -> None:
     experiment_id, client = store.open_store(), mlflow.MlflowClient()
     here = {f"process.{key}": value for key, value in this_process().items()}
-    gone, elsewhere = {**here, "process.started": "long ago"}, {**here, "process.host": "elsewhere"}
+    gone, elsewhere = {**here, "process.byte": "1"}, {**here, "process.file": "elsewhere"}
     for name, tags in {"by hand": {}, "alive": here, "gone": gone, "elsewhere": elsewhere}.items():
         client.create_run(experiment_id, tags=tags, run_name=name)
     store.end_abandoned_runs(experiment_id)

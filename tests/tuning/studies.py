@@ -8,7 +8,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from motionbench.params.schema import Params
-from motionbench.tuning.study import claim_trial, open_storage, open_study
+from motionbench.tuning.storage import open_storage
+from motionbench.tuning.study import claim_trial, open_study
 
 Load = Callable[[dict[str, Any]], Params]
 DATA = {"data/train": "1", "data/validation": "2"}

@@ -19,7 +19,8 @@ from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning import search as searches
 from motionbench.tuning import study as studies
 from motionbench.tuning.outcome import write_outcome
-from motionbench.tuning.study import open_storage, retry, running
+from motionbench.tuning.storage import open_storage
+from motionbench.tuning.study import RETRIES, retry, running
 from tests.conftest import DRAWN_DATASET
 from tests.tuning.studies import Load
 
@@ -74,7 +75,7 @@ class ActedEngine:
 def ends(working_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:  # noqa: ARG001
     """How each trial ended and its number, as MLflow is told, in a folder with clips. Costs are acted too."""
     told: list[tuple[str, int]] = []
-    costs = ActedEngine(*[COST] * 9)
+    costs = ActedEngine(*[COST] * 10)
 
     @contextmanager
     def study_run(*_arguments: Any) -> Iterator[str]:
@@ -178,27 +179,42 @@ def test_worse_trial_is_pruned_and_its_process_killed(params_with: Load, ends: l
     assert pruned.user_attrs["validation_accuracy"] == 0.5
 
 
-def test_interrupted_search_puts_its_trials_back(
-    params_with: Load, ends: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine: Any = ActedEngine([STARTED] * 9, [STARTED] * 9)
-    wait = engine.wait
+def test_no_number_of_interruptions_loses_a_trial(params_with: Load, ends: list[tuple[str, int]]) -> None:
+    class Interrupted(ActedEngine):
+        def wait(self, timeout: float) -> list[tuple[Any, Message]]:
+            if len(self.running) == 2:
+                signal.raise_signal(signal.SIGINT)
+            return super().wait(timeout)
 
-    def wait_and_interrupt(timeout: float) -> list[tuple[Any, Message]]:
-        if len(engine.running) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return list(wait(timeout))
-
-    monkeypatch.setattr(engine, "wait", wait_and_interrupt)
+    times = RETRIES + 1
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            searches.tune(engine, "convlstm", params_with({}), 2, 2)
+        for number in range(times):
+            ends.clear()
+            engine: Any = Interrupted([STARTED] * 9, [STARTED] * 9)
+            with pytest.raises(KeyboardInterrupt):
+                searches.tune(engine, "convlstm", params_with({}), 2, 2)
+            assert engine.closed
+            assert ends == [("retried", 2 * number), ("retried", 2 * number + 1)]
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ends == [("retried", 0), ("retried", 1)]
-    assert engine.closed
-    assert states() == ["FAIL", "FAIL", "WAITING", "WAITING"]
+    assert states() == ["FAIL"] * (2 * times) + ["WAITING"] * 2
+    ends.clear()
+    engine = ActedEngine(completed(0.5), completed(0.5))
+    searches.tune(engine, "convlstm", params_with({}), 2, 1)
+    first, last = stored().trials[:2], stored().trials[-2:]
+    for ours, theirs in zip(first, last, strict=True):
+        assert (ours.params, ours.user_attrs["seeds"]) == (theirs.params, theirs.user_attrs["seeds"])
+    assert [trial.state.name for trial in last] == ["COMPLETE"] * 2
+
+
+def test_the_baseline_is_not_pruned_when_it_is_retried(params_with: Load, ends: list[tuple[str, int]]) -> None:
+    others = [completed(loss, loss, loss) for loss in (0.1, 0.2, 0.3)]
+    engine: Any = ActedEngine([STARTED, *[None] * 20, LOST[1]], *others, completed(0.9, 0.9, 0.9))
+    params = params_with({"tuning.startup_trials": 3, "tuning.warmup_epochs": 1, "tuning.pruner_top_fraction": 0.5})
+    searches.tune(engine, "convlstm", params, 4, 2)
+    assert ends == [*(("completed", number) for number in (1, 2, 3)), ("retried", 0), ("completed", 4)]
+    assert [studies.is_baseline(trial) for trial in stored().trials] == [True, False, False, False, True]
 
 
 @pytest.mark.parametrize("message", [completed(0.5), [Message("failed", "SyntaxError: invalid syntax")]])
@@ -257,7 +273,7 @@ def test_running_trials_send_heartbeats(params_with: Load, monkeypatch: pytest.M
     def record(_storage: object, _study: Study, trials: Iterable[Trial]) -> None:
         sent.append(([trial.number for trial in trials], len(engine.tasks)))
 
-    monkeypatch.setattr(studies, "HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(searches, "HEARTBEAT_SECONDS", 0)
     monkeypatch.setattr(studies, "send_heartbeats", record)
     searches.tune(engine, "convlstm", params_with({}), 1, 1)
     assert sent.count(([0], 0)) == len(COST), "each time that its cost was waited for"

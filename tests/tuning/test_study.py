@@ -1,3 +1,4 @@
+import os
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -9,17 +10,18 @@ from optuna.trial import Trial, TrialState
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
+from motionbench.core.paths import JOURNAL
 from motionbench.core.processes import this_process
 from motionbench.tuning import study as studies
 from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import check_search_space, model_values
+from motionbench.tuning.storage import open_storage
 from motionbench.tuning.study import (
     OWNERLESS_SECONDS,
     RETRIES,
     TRAINING_CODE,
     claim_trial,
     finished,
-    open_storage,
     open_study,
     retry,
     retry_abandoned,
@@ -156,9 +158,9 @@ def test_a_retry_is_reported_by_who_made_it(
 def stop(trial: Trial, url: str | None) -> None:
     """Make a trial that of a process which has ended; in a database, that of a machine whose heartbeat has stopped."""
     if not url:
-        trial.set_user_attr("owner", {**this_process(), "started": "long ago"})
+        trial.set_user_attr("owner", {**this_process(), "byte": "1"})
         return
-    trial.set_user_attr("owner", {**this_process(), "host": "elsewhere"})
+    trial.set_user_attr("owner", {**this_process(), "file": "elsewhere"})
     with closing(sqlite3.connect("studies.db")) as database, database:
         change = "UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00' WHERE trial_id = ?"
         database.execute(change, (trial._trial_id,))
@@ -174,18 +176,48 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
     params = params_with({})
     storage, place = open_storage()
     study = open_study(storage, place, "convlstm", params, DATA)
-    lost, alive, fresh, ownerless = (claimed(study, params, 4) for _ in range(4))
-    lost.set_user_attr("owner", {**this_process(), "started": "long ago"})
+    lost, copied, alive, fresh, ownerless = (claimed(study, params, 5) for _ in range(5))
+    lost.set_user_attr("owner", {**this_process(), "byte": "1"})
+    copied.set_user_attr("owner", {**this_process(), "file": "that of the folder that the journal was copied from"})
     for trial in (fresh, ownerless):
         trial.set_user_attr("owner", None)
     [stored] = [each for each in study.get_trials(deepcopy=False) if each.number == ownerless.number]
     stored.datetime_start = datetime.now() - timedelta(seconds=OWNERLESS_SECONDS + 1)
-    assert retry_abandoned(storage, study) == [lost.number, ownerless.number]
+    assert retry_abandoned(storage, study) == [lost.number, copied.number, ownerless.number]
     assert {trial.number for trial in running(study)} == {alive.number, fresh.number}
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    assert [trial.params for trial in waiting] == [lost.params, ownerless.params]
+    assert [trial.params for trial in waiting] == [lost.params, copied.params, ownerless.params]
     assert not any(trial.user_attrs for trial in waiting), "whoever claims one will be its owner"
     assert retry_abandoned(storage, study) == []
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_line_that_was_cut_off_costs_no_finished_trial(
+    goes_on: bool, params_with: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = params_with({})
+    study = opened(params)
+    finish(study, params, 2)
+    other = opened(params)
+    lost = claimed(study, params, 3)
+    os.truncate(JOURNAL, JOURNAL.stat().st_size - 10)
+    if goes_on:
+        other.set_user_attr("written", "behind it")
+    study = opened(params)
+    assert capsys.readouterr().err == "optuna.journal: removed a line that was cut off; finished trials are kept\n"
+    assert study.user_attrs.get("written") == ("behind it" if goes_on else None)
+    assert [trial.number for trial in finished(study)] == [0, 1]
+    study.tell(lost.number, 0.5)
+    finish(opened(params), params, 4)
+    assert len(finished(opened(params))) == 4
+    assert capsys.readouterr().err == ""
+
+
+def test_a_journal_that_is_damaged_otherwise_is_refused(params_with: Load) -> None:
+    finish(opened(params_with({})), params_with({}), 1)
+    JOURNAL.write_bytes(JOURNAL.read_bytes().replace(b"op_code", b"\0\0_code", 3))
+    with pytest.raises(UserError, match=r"^optuna\.journal: damaged, not only at its end; .*: mv optuna\.journal opt"):
+        open_storage()
 
 
 @pytest.mark.parametrize(
@@ -257,7 +289,7 @@ def test_trials_without_a_heartbeat_are_retried_from_anywhere(
     study = open_study(storage, place, "convlstm", params, DATA)
     lost, alive = claimed(study, params, 2), claimed(study, params, 2)
     for trial in (lost, alive):
-        trial.set_user_attr("owner", {**this_process(), "host": "elsewhere"})
+        trial.set_user_attr("owner", {**this_process(), "file": "elsewhere"})
     send_heartbeats(storage, study, [lost, alive])
     assert retry_abandoned(storage, study) == []
     stop(lost, "sqlite:///studies.db")

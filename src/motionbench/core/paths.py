@@ -36,6 +36,7 @@ APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""
 JOURNAL = Path("optuna.journal")
 CHECKPOINTS = Path(".resume")  # beside the outputs: DVC removes the outputs of a stage before it runs the stage
+PROCESSES = CHECKPOINTS / "processes"  # where those that run lock a byte each
 MLFLOW_DATABASE = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlruns")
 WALL_CLOCK = (TRAINING_TIMING, EVALUATION_TIMING, COMPARISON_TIMING, COMPARISON_REPORT)

@@ -1,22 +1,24 @@
 """Processes, the machine they run on, and git commands."""
 
+import fcntl
 import os
 import platform
 import re
 import resource
+import secrets
 import shlex
-import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import joblib
 import numpy as np
-import psutil
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.core.paths import PROCESSES, repository_root
 
 PACKAGES = ("av", "keras", "numpy", "tensorflow")  # those whose version changes results
 
@@ -69,24 +71,48 @@ def describe_machine() -> list[str]:
 
 
 def this_process() -> dict[str, str]:
-    """Return what identifies this process: host, id and start time."""
-    return {"host": socket.gethostname(), "id": str(os.getpid()), "started": _started(os.getpid())}
+    """Return what identifies this process to others that work in the same folder."""
+    path = repository_root() / PROCESSES
+    return {"file": _open_locks(path)[1], "byte": str(_locked_byte(path))}
 
 
-def is_gone(process: dict[str, str]) -> bool:
-    """Return whether a process of this machine has ended; False for a process of another machine."""
-    return process["host"] == socket.gethostname() and _started(int(process["id"])) != process["started"]
-
-
-def _started(process_id: int) -> str:
-    """Return when a process started, independent of the system's clock; "" if there is no such process."""
+def is_running(process: Mapping[str, str]) -> bool | None:
+    """Return whether a process runs that `this_process` identified; None if it works in another folder."""
+    path = repository_root() / PROCESSES
+    file, name = _open_locks(path)
+    if process["file"] != name:
+        return None
+    byte = int(process["byte"])
+    if byte == _locked_byte(path):
+        return True
     try:
-        if sys.platform == "linux":  # psutil adds the boot time, which changes when the clock is set
-            fields = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-            return fields.split()[19]  # proc_pid_stat(5): field 22, ticks since the boot
-        return str(psutil.Process(process_id).create_time())
-    except (OSError, psutil.NoSuchProcess):
-        return ""
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):  # fcntl(2): either says that it is locked
+        return True
+    fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
+    return False
+
+
+@cache
+def _locked_byte(path: Path) -> int:
+    """Lock a byte of a file until this process ends, in whatever way, and return its number.
+
+    The system frees it then. Host names and process ids would not tell: a new container has others, or has the same.
+    """
+    byte = secrets.randbits(48)  # A lock may be beyond the end of the file, which stays empty.
+    fcntl.lockf(_open_locks(path)[0], fcntl.LOCK_EX, 1, byte)
+    return byte
+
+
+@cache
+def _open_locks(path: Path) -> tuple[int, str]:
+    """Open a file to lock bytes of, once, since closing it anywhere frees them; return it, and what no copy of it has.
+
+    It is never written to, so that its inode and time stay.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    return file, f"{os.fstat(file).st_ino} {os.fstat(file).st_mtime_ns}"
 
 
 def peak_megabytes() -> float:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from motionbench.core.commands import deferred_interrupts
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import repository_root
-from motionbench.core.processes import describe_environment, git, is_gone, this_process
+from motionbench.core.processes import describe_environment, git, is_running, this_process
 from motionbench.tracking.address import (
     EXPERIMENT,
     artifacts_folder,
@@ -221,10 +221,10 @@ def _cut(text: str, length: int) -> str:
 
 
 def end_abandoned_runs(experiment_id: str) -> None:
-    """Mark as KILLED the runs whose process on this machine crashed or was killed."""
+    """Mark as KILLED the runs whose process crashed or was killed, of those that worked in this folder."""
     for run in mlflow.search_runs([experiment_id], "attributes.status = 'RUNNING'", output_format="list"):
         # A run that was logged by hand names no process and is left alone.
-        if is_gone({key: run.data.tags.get(f"process.{key}", "") for key in this_process()}):
+        if is_running({key: run.data.tags.get(f"process.{key}", "") for key in this_process()}) is False:
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
 
 

@@ -18,7 +18,7 @@ from motionbench.core.paths import PARAMS
 from motionbench.params.editing import update_yaml
 from motionbench.tracking.study_runs import TrialRecord
 from motionbench.tuning.space import model_values
-from motionbench.tuning.study import finished, is_late, was_retried
+from motionbench.tuning.study import finished, is_baseline, is_late, was_retried
 
 SHOWN = 5  # trials in the printed table
 TABLE_WIDTH = 130  # characters, without a terminal
@@ -133,8 +133,8 @@ def print_outcome(study: Study, outcome: Outcome, model_name: str, folder: Path)
     shown = ranked[:SHOWN]
     columns = ["trial", "validation loss", "accuracy", "latency, ms", "parameters", *outcome["values"]]
     table = Table(*columns, title=f"{study.study_name}: the {len(shown)} best of {outcome['trials']} trials")
-    for trial in [*shown, *(trial for trial in ranked[SHOWN:] if trial.number == 0)]:
-        marks = {outcome["number"]: " best"}.get(trial.number, "") + (" default" if trial.number == 0 else "")
+    for trial in [*shown, *filter(is_baseline, ranked[SHOWN:])]:
+        marks = {outcome["number"]: " best"}.get(trial.number, "") + (" default" if is_baseline(trial) else "")
         values = model_values(trial.params).values()
         table.add_row(
             f"{trial.number}{marks}",

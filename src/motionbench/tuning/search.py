@@ -21,7 +21,6 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, path_md5
 from motionbench.core.inputs import code_folder, file_stamps
 from motionbench.core.paths import DATASET_INFO, TUNING_REPORTS
-from motionbench.core.processes import this_process
 from motionbench.core.redaction import without_secrets
 from motionbench.data.folds import training_folders
 from motionbench.data.splits import read_dataset_info
@@ -33,6 +32,7 @@ from motionbench.tuning import study as studies
 from motionbench.tuning.objective import measure_cost, run_trial
 from motionbench.tuning.outcome import print_outcome, study_status, summarise_best, trial_record, write_outcome
 from motionbench.tuning.space import model_values
+from motionbench.tuning.storage import HEARTBEAT_SECONDS, open_storage
 
 POLL_SECONDS = 1.0
 
@@ -44,7 +44,7 @@ def tune(engine: Engine, model_name: str, params: Params, trials: int, workers: 
         UserError: if the study has more trials already or another definition, if its storage is unavailable or lost, if
             code or clips are changed while the search runs, or if it found no trial that is fast enough.
     """
-    storage, place = studies.open_storage()
+    storage, place = open_storage()
     seen = training_folders(read_dataset_info().fold_numbers()[0])
     if params.training.augmentation.flip:
         seen.append(DATASET_INFO)  # says which clips may be flipped
@@ -117,7 +117,8 @@ def search(
 
     A trial is trained by `engine`, after the cost of its network was measured on this machine, whatever the engine.
     `on_end` is called with the number of each trial that ended here. If the search is interrupted, its running trials
-    are ended and enqueued again. `check`, called before each trial and at its end, raises what must end the search.
+    are ended and enqueued again, which costs them no retry. `check`, called before each trial and at its end, raises
+    what must end the search.
 
     Raises:
         UserError: if the connection to the storage is lost, or from `check`.
@@ -127,10 +128,11 @@ def search(
     maximum_latency = params.tuning.maximum_latency
     with deferred_interrupts() as interrupted, local_engine() as here:
         ours: dict[Any, Trial] = {}  # by task
+        claimed: Trial | None = None
         heartbeat = 0.0
         try:
             while not interrupted():
-                if time.monotonic() - heartbeat > studies.HEARTBEAT_SECONDS:
+                if time.monotonic() - heartbeat > HEARTBEAT_SECONDS:
                     for number in studies.retry_abandoned(storage, study):
                         on_end(number)
                     studies.send_heartbeats(storage, study, ours.values())
@@ -172,9 +174,9 @@ def search(
                     f"OPTUNA_STORAGE: lost during the search ({one_line(error.__cause__ or error)}); what is done is "
                     "kept: start the server and run the command again"
                 ) from error
-            for unfinished in studies.running(study):
-                if unfinished.user_attrs.get("owner") == this_process() and studies.retry(study, unfinished.number):
-                    on_end(unfinished.number)
+            for trial in (*ours.values(), *filter(None, [claimed])):
+                if studies.put_back(study, trial, studies.INTERRUPTED):
+                    on_end(trial.number)
             raise
 
 
@@ -187,7 +189,7 @@ def _store(
             case Message("event", {"epoch": epoch, "validation_loss": loss, "validation_accuracy": accuracy}):
                 trial.report(loss, epoch)
                 # The first trial, with the values of params.yaml, is never pruned: the others are compared with it.
-                if trial.number == 0 or not trial.should_prune():
+                if studies.is_baseline(trial) or not trial.should_prune():
                     return False
                 trial.set_user_attr("validation_accuracy", accuracy)
                 study.tell(trial, state=TrialState.PRUNED)

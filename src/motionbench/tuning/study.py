@@ -1,78 +1,32 @@
 """A study in its storage: created or joined, but never with another definition; its trials are claimed one by one."""
 
-import os
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from motionbench.core.dvc_files import flatten
-from motionbench.core.errors import UserError, one_line
+from motionbench.core.errors import UserError
 from motionbench.core.inputs import code_md5s, differences, inputs_digest
-from motionbench.core.paths import JOURNAL
-from motionbench.core.processes import is_gone, this_process
-from motionbench.core.redaction import without_secrets
+from motionbench.core.processes import is_running, this_process
 from motionbench.params.schema import Domain, Params
 from motionbench.tuning.objective import seeds_of
 from motionbench.tuning.space import NOT_SEARCHED
 
-HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 RETRIES = 3  # of a trial whose process crashed
-LATE = "late"  # the attribute of a trial that was claimed when another process had claimed the last one
+LATE, INTERRUPTED = "late", "interrupted"
+"""Why a trial was put back: it was claimed when another process had claimed the last one, or its search ended."""
+PUT_BACK, ORIGINAL = "put_back", "original"  # attributes of trials: why, and whose values and seeds it has
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 CODE = "code and package versions"
 TRAINING_CODE = ("core", "data", "execution", "models", "params", "training", "tuning")
-
-
-def open_storage() -> tuple[BaseStorage, str]:
-    """Return the storage and its name: the URL in `OPTUNA_STORAGE`, or else the journal file in the current folder.
-
-    Raises:
-        UserError: if it cannot be reached.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Study.optimize is not used: `search` sends the heartbeats.
-    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
-    # Heartbeats and retries have been experimental for years.
-    warnings.simplefilter("ignore", ExperimentalWarning)
-    url = os.environ.get("OPTUNA_STORAGE")
-    if not url:
-        return JournalStorage(JournalFileBackend(str(JOURNAL))), str(JOURNAL)
-    try:
-        return _open_database(url), without_secrets(url)
-    except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        reason = one_line(error.__cause__ or error)
-        form = " as in docs/tuning.md" if isinstance(error, ArgumentError | ValueError) else ""
-        raise UserError(
-            f"OPTUNA_STORAGE: {url}: cannot be reached ({reason}); start the server, set another "
-            f"address{form}, or unset OPTUNA_STORAGE to search in {JOURNAL}"
-        ) from error
-
-
-def _open_database(url: str, attempts: int = 5) -> RDBStorage:
-    try:
-        return RDBStorage(
-            url,
-            engine_kwargs={"pool_pre_ping": True},  # replaces a connection that was closed by a restart of the server
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-        )
-    except (IntegrityError, ProgrammingError):
-        if attempts == 1:
-            raise
-        # When two processes open an empty database, both create its tables, and one of them fails.
-        time.sleep(1)
-        return _open_database(url, attempts - 1)
 
 
 def open_study(storage: BaseStorage, place: str, model_name: str, params: Params, data: Mapping[str, str]) -> Study:
@@ -153,11 +107,12 @@ def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> T
     trial = study.ask()
     others = study.get_trials(deepcopy=False)
     if sum(_counts(other) for other in others if other.number < trial.number) >= trials:
-        _put_back(study, trial, others[trial.number])  # Another process claimed the last trial at the same moment.
+        put_back(study, trial, LATE)  # Another process claimed the last trial at the same moment.
         return None
     trial.set_user_attr("owner", this_process())
     original = RetryHeartbeatStaleTrialCallback.retried_trial_number(others[trial.number])
     number = trial.number if original is None else original
+    trial.set_user_attr(ORIGINAL, number)
     trial.set_user_attr("seeds", seeds_of(params.tuning.seed, number, params.tuning.replicates))
     # A new sampler for each trial: values depend on the trial's number, not on what this process drew before.
     [seed] = seeds_of(params.tuning.seed, number, 1)
@@ -172,23 +127,37 @@ def claim_trial(study: Study, params: Params, model_name: str, trials: int) -> T
     return trial
 
 
-def _put_back(study: Study, trial: Trial, claimed: FrozenTrial) -> None:
-    """End a trial that was claimed too late, and enqueue what it was: it did not run, and so costs no retry."""
-    trial.set_user_attr(LATE, True)
-    study.tell(trial, state=TrialState.FAIL)
+def put_back(study: Study, trial: Trial, why: str) -> bool:
+    """End a trial that is not at fault itself and enqueue it again, which costs no retry.
+
+    Returns:
+        False if it has ended already.
+    """
+    try:
+        trial.set_user_attr(PUT_BACK, why)
+        study.tell(trial, state=TrialState.FAIL)
+    except (ValueError, UpdateFinishedTrialError):
+        return False
+    ended = study.get_trials(deepcopy=False)[trial.number]
     study.add_trial(
         optuna.trial.create_trial(
             state=TrialState.WAITING,
-            params=claimed.params,
-            distributions=claimed.distributions,
-            system_attrs=claimed.system_attrs,
+            params=ended.params,
+            distributions=ended.distributions,
+            system_attrs={"failed_trial": ended.number, **ended.system_attrs},  # as from Optuna's callback
         )
     )
+    return True
 
 
 def is_late(trial: FrozenTrial) -> bool:
     """Return whether a trial was only claimed, too late, and did not run."""
-    return LATE in trial.user_attrs
+    return trial.user_attrs.get(PUT_BACK) == LATE
+
+
+def is_baseline(trial: FrozenTrial | Trial) -> bool:
+    """Return whether a trial has the values of params.yaml, with which others are compared."""
+    return trial.user_attrs.get(ORIGINAL) == 0
 
 
 def finished(study: Study) -> list[FrozenTrial]:
@@ -197,7 +166,7 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    if is_late(trial):
+    if PUT_BACK in trial.user_attrs:
         return False
     if trial.state == TrialState.FAIL:
         # Its own failure, which would repeat itself, or the last retry of a trial whose process was killed.
@@ -230,7 +199,7 @@ def _enqueue_again(study: Study, failed: FrozenTrial) -> None:
 
 
 def retry_abandoned(storage: BaseStorage, study: Study) -> list[int]:
-    """Retry the trials whose process has ended: on this machine at once, on others when their heartbeat has stopped.
+    """Retry the trials whose process has ended: of this folder at once, of others when their heartbeat has stopped.
 
     Returns:
         The numbers of the trials that this process retried: another one may do so at the same moment.
@@ -248,8 +217,10 @@ def retry_abandoned(storage: BaseStorage, study: Study) -> list[int]:
         owner = trial.user_attrs.get("owner")
         assert trial.datetime_start
         age = datetime.now() - trial.datetime_start
-        gone = is_gone(owner) if owner else age > timedelta(seconds=OWNERLESS_SECONDS)
-        if gone and retry(study, trial.number):
+        runs = is_running(owner) if owner else age <= timedelta(seconds=OWNERLESS_SECONDS)
+        if runs is None:  # A journal that was copied has trials of another folder, which end there.
+            runs = isinstance(storage, RDBStorage)
+        if not runs and retry(study, trial.number):
             retried.append(trial.number)
     return retried
 

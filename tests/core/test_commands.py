@@ -1,8 +1,10 @@
 import errno
 import os
+import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS, deferred_interrupts, run_command
@@ -16,7 +18,7 @@ from tests.conftest import ROOT, run
         (errno.ENOSPC, "free some space on this disk"),
         (errno.EROFS, "work in a clone on a disk that can be written to"),
         (errno.EACCES, "check write permission"),
-        (errno.EIO, "fix it"),
+        (errno.EIO, "check this disk"),
     ],
 )
 def test_system_errors_are_one_line_with_a_remedy(number: int, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +30,22 @@ def test_system_errors_are_one_line_with_a_remedy(number: int, remedy: str, caps
     assert ended.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: data/train/clips.npy: {os.strerror(number)}; {remedy}")
+
+
+def test_a_disk_that_is_full_for_numpy_is_named_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(lambda: np.zeros(2**20).tofile("/dev/full"))
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: \d+ requested and \d+ written; free some space on this disk, and run", line)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EBADF, errno.EPIPE])
+def test_other_errors_of_files_are_bugs_of_ours_and_show_a_traceback(number: int) -> None:
+    def main() -> None:
+        raise OSError(number, "a bug", "data/train/clips.npy")
+
+    with pytest.raises(OSError, match="a bug"):
+        run_command(main)
 
 
 def test_user_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

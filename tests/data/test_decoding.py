@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from motionbench.core.errors import UserError
+from motionbench.data import decoding
 from motionbench.data.decoding import Facts, decode_clip, read_clip, read_windows
 from motionbench.data.params import Preprocessing
 from motionbench.reporting.figures import save_gif
@@ -73,6 +74,15 @@ def test_prediction_reads_the_same_clips_and_says_which_file_is_wrong(tmp_path: 
     path.write_bytes(b"")
     with pytest.raises(UserError, match=r"x\.mp4: damaged, .*; give another file, or convert this one to MP4$"):
         read_clip(path, SMALL)
+
+
+def test_a_bug_of_ours_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scaler(*_arguments: Any) -> Any:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(decoding, "scaler", scaler)
+    with pytest.raises(AttributeError, match="a bug"):
+        decode_clip(write_video(tmp_path / "x.mp4", brightening(8)), SMALL)
 
 
 def test_windows_of_a_video_are_its_pieces_in_their_order(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tasks for processes of their own, which import this module: little else, so that they start quickly."""
 
+import errno
 import os
 import signal
 import time
@@ -72,6 +73,10 @@ def read_and_describe(source: Path, target: Path, _on_event: EventCallback) -> d
         "places": sorted({(file.stat().st_ino, file.stat().st_mtime_ns) for file in files}),
         "folder": Path.cwd(),
     }
+
+
+def fill_the_disk(_on_event: EventCallback) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def open_missing_file(_on_event: EventCallback) -> bytes:

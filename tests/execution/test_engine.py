@@ -1,5 +1,6 @@
 """The engines: what both keep, on this machine and on a cluster, and what this machine's alone does."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,12 +18,13 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.execution.cluster import open_engine
-from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
+from motionbench.execution.engine import Engine, FileTask, LocalEngine, Message, local_engine, run_tasks
 from tests.conftest import ROOT, clean_environment
 from tests.execution.conftest import needs_ray
 from tests.execution.tasks import (
     add_one,
     divide_by_zero,
+    fill_the_disk,
     open_missing_file,
     process_id,
     refuse,
@@ -93,7 +95,8 @@ def test_waiting_ends_at_its_timeout_and_a_task_ends_within_a_second(either_engi
     ("task", "kind", "message"),
     [
         (refuse, UserError, r"^params.yaml: one line$"),
-        (open_missing_file, FileNotFoundError, r"No such file or directory: 'missing'$"),
+        (fill_the_disk, OSError, r"No space left on device$"),
+        (open_missing_file, RuntimeError, r"(?s)^FileNotFoundError: .*No such file .*in open_missing_file"),
         (divide_by_zero, RuntimeError, r"(?s)^ZeroDivisionError: division by zero\n.*in divide_by_zero"),
     ],
 )
@@ -114,7 +117,19 @@ def test_an_idle_worker_that_was_killed_is_replaced() -> None:
         [idle] = run_tasks(engine, [process_id], ALL_CORES)
         os.kill(idle, signal.SIGKILL)
         os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)
+        engine.prepare(refuse, 1)
         assert run_tasks(engine, [process_id], ALL_CORES) != [idle]
+
+
+def test_a_worker_that_dies_before_it_has_its_task_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if it were killed right after it was asked.
+    with local_engine() as engine, monkeypatch.context() as patch:
+        [idle] = run_tasks(engine, [process_id], ALL_CORES)
+        os.kill(idle, signal.SIGKILL)
+        os.waitid(os.P_PID, idle, os.WEXITED | os.WNOWAIT)
+        patch.setattr(multiprocessing.process.BaseProcess, "is_alive", lambda _process: True)
+        task = engine.start(process_id)
+        assert engine.wait() == [(task, Message("lost", "a process was killed (-9)"))]
 
 
 @pytest.mark.usefixtures("working_directory")

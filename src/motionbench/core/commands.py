@@ -1,7 +1,9 @@
 """How a command runs: its errors and interrupts, and how often it collects garbage."""
 
+import errno
 import gc
 import os
+import select
 import signal
 import sys
 import traceback
@@ -9,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from motionbench.core.errors import REMEDIES, UserError
+from motionbench.core.errors import REMEDIES, UserError, is_of_the_system
 from motionbench.core.redaction import without_secrets
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
@@ -49,6 +51,14 @@ def _show_traceback(_kind: type[BaseException], error: BaseException, _trace: Tr
     print(without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr)
 
 
+def _reader_has_gone() -> bool:
+    """Return whether what reads stdout or stderr has ended."""
+    outputs = select.poll()
+    for number in (1, 2):
+        outputs.register(number, 0)
+    return bool(outputs.poll(0))
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
@@ -71,14 +81,16 @@ def run_command(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # `head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():  # `head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        if not is_of_the_system(error):
+            raise
         # Not the error's own message, which a library may have made several lines long.
         reason = os.strerror(error.errno) if error.errno else str(error)
         place = f"{error.filename}: " if error.filename else ""
-        remedy = REMEDIES.get(error.errno or 0, "fix it")
+        remedy = REMEDIES.get(error.errno or errno.ENOSPC)
         message = f"{place}{reason}; {remedy}, and run the command again: no output is half-written"
         print(f"error: {UserError(message)}", file=sys.stderr)
         sys.exit(2)

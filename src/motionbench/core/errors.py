@@ -12,8 +12,10 @@ REMEDIES = {
     errno.EACCES: "check write permission, or work in a clone of your own",
     errno.EPERM: "check write permission, or work in a clone of your own",
     errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "free some memory",
+    errno.EIO: "check this disk",
+    errno.ESTALE: "check this network disk",
 }
-
 
 LONGEST = 200  # characters of a message that a library has made
 
@@ -24,6 +26,14 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         """Keep `message` without secrets, printable, since values may hold anything."""
         super().__init__(printable(without_secrets(message)))
+
+
+def is_of_the_system(error: BaseException) -> bool:
+    """Return whether a disk or the system refuses, which a user can help; any other `OSError` may be a bug.
+
+    Where a disk is full, NumPy's has no number: "9 requested and 5 written".
+    """
+    return isinstance(error, OSError) and (error.errno in REMEDIES or str(error).endswith(" written"))
 
 
 def printable(text: str) -> str:

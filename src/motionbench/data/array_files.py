@@ -1,7 +1,9 @@
 """Arrays of frames in .npz files: refused before they take memory."""
 
 import math
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from motionbench.core.errors import UserError
 from motionbench.data.splits import read_npy_header
 from motionbench.data.video_files import check_size
 
+# What parsers raise where a file is damaged. Anything else, such as an AttributeError, is a bug of this project.
+DAMAGED = (ArithmeticError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 MAX_ARRAY_BYTES = 100_000_000  # of the frames, and of the file
 
 
@@ -19,7 +23,7 @@ def read_array(path: Path, max_pixels: int) -> NDArray[np.uint8]:
 
     Raises:
         UserError: if it holds something else, or if that is too large.
-        Exception: of any type, if it is damaged.
+        Exception: one of `DAMAGED`, if it is damaged.
     """
     if path.stat().st_size > MAX_ARRAY_BYTES:
         raise UserError(f"larger than {MAX_ARRAY_BYTES:,} bytes")

@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
-from motionbench.data.array_files import read_array
+from motionbench.data.array_files import DAMAGED, read_array
 from motionbench.data.params import Preprocessing
 from motionbench.data.scaling import displayed_size, scaler
 from motionbench.data.splits import Clips
@@ -116,7 +116,7 @@ def decode_clip(
         raise UserError(f"damaged, cut off or no video ({one_line(error.strerror)}); {CONTAINERS_READ}") from error
     except OSError as error:
         raise UserError(f"not readable ({one_line(error.strerror)})") from error
-    except Exception as error:  # Damaged files can make the parsers raise anything.
+    except DAMAGED as error:
         raise UserError(f"damaged or no video ({type(error).__name__}); {CONTAINERS_READ}") from error
 
 

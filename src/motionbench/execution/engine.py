@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,7 +21,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, cast
 import joblib
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, is_of_the_system
 
 EventCallback = Callable[[Any], None]
 Result = TypeVar("Result")
@@ -93,6 +93,11 @@ class Worker:
         self.process.start()
         theirs.close()
 
+    def send(self, task: Task[Any], *, prepares: bool = False) -> None:
+        """Have the process run a task; if it has just ended, the next message is that."""
+        with suppress(ConnectionError):
+            self.connection.send((task, prepares))
+
     def receive(self) -> Message:
         """Return the next message; "lost" if the process ended without one."""
         try:
@@ -126,14 +131,14 @@ class LocalEngine:
         """Start workers that run `imports` before the first tasks are ready; only its failure is a message."""
         self._idle += [Worker() for _ in range(workers - len(self._idle))]
         for worker in self._idle:
-            worker.connection.send((imports, True))
+            worker.send(imports, prepares=True)
 
     def start(self, task: Task[Any], *, threads: int = 1, fresh: bool = False) -> Worker:  # noqa: ARG002 # see `slots`
         """Start a task in a worker: in an idle one, or in a new one that ends with the task if `fresh`."""
         self._idle = [worker for worker in self._idle if worker.process.is_alive()]
         worker = self._idle.pop() if self._idle and not fresh else Worker(fresh=fresh)
         self._busy.append(worker)
-        worker.connection.send((task, False))
+        worker.send(task)
         return worker
 
     def wait(self, timeout: float | None = None) -> list[tuple[Worker, Message]]:
@@ -218,9 +223,9 @@ def run_task(task: Task[Any], on_event: EventCallback) -> Message:
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as in the main process: imports and TensorFlow's traces
     try:
         return Message("completed", task(on_event))
-    except (UserError, OSError) as error:  # which `run_command` turns into one line
-        return Message("failed", error)
     except Exception as error:  # raised again in the main process
+        if isinstance(error, UserError) or is_of_the_system(error):  # which `run_command` turns into one line
+            return Message("failed", error)
         return Message("failed", RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
@@ -233,7 +238,7 @@ def _work(connection: Connection) -> None:
     def send(message: Message) -> None:
         try:
             connection.send(message)
-        except BrokenPipeError:
+        except ConnectionError:
             os._exit(1)  # The main process has ended.
 
     while True:

@@ -35,6 +35,11 @@ def tell_process_id_and_sleep(on_event: EventCallback) -> None:
     time.sleep(60)
 
 
+def tell_folder_and_sleep(on_event: EventCallback) -> None:
+    on_event(Path.cwd())
+    time.sleep(60)
+
+
 def tell_until_ended(on_event: EventCallback) -> None:
     while True:
         on_event(os.getpid())

@@ -80,6 +80,18 @@ def test_files_come_once_by_content_and_go_back(cluster: Any, monkeypatch: pytes
 
 
 @on_cluster
+def test_the_folder_of_a_task_that_was_killed_is_removed_by_the_next(engine: ClusterEngine) -> None:
+    killed = [engine.start(tasks.tell_folder_and_sleep) for _ in range(engine.slots(1))]
+    folders: list[Path] = []
+    while len(folders) < len(killed):
+        folders += [message.content for _, message in engine.wait()]
+    for task in killed:
+        engine.kill(task)
+    run_tasks(engine, [partial(tasks.wait_and_describe_machine, 2.0)] * 2, 1)  # one on each node
+    assert not [folder for folder in folders if folder.exists()]
+
+
+@on_cluster
 def test_a_task_that_is_lost_again_and_again_is_given_up(engine: ClusterEngine) -> None:
     with pytest.raises(
         UserError, match=r"^a process was killed on node .* \(WorkerCrashedError\), perhaps because memory ran out"

@@ -1,5 +1,7 @@
 """What runs on a node of a cluster: a task, in a folder of its own with copies of the files that it reads."""
 
+import os
+import shutil
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import chdir
@@ -9,6 +11,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple
 
+import psutil
 from filelock import FileLock
 
 from motionbench.core.files import atomic_outputs
@@ -39,7 +42,11 @@ def run_on_node(task: FileTask[Any], inputs: Sequence[Input], kept: bytes | None
     yield Sent(node=node, host=f"{socket.gethostname()} ({ray.util.get_node_ip_address()})", about=describe_machine())
     home = Path(context.get_temp_dir(), context.get_session_name(), "motionbench", node)
     home.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=home) as folder, chdir(folder):
+    for left in home.glob("task.*.*"):  # by a process that was killed; another may have its number, even this one
+        process = int(left.name.split(".")[1])
+        if process == os.getpid() or not psutil.pid_exists(process):
+            shutil.rmtree(left, ignore_errors=True)  # Another task may be removing it too.
+    with TemporaryDirectory(dir=home, prefix=f"task.{os.getpid()}.") as folder, chdir(folder):
         for name, md5, pieces in inputs:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).symlink_to(_fetch(home / "inputs" / f"{md5}.file", pieces))

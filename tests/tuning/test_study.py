@@ -4,6 +4,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
+import optuna
 import pytest
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import Trial, TrialState
@@ -189,6 +190,15 @@ def test_trials_of_ended_processes_are_retried(params_with: Load) -> None:
     assert [trial.params for trial in waiting] == [lost.params, copied.params, ownerless.params]
     assert not any(trial.user_attrs for trial in waiting), "whoever claims one will be its owner"
     assert retry_abandoned(storage, study) == []
+
+
+def test_a_study_whose_creator_was_killed_at_once_is_defined_by_the_next(
+    params_with: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "UNDEFINED_SECONDS", 0, raising=False)
+    optuna.create_study(storage=open_storage()[0], study_name="first.convlstm").set_user_attr("id", "of the killed one")
+    finish(opened(params_with({})), params_with({}), 2)
+    assert len(finished(opened(params_with({})))) == 2
 
 
 @pytest.mark.parametrize("goes_on", [False, True])

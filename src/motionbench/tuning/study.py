@@ -24,6 +24,7 @@ RETRIES = 3  # of a trial whose process crashed
 LATE, INTERRUPTED = "late", "interrupted"
 """Why a trial was put back: it was claimed when another process had claimed the last one, or its search ended."""
 PUT_BACK, ORIGINAL = "put_back", "original"  # attributes of trials: why, and whose values and seeds it has
+UNDEFINED_SECONDS = 10  # after which whoever created a study without a trial counts as killed
 OWNERLESS_SECONDS = 30  # after which a trial without an owner counts as abandoned
 CODE = "code and package versions"
 TRAINING_CODE = ("core", "data", "execution", "models", "params", "training", "tuning")
@@ -44,21 +45,16 @@ def open_study(storage: BaseStorage, place: str, model_name: str, params: Params
     definition = _definition(model_name, params, data)
     try:
         study = optuna.create_study(storage=storage, study_name=name)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
+        deadline = time.monotonic() + UNDEFINED_SECONDS
+        while not study.get_trials(deepcopy=False) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    if not study.get_trials(deepcopy=False):
         study.set_metric_names(["validation loss"])
         study.set_user_attr("id", uuid4().hex)
         study.set_user_attr("definition", definition)
         study.enqueue_trial({key: current for key, _, current in _searched(params, model_name)})
-    except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(study_name=name, storage=storage)
-        deadline = time.monotonic() + 10
-        # The process that created the study needs a moment to define it.
-        while not study.get_trials(deepcopy=False):
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{place}: study {name}: has no trial, perhaps because the process that created it was killed; "
-                    "start another study: tuning.study"
-                ) from None
-            time.sleep(0.1)
     for key, ours, theirs in differences(definition, study.user_attrs["definition"]):
         raise UserError(
             f"{'' if key == CODE else 'params.yaml: '}{key}: {ours}, but study {name} in {place} was started with "

@@ -65,7 +65,7 @@ from motionbench.core.commands import run_command
 
 def main():
     try:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.NAME)
     finally:
         print("cleaned up", gc.get_threshold()[0])
 
@@ -73,8 +73,9 @@ run_command(main)
 """
 
 
-def test_sigterm_cleans_up_and_exits_with_130() -> None:
-    done = run(ROOT, "python", "-c", TERMINATED, PYTHONPATH="src")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])  # the second as a terminal is closed
+def test_a_signal_to_end_cleans_up_and_exits_with_130(name: str) -> None:
+    done = run(ROOT, "python", "-c", TERMINATED.replace("NAME", name), PYTHONPATH="src")
     expected = (130, f"cleaned up {OBJECTS_BETWEEN_COLLECTIONS}\n", "interrupted: no output is half-written\n")
     assert (done.returncode, done.stdout, done.stderr) == expected
 
@@ -100,6 +101,23 @@ run_command(lambda: signal.raise_signal(signal.SIGINT))
     done = run(ROOT, "python", "-c", program)
     assert (done.returncode, done.stdout) == (130, "True\n")
     assert done.stderr == "interrupted: no output is half-written\n"
+
+
+def test_what_a_shell_had_ignored_stays_ignored() -> None:
+    program = """
+import signal
+from motionbench.core.commands import deferred_interrupts, run_command
+
+def main():
+    with deferred_interrupts() as interrupted:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.raise_signal(number)
+        print(interrupted())
+
+run_command(main)
+"""
+    done = run(ROOT, "sh", "-c", f"trap '' HUP INT; exec python -c '{program}'", PYTHONPATH="src")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
 
 
 def test_deferred_interrupts_come_when_the_block_ends() -> None:

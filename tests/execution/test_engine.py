@@ -147,8 +147,9 @@ def test_a_killed_process_is_reported(number: signal.Signals, engine: LocalEngin
     assert len(run_tasks(engine, [span], 1)) == 1, "the next call starts anew"
 
 
-def test_an_interruption_is_left_to_the_main_process(engine: LocalEngine) -> None:
-    assert run_tasks(engine, [partial(signal_itself, signal.SIGINT)], 1) == ["not ended"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_interruption_is_left_to_the_main_process(number: signal.Signals, engine: LocalEngine) -> None:
+    assert run_tasks(engine, [partial(signal_itself, number)], 1) == ["not ended"]
 
 
 def test_an_interruption_ends_the_tasks(engine: LocalEngine) -> None:

@@ -15,6 +15,7 @@ from motionbench.core.errors import REMEDIES, UserError, is_of_the_system
 from motionbench.core.redaction import without_secrets
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
+ENDS = (signal.SIGTERM, signal.SIGHUP)  # the second when a terminal is closed
 OTHER_WORK = (
     "MPLBACKEND",  # in notebooks a package that only Jupyter has
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE",
@@ -25,13 +26,14 @@ OTHER_WORK = (
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Delay SIGINT and SIGTERM until the block ends; yield a function that returns whether one was received.
+    """Delay interrupts until the block ends; yield a function that returns whether one was received.
 
-    An interrupt in the middle of a database transaction would leave the database locked. Blocks may be nested.
+    Those are SIGINT, SIGTERM and SIGHUP, unless they are ignored, as after nohup. An interrupt in the middle of a
+    database transaction would leave the database locked. Blocks may be nested.
     """
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _frame: received.append(number)) for number in numbers}
+    heeded = [number for number in (signal.SIGINT, *ENDS) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _frame: received.append(number)) for number in heeded}
     try:
         yield lambda: bool(received)
     finally:
@@ -62,15 +64,17 @@ def _reader_has_gone() -> bool:
 def run_command(main: Callable[[], None]) -> None:
     """Run a command: a `UserError`, or a disk or system that refuses, becomes one line on stderr and exit code 2.
 
-    The traceback of any other error is shown without secrets. SIGTERM is raised as `KeyboardInterrupt`, so that what is
-    in progress is cleaned up as for Ctrl-C; both exit with 130. Garbage is collected a seventieth as often as by
-    default: imports make many objects and little garbage, and take four fifths of the time so.
+    The traceback of any other error is shown without secrets. SIGTERM and SIGHUP are raised as `KeyboardInterrupt`, so
+    that what is in progress is cleaned up as for Ctrl-C; all exit with 130. Garbage is collected a seventieth as often
+    as by default: imports make many objects and little garbage, and take four fifths of the time so.
     """
 
     def interrupt(signal_number: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(signal_number).name)
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in ENDS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, interrupt)
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # from pipeline/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.excepthook = _show_traceback

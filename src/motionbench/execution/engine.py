@@ -231,8 +231,9 @@ def run_task(task: Task[Any], on_event: EventCallback) -> Message:
 
 def _work(connection: Connection) -> None:
     """Run tasks until the process that sends them has ended."""
-    # Ctrl-C reaches all processes of a terminal; the main process decides which of them end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, as its end does; the main process decides which of them end.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def send(message: Message) -> None:

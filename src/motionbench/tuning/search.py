@@ -174,9 +174,10 @@ def search(
                     f"OPTUNA_STORAGE: lost during the search ({one_line(error.__cause__ or error)}); what is done is "
                     "kept: start the server and run the command again"
                 ) from error
-            for trial in (*ours.values(), *filter(None, [claimed])):
-                if studies.put_back(study, trial, studies.INTERRUPTED):
-                    on_end(trial.number)
+            trials_here = (*ours.values(), *filter(None, [claimed]))
+            back = [trial.number for trial in trials_here if studies.put_back(study, trial, studies.INTERRUPTED)]
+            for number in back:  # once all are: the terminal may be closed, and printing fail
+                on_end(number)
             raise
 
 

@@ -1,5 +1,6 @@
 """Files are decoded once, whatever they are called, and again where what is kept would be wrong."""
 
+import errno
 import os
 import shutil
 import signal
@@ -123,15 +124,26 @@ def test_pieces_of_a_file_are_clips_of_their_own() -> None:
     assert len(kept()) == 4
 
 
+def run_here(_engine: Any, tasks: Sequence[Callable[..., Any]], _threads: int, on_event: Any) -> list[Any]:
+    return [task(on_event) for task in tasks]
+
+
+def test_a_disk_that_fails_is_no_fault_of_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(cache, "file_md5", fail)
+    monkeypatch.setattr(cache, "run_tasks", run_here)
+    with pytest.raises(OSError, match="Input/output error"):
+        decode("bow/a.mp4")
+
+
 def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replace_and_decode(path: Path, *arguments: Any, **options: Any) -> Any:
         shutil.copy(folder / "wave/c.mp4", path)
         return decode_clip(path, *arguments, **options)
-
-    def run_here(_engine: Any, tasks: Sequence[Callable[..., Any]], _threads: int, on_event: Any) -> list[Any]:
-        return [task(on_event) for task in tasks]
 
     monkeypatch.setattr(cache, "decode_clip", replace_and_decode)
     monkeypatch.setattr(cache, "run_tasks", run_here)

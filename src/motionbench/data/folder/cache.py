@@ -14,7 +14,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, is_of_the_system
 from motionbench.core.files import file_md5
 from motionbench.core.inputs import code_md5s, file_stamps, inputs_digest
 from motionbench.core.paths import DECODED, repository_root
@@ -110,6 +110,8 @@ def _decode(
     except UserError as error:
         return BadClip(file.name, str(error))
     except OSError as error:
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise  # It says nothing of this file.
         return BadClip(file.name, f"not readable ({error.strerror})")
     pixels = hashlib.sha256(clip.data).hexdigest()
     new = kept.with_suffix(f".{os.getpid()}.partial")  # Another process may be decoding a copy of the file.

@@ -113,7 +113,7 @@ def test_another_setting_decodes_again(change: dict[str, Any]) -> None:
 def test_a_limit_that_a_kept_clip_exceeds_is_not_ignored() -> None:
     decode("bow/a.mp4")
     [bad] = decode("bow/a.mp4", max_pixels=700)[1]
-    assert bad == BadClip("bow/a.mp4", "frames of 32x24 pixels: more than 700")
+    assert bad == BadClip("bow/a.mp4", "frames of 32x24 pixels: more than 700", "bow")
 
 
 def test_pieces_of_a_file_are_clips_of_their_own() -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
     monkeypatch.setattr(cache, "decode_clip", replace_and_decode)
     monkeypatch.setattr(cache, "run_tasks", run_here)
     _, bad = decode("bow/a.mp4")
-    assert bad == [BadClip("bow/a.mp4", "changed while it was decoded; run the command again")]
+    assert bad == [BadClip("bow/a.mp4", "changed while it was decoded; run the command again", "bow")]
     assert not kept()
 
 

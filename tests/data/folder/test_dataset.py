@@ -102,7 +102,9 @@ def test_parts_hold_what_decoding_gives_in_the_order_of_names(
             np.testing.assert_array_equal(clip, pixels)
             assert row[list(Facts._fields)].to_dict() == facts._asdict()
     assert generated.info == DatasetInfo(source="folder", folds=0, resize=preprocessing.resize, seconds=6 / 25)
-    assert capsys.readouterr() == ("", "")
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [line.split() for line in printed.out.splitlines()[2:5]] == [[person, "2", "2"] for person in PEOPLE]
 
 
 def add_bad_ones(clips: Path) -> dict[str, str]:
@@ -110,14 +112,12 @@ def add_bad_ones(clips: Path) -> dict[str, str]:
     (clips / "bow/anna_\x1b[31m\n.mp4").write_text("text")
     (clips / "wave/anna_1.mp4").write_bytes((clips / "wave/anna_1.mp4").read_bytes()[:-400])
     (clips / "wave/nobody.mp4").write_text("text")
-    (clips / "readme.txt").write_text("text")
-    (clips / "yawn").mkdir()
+    (clips / "a.mp4").write_text("text")
     return {
+        "a.mp4": "lies in no class folder; ",
         "bow/anna_\\x1b[31m\\n.mp4": "damaged, cut off or no video (",
-        "readme.txt": "lies in no class folder; ",
         "wave/anna_1.mp4": "damaged, cut off or no video (",
         "wave/nobody.mp4": "folder.group: /([a-z]+)_ does not match its path",
-        "yawn": "an empty class; ",
     }
 
 
@@ -126,7 +126,7 @@ def test_all_bad_files_are_named_before_the_refusal(clips: Path, capsys: pytest.
     with pytest.raises(UserError) as refused:
         generate()
     assert str(refused.value) == (
-        "clips: 5 of 16 clips cannot be used, as listed above; fix or remove them, or leave them out: folder.on_bad: "
+        "clips: 4 of 15 clips cannot be used, as listed above; fix or remove them, or leave them out: folder.on_bad: "
         "skip"
     )
     lines = capsys.readouterr().err.splitlines()
@@ -143,18 +143,50 @@ def test_bad_files_are_left_out_and_recorded(clips: Path, capsys: pytest.Capture
     skipped = generated.info.skipped
     assert [printable(name) for name in skipped] == list(expected)
     assert all(reason.startswith(expected[printable(name)]) for name, reason in skipped.items())
-    assert len(capsys.readouterr().err.splitlines()) == 5
+    assert len(capsys.readouterr().err.splitlines()) == 4
 
 
-def test_fewer_than_two_classes_are_refused(clips: Path) -> None:
-    for path in (clips / "wave").iterdir():
-        path.write_text("text")
-    message = r"^clips: 1 classes with clips that can be used; at least 2 are needed$"
-    with pytest.raises(UserError, match=message):
-        generate(on_bad="skip")
+def test_a_class_is_not_left_out_and_fewer_than_two_are_refused(clips: Path) -> None:
+    # All its files are damaged, or links to nothing, or it is empty.
+    (clips / "yawn").mkdir()
+    for content in ("text", None):
+        for path in (clips / "wave").iterdir():
+            path.unlink()
+            path.write_text("text") if content else path.symlink_to("nothing")
+        with pytest.raises(UserError, match=r"^clips: none of the clips of class wave can be used, as listed above; "):
+            generate(on_bad="skip")
     shutil.rmtree(clips / "wave")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=r"^clips: none of the clips of class yawn can be used, "):
+        generate(on_bad="skip")
+    (clips / "yawn").rmdir()
+    with pytest.raises(UserError, match=r"^clips: 1 classes with clips that can be used; at least 2 are needed$"):
         generate()
+
+
+@pytest.mark.usefixtures("clips")
+def test_groups_of_one_class_are_warned_of_where_an_expression_makes_them() -> None:
+    for group in (r"(.+)_[0-9]", "(.+)"):
+        [warning] = generate(group=group).info.warnings
+        assert warning.startswith(f"folder.group: {group}: each group has clips of one class; where people")
+    assert generate(group=None).info.warnings == generate(group="(anna|bert|carl)").info.warnings == []
+
+
+def test_names_are_one_in_both_unicode_forms_with_any_blanks_and_case_is_warned_of(clips: Path) -> None:
+    named = {
+        "bow/anna": "Gru\u0308ßen,Zoe\u0301",
+        "bow/bert": "Gr\u00fcßen , Bert  B.",
+        "bow/carl": "\u00a0Gr\u00fcßen,carl",
+        "wave/anna": "wink,Zo\u00e9 ",
+        "wave/bert": "wink,Bert B.",
+        "wave/carl": "wink,Carl",
+    }
+    lines = ["path,label,group", *(f"{path}_{take}.mp4,{names}" for path, names in named.items() for take in range(2))]
+    (clips / "list.csv").write_text("\n".join(lines), encoding="utf-8")
+    generated = generate(manifest="list.csv", group=None, reversed_labels=[["Gru\u0308ßen", " wink"]])
+    assert {name for split in generated.splits.values() for name in split.class_names} == {"Gr\u00fcßen", "wink"}
+    assert set.union(*generated.groups()) == {"Zo\u00e9", "Bert B.", "Carl", "carl"}
+    assert generated.info.label_maps["reversed"]["wink"] == "Gr\u00fcßen"
+    assert generated.info.warnings == ["groups that differ in upper and lower case only: Carl and carl"]
 
 
 def test_copies_are_refused_where_labels_or_parts_differ(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,6 +74,36 @@ def test_files_outside_class_folders_and_empty_classes_are_bad(tmp_path: Path) -
     assert "empty class" in bad[1].reason
 
 
+def test_other_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = ["GL01.LRV", "GL02.lrv", "GX01.THM", "a.srt", "Thumbs.db", "b.mp4.part", "noending"]
+    write(tmp_path, "wave/a.MP4", "bow/b.3gp", "readme.txt", *(f"wave/{name}" for name in others))
+    clips, bad = list_clips(tmp_path, None, None)
+    assert (names(clips), bad) == (["bow/b.3gp", "wave/a.MP4"], [])
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}: files that are no clips: 2 .lrv, 1 ")
+    assert line.endswith(", 8 in all")
+    write(tmp_path / "frames", *(f"{label}/clip1/{number:04}.jpg" for label in "ab" for number in range(300)))
+    assert "no clips, but 600 .jpg; expected" in refusal(tmp_path / "frames")
+    assert "frames as pictures must become a video" in refusal(tmp_path / "frames")
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["Training", "Val", "wave"]])
+def test_folders_of_splits_are_no_classes(splits: list[str], tmp_path: Path) -> None:
+    write(tmp_path, *(f"{split}/wave/a.mp4" for split in splits))
+    assert "in a CSV file with the columns path,label,split, and name it in folder.manifest" in refusal(tmp_path)
+    write(tmp_path / "classes", "train/a.mp4", "plane/a.mp4")
+    assert names(list_clips(tmp_path / "classes", None, None)[0]) == ["plane/a.mp4", "train/a.mp4"]
+
+
+def test_class_folders_and_groups_are_one_in_both_unicode_forms(tmp_path: Path) -> None:
+    write(tmp_path, "u\u0308ben/e\u0301_1.mp4", "\u00fcben/\u00e9_2.mp4")
+    clips, _ = list_clips(tmp_path, None, "/(e\u0301)")
+    assert [(clip.label, clip.group) for clip in clips] == [("\u00fcben", "\u00e9")] * 2
+    manifest(tmp_path, "path,label\n\u00fcben/\u00e9_1.mp4,a\nu\u0308ben/e\u0301_2.mp4,b\n")
+    clips, bad = list_clips(tmp_path, "clips.csv", None)
+    assert (names(clips), bad) == (["u\u0308ben/e\u0301_1.mp4", "\u00fcben/\u00e9_2.mp4"], [])
+
+
 def test_a_folder_without_clips_is_refused_saying_what_is_expected(tmp_path: Path) -> None:
     write(tmp_path, ".gitignore", "file")
     (tmp_path / "empty").mkdir()
@@ -134,7 +164,7 @@ def test_a_file_under_two_names_is_one_clip_but_a_second_label_is_not_left_out(t
     (tmp_path / "wave/b.mp4").symlink_to("a.mp4")
     clips, bad = list_clips(tmp_path, None, None)
     assert names(clips) == ["bow/a.mp4", "wave/a.mp4"]
-    assert bad == [BadClip("wave/b.mp4", "the same clip as wave/a.mp4")]
+    assert bad == [BadClip("wave/b.mp4", "the same clip as wave/a.mp4", "wave")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -149,7 +179,7 @@ def test_a_pipe_is_bad_since_opening_it_would_wait_for_ever(tmp_path: Path) -> N
 def test_a_name_that_is_not_utf8_is_bad_and_printable(tmp_path: Path) -> None:
     write(tmp_path, "wave/a.mp4", "wave/" + os.fsdecode(b"\xff.mp4"))
     [entry] = list_clips(tmp_path, None, None)[1]
-    assert entry == BadClip("wave/\\udcff.mp4", "its name is not UTF-8; rename it")
+    assert entry == BadClip("wave/\\udcff.mp4", "its name is not UTF-8; rename it", "wave")
 
 
 def test_a_manifest_names_clips_and_pieces(tmp_path: Path) -> None:

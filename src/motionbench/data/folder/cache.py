@@ -108,11 +108,11 @@ def _decode(
         if file_stamps([file.path]) != before:
             raise UserError("changed while it was decoded; run the command again")
     except UserError as error:
-        return BadClip(file.name, str(error))
+        return BadClip(file.name, str(error), file.label)
     except OSError as error:
         if is_of_the_system(error) and not isinstance(error, PermissionError):
             raise  # It says nothing of this file.
-        return BadClip(file.name, f"not readable ({error.strerror})")
+        return BadClip(file.name, f"not readable ({error.strerror})", file.label)
     pixels = hashlib.sha256(clip.data).hexdigest()
     new = kept.with_suffix(f".{os.getpid()}.partial")  # Another process may be decoding a copy of the file.
     try:

@@ -58,9 +58,13 @@ def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> 
     return printable(f"equal pixels from different files: {', '.join(named)}{more}") if pairs else None
 
 
-def misleading(clips: Sequence[DecodedClip]) -> list[str]:
-    """Return warnings of what may mislead a model or a reader, each without its full stop."""
-    table = pd.DataFrame([{"name": clip.file.name, "label": clip.file.label, **clip.facts._asdict()} for clip in clips])
+def misleading(clips: Sequence[DecodedClip], group: str | None) -> list[str]:
+    """Return warnings of what may mislead a model or a reader, each without its full stop.
+
+    Args:
+        group: the expression that gave the groups, if one did.
+    """
+    table = pd.DataFrame([{**clip.file._asdict(), **clip.facts._asdict()} for clip in clips])
     named = {
         "one frame only, so that nothing moves": table["name"][table["frames"] == 1],
         "the frame rate varies; frames are taken by time": table["name"][table["variable_rate"]],
@@ -70,6 +74,17 @@ def misleading(clips: Sequence[DecodedClip]) -> list[str]:
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         if len(names):
             warnings.append(printable(f"{', '.join(names[:NAMED])}{more}: {what}"))
+    for what, found in (("classes", set(table["label"])), ("groups", set(table["group"]) - set(table["name"]))):
+        spellings = defaultdict(list)
+        for name in sorted(found):
+            spellings[name.casefold()].append(name)
+        if alike := [" and ".join(names) for names in spellings.values() if len(names) > 1]:
+            warnings.append(printable(f"{what} that differ in upper and lower case only: {', '.join(alike[:NAMED])}"))
+    if group and table.groupby("group")["label"].nunique().max() == 1:
+        warnings.append(
+            f"folder.group: {printable(group)}: each group has clips of one class; where people or places are in "
+            "several classes, it must match the same in each, and not the class folder"
+        )
     properties = {
         "frame rates": table["rate"].map("{:.4g} per second".format),
         "frame sizes": table["width"].astype(str) + "x" + table["height"].astype(str),

@@ -10,7 +10,7 @@ import numpy as np
 from motionbench.core.errors import UserError
 from motionbench.data.folder.cache import DecodedClip, decode_clips
 from motionbench.data.folder.checks import misleading, refuse_copies, warn_of_equal_pixels
-from motionbench.data.folder.dealing import deal
+from motionbench.data.folder.dealing import class_table, deal
 from motionbench.data.folder.listing import list_clips
 from motionbench.data.folder.params import FolderParams
 from motionbench.data.params import DataParams, Preprocessing
@@ -22,7 +22,8 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
 
     Raises:
         UserError: if a file is bad and `folder.on_bad` is refuse, if the same content is under two labels or in two
-            parts, if `folder` names a class that no clip has, or if a class or a group is too few for the parts.
+            parts, if all clips of a class are bad, if `folder` names a class that no clip has, or if a class or a group
+            is too few for the parts.
     """
     folder = Path(section.path)
     files, bad = list_clips(folder, section.manifest, section.group)
@@ -37,6 +38,11 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
             "them, or leave them out: folder.on_bad: skip"
         )
     labels = [clip.file.label for clip in clips]
+    if lost := {each.label for each in bad if each.label} - set(labels):
+        raise UserError(
+            f"{folder}: none of the clips of class {min(lost)} can be used, as listed above; fix one, or take the "
+            "class out of the folder or the manifest"
+        )
     refuse_copies(clips, "label", labels, "delete the files, or the rows of the manifest, with the wrong label")
     class_names = sorted(set(labels))
     if len(class_names) < 2:
@@ -50,7 +56,9 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
     parts = deal([clip.file for clip in clips], section.folds, section.seed)
     one_group = "put them into one group: folder.group, or the manifest's column group"
     refuse_copies(clips, "part", parts, f"delete all but one, or {one_group}")
-    warnings, duplicates = misleading(clips), warn_of_equal_pixels(clips, parts)
+    if section.group or len({clip.file.group for clip in clips}) < len(clips):
+        print(class_table([clip.file for clip in clips]))
+    warnings, duplicates = misleading(clips, section.group), warn_of_equal_pixels(clips, parts)
     for warning in [*warnings, *([duplicates] if duplicates else [])]:
         print(f"warning: {warning}", file=sys.stderr)
     info = DatasetInfo(

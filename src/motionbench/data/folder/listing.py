@@ -4,15 +4,27 @@ import csv
 import math
 import os
 import re
-from collections import defaultdict
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from motionbench.core.errors import UserError, one_line
+from motionbench.core.errors import UserError, one_line, printable
+from motionbench.data.folder.params import plain_name
 from motionbench.data.splits import SPLITS
 
 REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("group", "split", "start", "end")
+SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mod"),
+    *(".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".npz", ".ogg", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob"),
+    *(".webm", ".wmv"),
+)
+"""Of clips in class folders. Cameras and programs put other files beside them, such as small copies (.lrv)."""
+ENDINGS = 5  # in a message
+SPLIT_FOLDERS = ({"train", "training"}, {"dev", "eval", "test", "testing", "val", "valid", "validation"})
 Rows = dict[str, dict[str, str]]
 """By where a clip is named, for messages: what the folder or the manifest says of it, not checked yet."""
 
@@ -24,7 +36,7 @@ class ClipFile(NamedTuple):
         path: the file.
         name: its path relative to the folder, followed by the times of a piece. A manifest may give it two labels,
             which `checks.refuse_copies` refuses.
-        label: its class.
+        label: its class, as `plain_name` returns it.
         group: what must stay in one part, such as a person or a recording. By default the file itself.
         split: "train", "validation" or "test" where the manifest says so.
         start: where the piece begins, seconds.
@@ -41,17 +53,18 @@ class ClipFile(NamedTuple):
 
 
 class BadClip(NamedTuple):
-    """What cannot be used as a clip: a file, a class folder or a row of the manifest, and why."""
+    """What cannot be used as a clip: a file, a class folder or a row of the manifest, why, and its class if known."""
 
     name: str
     reason: str
+    label: str = ""
 
 
 def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[list[ClipFile], list[BadClip]]:
     """Find the clips of a folder, and what cannot be used as one. Both lists are sorted by name.
 
-    Without a manifest, each file in `folder/class-name`, at any depth, is a clip. Names that begin with a dot are
-    ignored.
+    Without a manifest, each file in `folder/class-name`, at any depth, with one of `SUFFIXES` is a clip. Names that
+    begin with a dot are ignored. How many other files there are goes to stderr.
 
     Args:
         manifest: the name of a CSV file in `folder` with the columns path, label and, optionally, group, split, start
@@ -59,15 +72,14 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
         group: a regular expression. What its one pair of parentheses matches in a clip's path is the clip's group.
 
     Raises:
-        UserError: if there is no clip, if the manifest as a whole is not valid, or if `group` is not valid.
+        UserError: if there is no clip, if class folders have the names of splits, or if the manifest as a whole or
+            `group` is not valid.
     """
     pattern = None if group is None else _compile(group)
     expected = f"expected {folder / 'class-name' / 'clip.mp4'} (`make example-clips` draws some)"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; {expected}")
     rows, bad = _read_class_folders(folder, expected) if manifest is None else _read_manifest(folder, manifest)
-    if not rows and not bad:
-        raise UserError(f"{folder}: no clips; {expected}")
     if pattern and any("group" in row for row in rows.values()):
         raise UserError(
             f"folder.group: {folder / str(manifest)} has a column group already; set it to null, or delete the column"
@@ -84,7 +96,7 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
                 raise UserError(f"the same clip as {first}")
             clips[origin] = clip
         except UserError as error:
-            bad.append(BadClip(origin, str(error)))
+            bad.append(BadClip(origin, str(error), plain_name(row["label"])))
 
     splits = defaultdict(set)
     for clip in clips.values():
@@ -92,16 +104,16 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
     for origin, clip in list(clips.items()):
         if len(splits[clip.group]) > 1:
             names = " and ".join(sorted(splits[clip.group]))
-            bad.append(BadClip(origin, f"group {clip.group} is in the splits {names}; it must be in one"))
+            bad.append(BadClip(origin, f"group {clip.group} is in the splits {names}; it must be in one", clip.label))
             del clips[origin]
     # Names that are not UTF-8 could not be printed.
-    bad = [BadClip(name.encode("utf-8", "backslashreplace").decode(), reason) for name, reason in bad]
+    bad = [each._replace(name=each.name.encode("utf-8", "backslashreplace").decode()) for each in bad]
     return sorted(clips.values(), key=lambda clip: clip.name), sorted(bad)
 
 
 def _compile(group: str) -> re.Pattern[str]:
     try:
-        pattern = re.compile(group)
+        pattern = re.compile(unicodedata.normalize("NFC", group))
     except (re.error, RecursionError, OverflowError) as error:
         raise UserError(f"folder.group: {group} is not a regular expression ({one_line(error)}); correct it") from error
     if pattern.groups != 1:
@@ -121,18 +133,33 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
     )
     visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
     folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
-    rows, bad = {}, []
+    classes = {path.name for path in folders if len(path.parts) == 1}
+    if all(names & {name.casefold() for name in classes} for names in SPLIT_FOLDERS):
+        raise UserError(
+            f"{folder}: its folders {', '.join(sorted(classes))} would be the classes; for given splits list the clips "
+            "in a CSV file with the columns path,label,split, and name it in folder.manifest"
+        )
+    rows, bad, others = {}, [], Counter[str]()
     for path in visible:
         name = path.as_posix()
         if path in folders:
             continue
-        if len(path.parts) > 1 or (folder / path).is_dir():
+        if path.suffix.lower() not in SUFFIXES and not (folder / path).is_dir():
+            others[path.suffix.lower() or "without an ending"] += 1
+        elif len(path.parts) > 1 or (folder / path).is_dir():
             rows[name] = {"path": name, "label": path.parts[0]}
         else:
             bad.append(BadClip(name, f"lies in no class folder; {expected}"))
-    classes = {path.name for path in folders if len(path.parts) == 1}
+    listed = [f"{count} {ending}" for ending, count in others.most_common(ENDINGS)]
+    listed += [f"{sum(others.values())} in all"] * (len(others) > ENDINGS)
+    if not rows:
+        pictures = "; each clip is one file: frames as pictures must become a video" if others else ""
+        raise UserError(f"{folder}: no clips{', but ' * bool(others)}{', '.join(listed)}; {expected}{pictures}")
+    if others:
+        print(printable(f"warning: {folder}: files that are no clips: {', '.join(listed)}"), file=sys.stderr)
     empty = classes - {row["label"] for row in rows.values()}
-    return rows, bad + [BadClip(name, "an empty class; put clips into it, or delete it") for name in empty]
+    reason = "an empty class; put clips into it, or delete it"
+    return rows, bad + [BadClip(name, reason, plain_name(name)) for name in empty]
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -181,6 +208,9 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     relative = PurePosixPath(row["path"])
     if relative.is_absolute() or ".." in relative.parts:
         raise UserError("leads out of the folder; give a path relative to it, without ..")
+    forms = [PurePosixPath(unicodedata.normalize(form, row["path"])) for form in ("NFC", "NFD")]
+    with suppress(OSError):  # A manifest and the names of files may come from two systems.
+        relative = next((each for each in (relative, *forms) if (folder / each).is_file()), relative)
     path = folder / relative
     root = folder.resolve()
     real = _real_file(path, root)
@@ -190,21 +220,21 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     except UnicodeEncodeError as error:
         raise UserError("its name is not UTF-8; rename it") from error
 
-    label, split, group = row["label"], row.get("split", ""), row.get("group")
-    if not label.strip():
+    label, split, group = plain_name(row["label"]), row.get("split", ""), row.get("group")
+    if not label:
         raise UserError("no label")
     if len(label) > 100 or not label.isprintable():
         raise UserError("the class's name must have 1 to 100 printable characters")
     if split_given and split not in SPLITS:
         raise UserError(f"split {split or '(none)'}; expected {', '.join(SPLITS)} in each row, or in none")
     if group is None and pattern is not None:
-        match = pattern.search(name)
-        group = match[1] if match else None
+        match = pattern.search(unicodedata.normalize("NFC", name))
+        group = plain_name(match[1] or "") if match else None
         if not group:
             raise UserError(f"folder.group: {pattern.pattern} does not match its path")
     elif group is None:
         group = real.relative_to(root).as_posix()  # A file under two names is one group.
-    elif not group:
+    elif not (group := plain_name(group)):
         raise UserError("no group; other rows have one")
 
     start, end = _seconds("start", row), _seconds("end", row)

@@ -1,5 +1,6 @@
 """The folder section of params.yaml."""
 
+import unicodedata
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
@@ -44,6 +45,11 @@ def _check_swaps(value: Any, check: ValidatorFunctionWrapHandler, info: Validati
     raise refusal(f"folder.{info.field_name}", str(value)[:100], allowed)
 
 
+def plain_name(name: str) -> str:
+    """Return the name of a class or a group in one Unicode form, each run of blanks as one, none at its ends."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
 Pair = Annotated[list[Text], Field(min_length=2, max_length=2)]
 Swaps = Annotated[list[Pair] | None, WrapValidator(_check_swaps)]
 
@@ -67,7 +73,7 @@ class FolderParams(DatasetParams):
         """Return, by each change of which it is known, what labels become: a map that undoes itself."""
         known = {"reversed": self.reversed_labels, "flipped": self.flipped_labels, "mirrored": self.mirrored_labels}
         return {
-            change: {name: other for first, second in pairs for name, other in ((first, second), (second, first))}
+            change: {plain_name(name): plain_name(other) for pair in pairs for name, other in (pair, reversed(pair))}
             for change, pairs in known.items()
             if pairs is not None
         }

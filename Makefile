@@ -10,6 +10,11 @@ export SHELL
 export LOGNAME ?= $(or $(USER),$(shell id -u))
 export HOME ?= $(CURDIR)/.venv
 
+# What people name reaches the shell as an environment variable: quotes and dollars in it would be the shell's, or make's.
+NAMED := CLIP FILE FOLDER MODEL NAME TRIALS VERSION WORKERS
+$(foreach name,$(NAMED),$(eval override $(name) := $$(value $(name))))
+export $(NAMED)
+
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
   promote backbone example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
@@ -24,7 +29,7 @@ verify: .venv/installed ## run every stage of the last commit from nothing, and 
 	python -m pipeline.verify
 
 lineage: .venv/installed ## show what made a file, an md5 or a run: make lineage FILE=models/convlstm/seed-0.keras
-	@python -m pipeline.lineage '$(FILE)'
+	@python -m pipeline.lineage "$$FILE"
 
 test: .venv/installed ## run the fast tests
 	pytest -n 2 --dist loadfile
@@ -36,7 +41,7 @@ chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILL
 	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/integration/test_chaos.py
 
 experiment: .venv/installed ## run all stages with the values of experiments/NAME.yaml: make experiment NAME=motion
-	python -m pipeline.experiment '$(NAME)'
+	python -m pipeline.experiment "$$NAME"
 
 # As Markdown, which is not cut to the terminal's width. Columns: what differs between the experiments.
 leaderboard: .venv/installed ## show all experiments, the most accurate first: dvc exp show with options
@@ -49,22 +54,22 @@ bench: .venv/installed ## time layers and a whole run: benchmarks/results, bench
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]
 	dvc repro generate > /dev/null
-	python -m pipeline.tune $(if $(MODEL),--model '$(MODEL)') $(if $(TRIALS),--trials '$(TRIALS)') $(if $(WORKERS),--workers '$(WORKERS)')
+	python -m pipeline.tune $(if $(MODEL),--model "$$MODEL") $(if $(TRIALS),--trials "$$TRIALS") $(if $(WORKERS),--workers "$$WORKERS")
 
 tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm
-	python -m pipeline.tune_apply $(MODEL)
+	python -m pipeline.tune_apply "$$MODEL"
 
 predict: .venv/installed ## classify a clip with the champion: make predict CLIP=reports/samples/sine.gif
-	python -m pipeline.predict '$(CLIP)'
+	python -m pipeline.predict "$$CLIP"
 
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
-	@python -m pipeline.promote '$(VERSION)'
+	@python -m pipeline.promote "$$VERSION"
 
 backbone: .venv/backbone ## write a pretrained backbone for the pretrained models to data/backbone/ (docs/pretrained.md)
 	python -m pipeline.backbone
 
 example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
-	python -m pipeline.example_clips '$(or $(FOLDER),data/clips)' $(if $(LEAK),leak)
+	python -m pipeline.example_clips "$${FOLDER:-data/clips}" $(if $(LEAK),leak)
 
 tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-dashboard): make tune-ui [PORT=8081]
 	@[ -n "$$OPTUNA_STORAGE" ] || [ -e optuna.journal ] || \
@@ -121,7 +126,8 @@ clean: ## remove .venv, decoded clips and what the tools cache; clips, models, r
 
 # Written last, so that an interrupted installation starts again. It names its folder: an environment cannot be moved.
 # Without the Python that it was made with, or with another version in that one's place, it is without its packages.
-ifneq "$(shell .venv/bin/python -Ic 'import pip' 2>&1 && cat .venv/installed 2>&1)" "$(CURDIR)"
+INSTALLED := $(shell .venv/bin/python -Ic 'import pip' > /dev/null 2>&1 && [ "$$(cat .venv/installed)" = "$$(pwd -P)" ] && echo here)
+ifeq "$(INSTALLED)" ""
 .PHONY: .venv/installed
 endif
 .venv/installed: requirements.lock

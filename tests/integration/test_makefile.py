@@ -11,21 +11,24 @@ import pytest
 from tests.conftest import ROOT, run
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     # As typed in a shell, also where make runs the tests.
-    return run(folder, "make", f"PYTHON={sys.executable}", *arguments, MAKEFLAGS="", MAKELEVEL="", MFLAGS="")
+    variables = {"MAKEFLAGS": "", "MAKELEVEL": "", "MFLAGS": "", **variables}
+    return run(folder, "make", f"PYTHON={sys.executable}", *arguments, **variables)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A folder with an environment that counts as installed there, and no git repository."""
+    place = tmp_path / getattr(request, "param", "")
+    place.mkdir(exist_ok=True)
     for name in ("Makefile", "requirements.lock", "requirements-cluster.lock"):
-        shutil.copy(ROOT / name, tmp_path)
-    python = tmp_path / ".venv/bin/python"
+        shutil.copy(ROOT / name, place)
+    python = place / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.symlink_to(shutil.which("true") or "")
-    (tmp_path / ".venv/installed").write_text(f"{tmp_path.resolve()}\n", encoding="utf-8")
-    return tmp_path
+    (place / ".venv/installed").write_text(f"{place.resolve()}\n", encoding="utf-8")
+    return place
 
 
 def test_an_unpacked_archive_is_told_to_become_a_repository(folder: Path) -> None:
@@ -60,6 +63,18 @@ def test_what_a_shell_has_for_other_work_does_not_reach_the_programs(folder: Pat
     assert {name: shown[name] for name in other_work if name in shown} == {"PIP_USER": "0", "SHELL": "/bin/sh"}
     assert shown["LOGNAME"] == str(os.getuid()), "as in a container"
     assert shown["HOME"] == f"{folder}/.venv"
+
+
+@pytest.mark.parametrize("folder", ['it\'s $x ("a" #1) \u00e4'], indirect=True)
+@pytest.mark.parametrize(("target", "key"), [("lineage", "FILE"), ("experiment", "NAME"), ("predict", "CLIP")])
+@pytest.mark.parametrize("name", ["it's $HOME $(ls) $$.mp4", '-a "b" `ls` #1 50% \\ & ; \u8df3'])
+def test_names_reach_a_command_as_they_are(target: str, key: str, name: str, folder: Path) -> None:
+    python = folder / ".venv/bin/python"
+    python.unlink()
+    python.write_text('#!/bin/sh\nprintf "<%s>" "$3"\n')
+    python.chmod(0o755)
+    for done in (make(folder, target, f"{key}={name}"), make(folder, target, **{key: name})):
+        assert done.stdout.splitlines()[-1] == f"<{name}>", done.stderr
 
 
 def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:

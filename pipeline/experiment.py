@@ -1,6 +1,5 @@
 """`make experiment`: run all stages with the values of experiments/<name>.yaml, as the DVC experiment <name>."""
 
-import json
 import shlex
 import subprocess
 import sys
@@ -9,15 +8,14 @@ from pathlib import Path
 from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
 from motionbench.core.processes import git
-from motionbench.params.editing import read_experiment
+from motionbench.params.editing import overrides, read_experiment
 
 
 def main() -> None:
     """Check the values, run the stages in a temporary copy, and compare the metrics with the last commit's."""
     name = " ".join(sys.argv[1:])
     values, params = read_experiment(name)
-    changes = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    settings = [argument for change in changes for argument in ("--set-param", change)]
+    settings = [argument for change in overrides(values) for argument in ("--set-param", change)]
     settings += [argument for path in params.untracked_files() for argument in ("--copy-paths", str(path))]
     if new := git("ls-files", "--others", "--exclude-standard", "-z", "--", "src", "pipeline").split("\0")[:-1]:
         raise UserError(f"{new[0]}: git does not have it, nor would the experiment; run: git add {shlex.join(new)}")

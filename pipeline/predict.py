@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
-from motionbench.core.files import atomic_outputs
+from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
 
@@ -39,7 +40,7 @@ def main() -> None:
             [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times],
             ignore_index=True,
         )
-        with atomic_outputs(folder := ANNOTATED / path.stem) as (new_folder,):
+        with atomic_outputs(folder := ANNOTATED / file_stem(path.stem.replace(".", "_"), 0)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)
         print(
             f"{path} lasts {facts.seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
@@ -50,7 +51,7 @@ def main() -> None:
     print(f"{path} by {champion.name}:")
     table = Table("class", "probability")
     for name, probability in predictions.mean().sort_values(ascending=False).items():
-        table.add_row(str(name), f"{probability:.4f}")
+        table.add_row(Text(str(name), overflow="fold"), f"{probability:.4f}")  # not markup, as [a] in it would be
     Console().print(table)
 
 

@@ -26,7 +26,8 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips_and_the_store(tmp_path
     (clone / "data/clips/square").rename(clone / "data/clips/carré")
     (clone / "data/clips/carré/recorder-01_01.mp4").write_text("no video")
     (clone / "experiments/grouped.yaml").write_text(
-        'folder: {group: "(recorder-[0-9]+)", on_bad: skip, flipped_labels: [], reversed_labels: [[carré, rightward]]}',
+        "folder: {group: '(recorder-\\d+)', on_bad: skip, flipped_labels: [], reversed_labels: [[carré, rightward]]}\n"
+        "convlstm: {enabled: true}  # which params.yaml does not have",
         encoding="utf-8",
     )
     (clone / "src/motionbench/new one.py").touch()

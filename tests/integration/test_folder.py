@@ -276,14 +276,14 @@ def long_video(example_clips: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Ten seconds: five clips of two seconds, one after the other."""
     paths = sorted(example_clips.glob("*/*_01.mp4"))[:5]
     clips = [decode_clip(path, Preprocessing(50, 48, 64, "rgb", "stretch"))[0] for path in paths]
-    return write_video(tmp_path_factory.mktemp("long") / "a long one.mp4", np.concatenate(clips))
+    return write_video(tmp_path_factory.mktemp("long") / "it's a long one at 10.22.33.mp4", np.concatenate(clips))
 
 
 def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -> None:
     done = run(folded, "python", "-m", "pipeline.predict", str(long_video))
     assert done.returncode == 0, done.stderr
     assert "was classified in 9 windows" in done.stdout
-    folder = folded / "reports/predictions/a long one"
+    folder = folded / "reports/predictions/it_s a long one at 10_22_33~0"
     windows = pd.read_csv(folder / "windows.csv")
     assert windows["start"].tolist() == pytest.approx([0, 1, 2, 3, 4, 5, 6, 7, 8])
     assert windows["end"].iloc[-1] == pytest.approx(10, abs=0.01)

@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import EXPERIMENTS, PARAMS
-from motionbench.params.editing import read_experiment, update_yaml
+from motionbench.params.editing import overrides, read_experiment, update_yaml
 from motionbench.params.loading import load_params
 from tests.conftest import ROOT
 
@@ -52,8 +53,22 @@ def test_every_experiment_is_accepted(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        r"(person\d+)_[a-z]{2}$", "C:\\x\\", "a\\", 'a\\"b"', "it's ${x} $y \\${z}", "two\nlines", "\u00fc\u8df3",
+        "a,b=[c]: {d} #e", "", "null", "1e3", True, None, 1e-5, [[r"\w", 'b"'], ["c", "d"]], [],
+    ],
+)  # fmt: skip # what belongs together on one line
+def test_dvc_sets_the_values_of_an_experiment_as_they_are(value: object, tmp_path: Path) -> None:
+    (tmp_path / PARAMS).write_text("a:\n  b: 1\n", encoding="utf-8")
+    apply_overrides(tmp_path / PARAMS, overrides({"a.b": value, "a.new": value}))
+    assert read_yaml(tmp_path / PARAMS) == {"a": {"b": value, "new": value}}
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("two words", "data: {frames: 3}", "two words.yaml: DVC takes no experiment of this name; rename it"),
         ("other", "synthetic: {seed: -1}", "other.yaml: synthetic.seed: -1 is not allowed"),
         ("other", "data: {seeds: 1}", "other.yaml: data.seeds: 1: unknown key"),
         ("other", "lstm: {units: 1}", "other.yaml: lstm: {'units': 1}: unknown key"),
@@ -75,7 +90,8 @@ def test_bad_experiments_are_refused_in_one_line(
     (tmp_path / EXPERIMENTS).mkdir()
     (tmp_path / PARAMS).symlink_to(ROOT / PARAMS)
     (tmp_path / EXPERIMENTS / "a.yaml").touch()
-    (tmp_path / EXPERIMENTS / "other.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / EXPERIMENTS / f"{name if ' ' in name else 'other'}.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / EXPERIMENTS / "other.yaml").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as refused:
         read_experiment(name)

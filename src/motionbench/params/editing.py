@@ -1,5 +1,7 @@
 """Other values for params.yaml: edits that keep its comments, order and style, and experiments."""
 
+import json
+import re
 from collections.abc import Mapping
 from io import StringIO
 from typing import Any
@@ -49,6 +51,8 @@ def read_experiment(name: str) -> tuple[dict[str, Any], Params]:
         raise UserError(
             f"NAME: {name or 'missing'}; expected one of {', '.join(known)}; a new one is a new file in {EXPERIMENTS}/"
         )
+    if re.search(r"[\s~^:?*\[\\]|@\{|^[-.]|\.\.|\.(lock)?$", name):
+        raise UserError(f"{path}: DVC takes no experiment of this name; rename it with letters, digits, - and _ only")
     overlay = read_yaml(path)
     if not isinstance(overlay, Mapping) or not overlay:
         raise UserError(f"{path}: holds no sections; give values to change, as in params.yaml")
@@ -56,6 +60,20 @@ def read_experiment(name: str) -> tuple[dict[str, Any], Params]:
     if isinstance(content, Mapping):
         _update(content, overlay)
     return flatten(overlay), check_params(content, path)
+
+
+def overrides(values: Mapping[str, Any]) -> list[str]:
+    """Return flat values as arguments of `dvc exp run --set-param`: Hydra's overrides, also of keys that are new."""
+    return [f"++{key}={_literal(value)}" for key, value in values.items()]
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    if isinstance(value, str):  # Backslashes count as such, but for those before a quote or what would be a reference.
+        escaped = re.sub(r'(\\*)(\$\{|"|$)', lambda found: 2 * found[1] + (found[2] and f"\\{found[2]}"), value)
+        return f'"{escaped}"'
+    return json.dumps(value)
 
 
 def _update(section: Any, changes: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from motionbench.reporting.figures import (
     COLOURS,
     GAP,
     MARKERS,
+    confusions,
     contact_sheet,
     film_strips,
     learning_curves,
@@ -40,6 +41,18 @@ def test_a_matplotlibrc_of_the_user_changes_no_picture(tmp_path: Path) -> None:
     mpl.rcParams.update({"font.size": 20, "figure.facecolor": "red", "text.usetex": True})
     contact_sheet(split).savefig(tmp_path / "theirs.png")
     assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "ours.png").read_bytes()
+
+
+def test_names_of_classes_leave_room_and_letters_that_no_font_has_are_no_warnings(tmp_path: Path) -> None:
+    names = ("\u8df3" * 90, "W" * 100, "[a] $x$ \U0001f938")
+    sheet = contact_sheet(Split(np.zeros((3, 5, 4, 4, 1), np.uint8), np.arange(3), names))
+    matrices = confusions(dict.fromkeys(FIVE, np.eye(3, dtype=int).tolist()), names)
+    for figure in (sheet, matrices):
+        figure.savefig(tmp_path / "picture.png")  # Seen: axes collapsed to zero, which is a warning, too.
+        ticks = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        shown = ticks or [axis.get_ylabel() for axis in figure.axes]
+        assert shown == ["\u8df3" * 11 + "…", "W" * 23 + "…", names[2]]
+        assert min(axis.get_position().width for axis in figure.axes) > 0.05
 
 
 def test_as_many_models_as_are_likely_look_different() -> None:

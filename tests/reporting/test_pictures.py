@@ -11,11 +11,11 @@ from PIL import Image
 from motionbench.comparison.findings import Findings
 from motionbench.data.folds import AnySplit, join
 from motionbench.data.perturbations import perturb
+from motionbench.reporting.figures import short_name
 from motionbench.reporting.pictures import disagreements, draw_pictures
 from tests.comparison.made_up import (
     CLASS_NAMES,
     FIVE,
-    HOSTILE,
     SPLIT,
     THREE,
     Made,
@@ -27,7 +27,7 @@ from tests.comparison.made_up import (
     result,
 )
 
-OTHER = CLASS_NAMES[1]
+HOSTILE, OTHER = map(short_name, CLASS_NAMES)
 
 
 def texts(made: dict[str, Made]) -> list[str]:

@@ -1,5 +1,6 @@
 """Pictures of clips, learning curves and confusions."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+from rich.cells import cell_len, set_cell_size
 
 from motionbench.data.folds import AnySplit
 from motionbench.data.splits import Clips
@@ -20,6 +23,12 @@ MARKERS = "o^sDv"  # 5 markers and 7 colours: 35 models look different
 GIF_SCALE = 3
 GIF_MILLISECONDS = 100
 GAP = 4  # pixels between frames
+NAME_COLUMNS = 24  # of a class name in a picture, so that a long one leaves room
+OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic"),
+)
+"""For letters that DejaVu Sans does not have: those of these that are installed."""
 
 
 def save_gif(clip: np.ndarray, path: Path) -> None:
@@ -38,7 +47,16 @@ def model_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches. A matplotlibrc of the user changes nothing in it."""
     mpl.rcdefaults()
+    installed = font_manager.get_font_names()
+    mpl.rcParams["font.family"] = ["DejaVu Sans", *(font for font in OTHER_FONTS if font in installed)]
+    # One for each letter in each picture; a reader sees boxes.
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def short_name(name: str) -> str:
+    """Return the name of a class as wide as 24 Latin letters at most; letters such as the Chinese count twice."""
+    return name if cell_len(name) <= NAME_COLUMNS else f"{set_cell_size(name, NAME_COLUMNS - 1).rstrip()}…"
 
 
 def first_clips(split: AnySplit) -> dict[str, Clips]:
@@ -49,7 +67,7 @@ def first_clips(split: AnySplit) -> dict[str, Clips]:
 
 def contact_sheet(split: AnySplit) -> Figure:
     """Show the first clip of each class."""
-    return film_strips(list(first_clips(split).items()))
+    return film_strips([(short_name(name), clip) for name, clip in first_clips(split).items()])
 
 
 def film_strips(clips: Sequence[tuple[str, Clips]]) -> Figure:
@@ -137,8 +155,8 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together."""
     figure = new_figure(4.2 * len(matrices), 3.6)
-    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
-    ticks = range(len(class_names))
+    axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
+    ticks, class_names = range(len(class_names)), [short_name(name) for name in class_names]
     for axis, (model, matrix) in zip(axes, matrices.items(), strict=True):
         counts = np.asarray(matrix)
         axis.imshow(counts, cmap="Blues", vmin=0)

@@ -25,7 +25,7 @@ def disagreements(findings: Findings, split: AnySplit) -> list[tuple[str, Clips]
     Args:
         split: the clips that the models were tested with.
     """
-    predictions, names = findings.predictions, findings.predictions.class_names
+    predictions, names = findings.predictions, [*map(figures.short_name, findings.predictions.class_names)]
     clips: list[tuple[str, Clips]] = []
     for condition in (predictions.unchanged, *predictions.perturbed):
         votes = [count_votes(condition.predicted(name), len(names)) for name in findings.contenders]

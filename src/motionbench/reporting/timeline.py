@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from motionbench.core.errors import UserError
 from motionbench.data.scaling import quarter_turns
-from motionbench.reporting.figures import COLOURS, new_figure
+from motionbench.reporting.figures import COLOURS, new_figure, short_name
 
 LONG = 1.5  # times the clips of the training
 RATE = 25  # frames a second of the annotated video
@@ -26,7 +26,6 @@ WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the ba
 FIT = "force_original_aspect_ratio=decrease:force_divisible_by=2"  # even, as H.264 asks
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
-LEGEND_CHARACTERS = 24  # of a class name, so that a long one leaves room for the chart
 
 
 def window_times(seconds: float, clip_seconds: float) -> list[tuple[float, float]]:
@@ -102,11 +101,7 @@ def timeline_chart(
     ]  # fmt: skip # what belongs together on one line
     axis.set(xlabel="time (seconds)", ylabel="probability", xlim=(0, edges[-1]), ylim=(-0.02, 1.02))
     axis.set_title(title, parse_math=False)
-    names = [
-        name if len(name) <= LEGEND_CHARACTERS else f"{name[: LEGEND_CHARACTERS - 1]}…"  # one character
-        for name in class_names
-    ]
-    for text in figure.legend(lines, names, loc="outside lower center", ncols=4).get_texts():
+    for text in figure.legend(lines, [*map(short_name, class_names)], loc="outside lower center", ncols=4).get_texts():
         text.set_parse_math(False)
     return figure
 

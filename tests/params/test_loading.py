@@ -28,6 +28,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"synthetic.clips_per_class": "20"}, "synthetic.clips_per_class: '20' is not allowed"),
     ({"synthetic.seed": -1}, "synthetic.seed: -1 is not allowed"),
     ({"synthetic.jitter": float("nan")}, "synthetic.jitter: nan is not allowed"),
+    ({"tuning.study": "two words"}, "tuning.study: 'two words' is not allowed: string should match pattern '^[A-Za-z0"),
     ({"synthetic.jitter": -1.0}, "synthetic.jitter: -1.0 is not allowed"),
     ({"synthetic.point_size": 5}, "synthetic.point_size: 5 is not allowed: must be an even number of pixels"),
     ({"synthetic.point_size": 50}, "synthetic.point_size: 50 is not allowed: must be at most 48 in a frame of 50x130"),

@@ -60,7 +60,7 @@ def _first_line(error: ValidationError) -> str:
         case "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"][:-1]))
             return f"{key}: {shown(first['input'])}: unknown key; known here: {known}{more}"
-    return f"{key}: {shown(first['input'])} is not allowed: {first['msg'].lower()}{more}"
+    return f"{key}: {shown(first['input'])} is not allowed: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
 
 
 @cache

@@ -16,6 +16,8 @@ from motionbench.data.folder.params import FolderParams
 from motionbench.data.params import DataParams, Preprocessing
 from motionbench.data.splits import ClipRecord, DatasetInfo, NewDataset, NewSplit
 
+TABLE_CLASSES = 20  # of which a table of classes and groups is printed
+
 
 def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
     """Decode all files, and return the data set, to be written: clips are in the order of their files' names.
@@ -56,7 +58,7 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
     parts = deal([clip.file for clip in clips], section.folds, section.seed)
     one_group = "put them into one group: folder.group, or the manifest's column group"
     refuse_copies(clips, "part", parts, f"delete all but one, or {one_group}")
-    if section.group or len({clip.file.group for clip in clips}) < len(clips):
+    if len(class_names) <= TABLE_CLASSES and (section.group or len({clip.file.group for clip in clips}) < len(clips)):
         print(class_table([clip.file for clip in clips]))
     warnings, duplicates = misleading(clips, section.group), warn_of_equal_pixels(clips, parts)
     for warning in [*warnings, *([duplicates] if duplicates else [])]:

@@ -59,7 +59,13 @@ def test_md5s_are_those_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / ".dvcignore", tmp_path)
     folder = tmp_path / "folder"
-    for path, content in {"a.txt": "one", "b/c.txt": "two", "b.txt": "three", "__pycache__/d.pyc": "four"}.items():
+    for path, content in {
+        "a.txt": "one",
+        "b/c.txt": "two",
+        "b.txt": "three",
+        "__pycache__/d.pyc": "four",
+        "b/Thumbs.db": "",
+    }.items():
         (folder / path).parent.mkdir(exist_ok=True, parents=True)
         (folder / path).write_text(content, encoding="utf-8")
     (folder / ".git").mkdir()
@@ -70,7 +76,7 @@ def test_md5s_are_those_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert names(folder) == ["a.txt", "b.txt", "b/c.txt"]
     # Seen: outside the repository DVC ignores nothing, so that a folder that is a repository, too, could not be used.
     monkeypatch.chdir(ROOT)
-    assert names(folder) == [".git/HEAD", "__pycache__/d.pyc", "a.txt", "b.txt", "b/c.txt"]
+    assert names(folder) == [".git/HEAD", "__pycache__/d.pyc", "a.txt", "b.txt", "b/Thumbs.db", "b/c.txt"]
 
 
 def names(folder: Path) -> list[str]:

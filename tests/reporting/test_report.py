@@ -49,7 +49,8 @@ def write(folder: Path, findings: Findings, notes: Sequence[str] = ("a note",)) 
 
 
 def test_names_cannot_inject_html_or_pictures(tmp_path: Path) -> None:
-    page, text = write(tmp_path, BOTH._replace(verdict=[HOSTILE]), [HOSTILE])
+    page, text = write(tmp_path, BOTH._replace(verdict=[HOSTILE]), [HOSTILE, "*a* _b_ $c$ ~d~ e_f"])
+    assert r"\*a\* \_b\_ \$c\$ \~d\~ e_f" in text, "neither emphasis nor a formula"
     for written in (page, text):
         assert "&lt;b&gt;" in written
         assert "<b>" not in written

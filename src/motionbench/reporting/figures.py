@@ -54,9 +54,9 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def short_name(name: str) -> str:
-    """Return the name of a class as wide as 24 Latin letters at most; letters such as the Chinese count twice."""
-    return name if cell_len(name) <= NAME_COLUMNS else f"{set_cell_size(name, NAME_COLUMNS - 1).rstrip()}…"
+def short_name(name: str, columns: int = NAME_COLUMNS) -> str:
+    """Return a name as wide as so many Latin letters at most; letters such as the Chinese count twice."""
+    return name if cell_len(name) <= columns else f"{set_cell_size(name, columns - 1).rstrip()}…"
 
 
 def first_clips(split: AnySplit) -> dict[str, Clips]:
@@ -162,7 +162,7 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
         axis.imshow(counts, cmap="Blues", vmin=0)
         axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         # Class names come from the user: a $ is not TeX.
-        axis.set_xticklabels(class_names, rotation=30, ha="right", parse_math=False)
+        axis.set_xticklabels(class_names, rotation=30 if len(ticks) <= 6 else 90, ha="right", parse_math=False)
         axis.set_yticklabels(class_names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if count > counts.max() / 2 else "black"

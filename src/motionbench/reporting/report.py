@@ -84,8 +84,9 @@ def _templates() -> Environment:
         autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip # what belongs together on one line
-    # Escapes tags and links: both can load pictures from elsewhere.
-    templates.filters["markdown"] = lambda text: re.sub(r"([\\`|\[\]])", r"\\\1", html.escape(text))
+    # Escapes tags and links, which can load pictures from elsewhere, and what would be emphasis or a formula.
+    special = re.compile(r"([\\`|\[\]*~$]|(?<!\w)_|_(?!\w))")
+    templates.filters["markdown"] = lambda text: special.sub(r"\\\1", html.escape(text))
     return templates
 
 

@@ -25,6 +25,7 @@ RATE = 25  # frames a second of the annotated video
 WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the bar
 FIT = "force_original_aspect_ratio=decrease:force_divisible_by=2"  # even, as H.264 asks
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
+TITLE_COLUMNS = 80
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
 
 
@@ -100,7 +101,7 @@ def timeline_chart(
         for number, values in enumerate(means.T)
     ]  # fmt: skip # what belongs together on one line
     axis.set(xlabel="time (seconds)", ylabel="probability", xlim=(0, edges[-1]), ylim=(-0.02, 1.02))
-    axis.set_title(title, parse_math=False)
+    axis.set_title(short_name(title, TITLE_COLUMNS), parse_math=False)
     for text in figure.legend(lines, [*map(short_name, class_names)], loc="outside lower center", ncols=4).get_texts():
         text.set_parse_math(False)
     return figure

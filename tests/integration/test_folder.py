@@ -239,7 +239,7 @@ def test_a_logged_head_brings_its_backbone_and_predicts_as_evaluate_did(copy_of_
     )
     done = run(copy_of_folded, "python", "-c", program)
     assert done.returncode == 0, done.stderr
-    expected = row[[column for column in table if column.startswith("probability")]].iloc[0].to_numpy()
+    expected = row.filter(like="probability ").iloc[0].to_numpy()
     np.testing.assert_allclose([float(each) for each in done.stdout.split()], expected, atol=1e-6)
 
 

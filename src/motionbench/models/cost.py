@@ -46,7 +46,8 @@ def count_flops(model: keras.Model) -> int:
     Raises:
         UserError: if a layer has weights and there is no rule for it.
     """
-    return sum(_layer_flops(layer, layer.input.shape, layer.output.shape) for layer in model.layers)
+    layers = [layer for layer in model.layers if layer.weights]  # others may have several inputs
+    return sum(_layer_flops(layer, layer.input.shape, layer.output.shape) for layer in layers)
 
 
 def _layer_flops(layer: keras.Layer, input_shape: Sequence[int], output_shape: Sequence[int]) -> int:

@@ -80,11 +80,17 @@ def test_pixels_that_are_not_square_become_square(tmp_path: Path) -> None:
     np.testing.assert_allclose(clip[0, :, 16, 0], [0] * 8 + [128] * 16 + [0] * 8, atol=6)
 
 
-@pytest.mark.parametrize("rotation", [90, 180, -90])
-def test_videos_are_rotated_as_they_say(rotation: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_videos_are_turned_and_mirrored_as_they_say(
+    rotation: int, mirrored: bool, upside_down: bool, tmp_path: Path
+) -> None:
     picture = bars(64, 128)
-    path = write_video(tmp_path / "x.mp4", [picture], rotation=rotation)
+    picture[:16] = 200  # above
+    path = write_video(tmp_path / "x.mp4", [picture], display=(rotation, mirrored, upside_down), qp="5")
     expected = np.rot90(picture, rotation // 90)  # counter-clockwise
+    expected = expected[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
     clip, facts = decode_clip(path, Preprocessing(1, expected.shape[0], expected.shape[1], "rgb", "pad"))
     assert (facts.height, facts.width) == expected.shape[:2]
     np.testing.assert_allclose(clip[0].astype(int), expected, atol=12)

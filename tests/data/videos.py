@@ -26,18 +26,20 @@ def write_video(
     layout: str = "yuv420p",
     times: Sequence[int] | None = None,
     aspect: Fraction = Fraction(1),
-    rotation: float = 0,
+    display: tuple[float, bool, bool] = (0, False, False),
     **options: str,
 ) -> Path:
-    """Write pictures, shape (height, width, 3), as a video of 25 frames per second; `times` are in 1/25 s."""
+    """Write pictures, shape (height, width, 3), as a video of 25 frames per second; `times` are in 1/25 s.
+
+    A player turns them by the degrees of `display`, counterclockwise, then mirrors them, then turns them upside down.
+    """
     pictures = list(pictures)
     with av.open(path, "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = layout
         stream.codec_context.sample_aspect_ratio = aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
+        stream.set_display_rotation(*display)
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=layout)
             frame.pts, frame.time_base = (number if times is None else times[number]), Fraction(1, 25)

@@ -140,7 +140,7 @@ def test_the_text_changes_where_the_answer_does(tmp_path: Path) -> None:
     [
         pytest.param("pauses.mp4", 50, [0, 0.5, 0.52, 0.6, 2], [0] * 12 + [1] + [2] * 2 + [3] * 35 + [4], id="pauses"),
         pytest.param("late.mkv", 50, [7, 7.2, 7.4], [0] * 5 + [1] * 5 + [2], id="time counts from the first frame"),
-        pytest.param("raw.h264", 25, [0, 0.04, 0.08, 0.12], [0, 1, 2, 3], id="no time stamps: the usual rate"),
+        pytest.param("joined.ts", 25, [0, 0.04, 0.08, 0.12], [0, 1, 2, 3, 0, 1, 2, 3], id="joined: the usual rate"),
         pytest.param("reordered.avi", 25, [0, 0.04, 0.08, 0.12, 0.16, 0.2], [0, 1, 2, 3, 4, 5], id="wrong time stamps"),
         pytest.param("fast.mp4", 50, [0, 0.02, 0.04, 0.06, 0.08, 0.1], [1, 3, 5], id="many frames a second"),
         pytest.param("30.mp4", 30, [n / 30 for n in range(7)], [0, 1, 3, 4, 5, 6], id="what is in its middle"),
@@ -150,6 +150,8 @@ def test_pictures_stay_on_screen_as_long_as_in_the_video(
     name: str, rate: int, seconds: list[float], expected: list[int], tmp_path: Path
 ) -> None:
     write_video(tmp_path / name, seconds, rate=rate)
+    if name == "joined.ts":
+        (tmp_path / name).write_bytes(2 * (tmp_path / name).read_bytes())
     if name == "reordered.avi":
         with av.open(tmp_path / name) as container:
             times = [frame.time for frame in container.decode(video=0)]

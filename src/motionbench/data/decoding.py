@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from motionbench.data.video_files import (
     READ_SECONDS,
     UnusableTimesError,
     check_not_cut_off,
+    decode_again,
     decode_from,
     decode_packets,
     decode_rest,
@@ -151,22 +152,24 @@ def _decode_by_time(
     path: Path, preprocessing: Preprocessing, start: float, end: float | None, max_pixels: int
 ) -> tuple[NDArray[np.uint8], Facts]:
     with open_video(path, max_pixels) as video:
-        if end is not None:
-            first = next(decode_rest(video), None)
-            origin = frame_time(first) if first else 0
-            piece = _piece_of((origin, origin), start, end, video.tick, video.frame_ticks)
-            frames = decode_from(video, math.floor(piece.start))
-            return _sample_clip(frames, piece, preprocessing, video.pixel_aspect, video.audio)[:2]
-        contents = read_contents(video)
-        if contents.span is None:
+        contents = read_contents(video) if end is None or video.joinable else None
+        if contents and contents.span is None:
             raise UnusableTimesError
-        piece = _piece_of(contents.span, start, None, video.tick, video.frame_ticks)
-        if start == 0 and contents.packets:
-            frames = decode_packets(video, contents.packets)
+        frames = decode_packets(video, contents.packets) if contents and contents.packets else decode_again(video)
+        first = list(islice(frames, 1))  # not always of the first packet: that may need some which a recording lacks
+        origin = frame_time(first[0]) if first else 0
+        known_start, known_end = contents.span if contents and contents.span else (origin, origin)
+        piece = _piece_of((origin, known_end), start, end, video.tick, video.frame_ticks)
+        rest = (piece, preprocessing, video.pixel_aspect, video.audio)
+        if start == 0 and end is None:
+            clip, facts, seconds = _sample_clip(chain(first, frames), *rest)
         else:
-            frames = decode_from(video, math.floor(piece.start))
-        clip, facts, seconds = _sample_clip(frames, piece, preprocessing, video.pixel_aspect, video.audio)
-        check_not_cut_off(video, seconds, contents.end)
+            try:
+                clip, facts, seconds = _sample_clip(decode_from(video, math.floor(piece.start)), *rest)
+            except (av.error.FFmpegError, OverflowError, UserError):  # A frame may need some from before a seek.
+                clip, facts, seconds = _sample_clip(decode_again(video), *rest)
+        if contents and end is None:
+            check_not_cut_off(video, seconds + (origin - known_start) * video.tick, contents.end)
         return clip, facts
 
 
@@ -178,9 +181,8 @@ def _decode_in_order(
         contents = read_contents(video)
     with open_video(path, max_pixels) as video:
         piece = _piece_of((0, contents.shown), start, end, 1 / video.rate)
-        clip, facts, seconds = _sample_clip(
-            _numbered(decode_rest(video)), piece, preprocessing, video.pixel_aspect, video.audio
-        )
+        frames = _numbered(decode_rest(video))
+        clip, facts, seconds = _sample_clip(frames, piece, preprocessing, video.pixel_aspect, video.audio)
         if end is None:
             check_not_cut_off(video, seconds, contents.end)
         return clip, facts
@@ -202,8 +204,7 @@ def _piece_of(span: tuple[int, int], start: float, end: float | None, tick: Frac
         span: of the video, from the start of the first frame to the end of the last one, in ticks.
         start: in seconds after the first frame, used to the microsecond.
         end: also, and after `start`.
-        tick: in seconds.
-        frame_ticks: of a frame that does not say how long it is on screen.
+        tick, frame_ticks: as of `_Piece`.
 
     Raises:
         UserError: if it starts after the end of the video.
@@ -291,8 +292,7 @@ def _sample_clip(
 def _sample_times(piece: _Piece, count: int) -> list[int]:
     """Return the middles of equal segments, in ticks.
 
-    They are rounded down, since frames start at whole ticks. Fractions would take a tenth of the time that a small
-    video takes.
+    They are rounded down, since frames start at whole ticks: whole numbers are faster than fractions.
     """
     parts = math.lcm(piece.start.denominator, piece.end.denominator)
     first, length = int(piece.start * parts), int((piece.end - piece.start) * parts)

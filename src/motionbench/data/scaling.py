@@ -1,9 +1,9 @@
 """Frames of any size, orientation and colour as pictures of one size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -44,15 +44,15 @@ def scaler(preprocessing: Preprocessing, pixel_aspect: Fraction) -> Scale:
         return max(1, round(columns * ratio)), max(1, round(rows * ratio))
 
     def scale(frame: VideoFrame) -> NDArray[np.uint8]:
-        turns = quarter_turns(frame)
+        swapped, upside_down, mirrored = _orientation(frame)
         size = scaled_size(*displayed_size(frame, pixel_aspect))
-        columns, rows = size if turns % 2 == 0 else size[::-1]
+        columns, rows = size[::-1] if swapped else size
         scaled = reformatter.reformat(
             frame, columns, rows, layout, interpolation=SCALING, dst_color_range=ColorRange.JPEG, threads=1
         )
         picture = cast("NDArray[np.uint8]", scaled.to_ndarray()).reshape(rows, columns, channels)
-        if turns:
-            picture = np.rot90(picture, turns)
+        picture = picture.swapaxes(0, 1) if swapped else picture
+        picture = picture[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
         return picture if picture.shape[:2] == (height, width) else _centred(picture, height, width)
 
     return scale
@@ -61,12 +61,16 @@ def scaler(preprocessing: Preprocessing, pixel_aspect: Fraction) -> Scale:
 def displayed_size(frame: VideoFrame, pixel_aspect: Fraction) -> tuple[int, int]:
     """Return width and height with square pixels, after rotation."""
     size = (max(1, round(frame.width * pixel_aspect)), frame.height)
-    return size if quarter_turns(frame) % 2 == 0 else size[::-1]
+    return size[::-1] if _orientation(frame)[0] else size
 
 
-def quarter_turns(frame: VideoFrame) -> int:
-    """Return how often a player turns the picture by 90 degrees, counterclockwise."""
-    return round(frame.rotation / 90)
+def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
+    """Return whether a player swaps rows and columns, then turns upside down, then mirrors, to a quarter turn."""
+    matrix = cast("Mapping[str, Any]", frame.side_data).get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()  # x becomes ax + cy, and y becomes bx + dy
+    return (True, b < 0, c < 0) if abs(b) > abs(a) else (False, d < 0, a < 0)
 
 
 def _centred(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

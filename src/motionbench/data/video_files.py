@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import chain, islice, repeat, tee, zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -22,6 +24,7 @@ READ_SECONDS = 20  # that FFmpeg may search for one packet
 
 # FFmpeg's names. It would also "play" playlists, scripts, still pictures and text.
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,gif,flv,asf,ogg"
+JOINABLE = ("mpeg", "mpegts")  # Files of these can be put together as they are: times then begin again in the middle.
 CONTAINERS_READ = "MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, Ogg, GIF and .npz are read"
 
 
@@ -41,6 +44,7 @@ class Video(NamedTuple):
     frame_ticks: int  # of a frame that does not say how long it is on screen
     pixel_aspect: Fraction  # the width of a pixel divided by its height
     audio: bool
+    joinable: bool  # whether it may consist of files that were joined
 
 
 class Contents(NamedTuple):
@@ -49,7 +53,8 @@ class Contents(NamedTuple):
     Attributes:
         packets: of video, to decode; none where they are too large to keep.
         shown: the number of packets of video that are for display.
-        span: from the start of the first frame to the end of the last one, in ticks; None where times are missing.
+        span: from the start of the first frame to the end of the last one, in ticks; None where times are missing or,
+            in joined files, begin again.
         end: of the last packet of any stream, in seconds.
     """
 
@@ -74,7 +79,7 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
         if container.format.name == "gif":
             _check_gif_end(path)
         stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream):
+        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:  # the cover of music
             raise UserError("no video in it")
         codec = stream.codec_context
         if codec is None:
@@ -89,15 +94,43 @@ def open_video(path: Path, max_pixels: int) -> Iterator[Video]:
         frame_ticks = max(1, round(1 / (rate * tick)))
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         audio = bool(container.streams.audio)
-        yield Video(path, max_pixels, container, stream, rate, tick, frame_ticks, pixel_aspect, audio)
+        joinable = container.format.name in JOINABLE
+        yield Video(path, max_pixels, container, stream, rate, tick, frame_ticks, pixel_aspect, audio, joinable)
 
 
 def _check_gif_end(path: Path) -> None:
     """Refuse a GIF that was cut off: FFmpeg would play what is left."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1000))
-        if not file.read().rstrip(b"\0").endswith(b";"):
-            raise UserError("cut off")
+        if file.read().rstrip(b"\0").endswith(b";"):
+            return
+        file.seek(0)
+        with suppress(IndexError):
+            if _gif_ends(file):
+                return
+    raise UserError("cut off")
+
+
+def _gif_ends(file: BinaryIO) -> bool:
+    """Return whether a GIF has its end, whatever follows, or lacks no more than that after an image.
+
+    Raises:
+        IndexError: if it ends within a block.
+    """
+
+    def skip_colours(flags: int) -> None:
+        file.seek(3 * 2 ** (flags % 8 + 1) if flags & 128 else 0, 1)
+
+    skip_colours(file.read(13)[10])
+    before, block = b"", file.read(1)
+    while block in (b"!", b","):
+        if block == b",":  # an image
+            skip_colours(file.read(9)[8])
+        file.seek(1, 1)
+        while size := file.read(1)[0]:
+            file.seek(size, 1)
+        before, block = block, file.read(1)
+    return block == b";" or before + block == b","
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -115,6 +148,7 @@ def read_contents(video: Video) -> Contents:
     times: list[int | None] = []
     packets: list[Packet[Any]] = []
     size, stream = 0, video.stream
+    before, joined = None, False
     last: dict[int, tuple[int, int]] = {}  # of each stream: when its last packet starts, and its duration, in ticks
     for number, packet in enumerate(video.container.demux()):
         if number == MAX_PACKETS:
@@ -130,14 +164,22 @@ def read_contents(video: Video) -> Contents:
         duration = packet.duration or (video.frame_ticks if of_video else 0)
         if of_video:
             times.append(time)
+            joined = joined or (video.joinable and _begins_again(before, packet))
+            before = packet
         if time is not None and (index not in last or last[index] < (time, duration)):
             last[index] = (time, duration)
     if not times:
         raise UserError("no frame in it")
     known = [time for time in times if time is not None]
-    span = (min(known), sum(last[stream.index])) if len(known) == len(times) else None
+    span = (min(known), sum(last[stream.index])) if len(known) == len(times) and not joined else None
     ends = (sum(ticks) * (video.container.streams[index].time_base or Fraction(0)) for index, ticks in last.items())
     return Contents(packets if size <= KEPT_BYTES else [], len(times), span, max(ends, default=Fraction(0)))
+
+
+def _begins_again(before: "Packet[Any] | None", packet: "Packet[Any] | None") -> bool:
+    """Return whether the times of packets go back, as where files were joined."""
+    times = [each.dts for each in (before, packet) if each is not None and each.dts is not None]
+    return len(times) == 2 and times[1] < times[0]
 
 
 def decode_packets(video: Video, packets: Iterable["Packet[Any]"]) -> Iterator[VideoFrame]:
@@ -147,15 +189,28 @@ def decode_packets(video: Video, packets: Iterable["Packet[Any]"]) -> Iterator[V
         UserError: if a packet or a frame is damaged.
         av.error.FFmpegError: if the decoder notices damage.
     """
-    for packet in packets:
-        if packet.is_corrupt:
+    started = not video.joinable
+    these, second, third = tee(packets, 3)
+    ahead = zip_longest(islice(second, 1, None), islice(third, 2, None))
+    for packet, (following, next_but_one) in zip(these, chain(ahead, repeat((None, None))), strict=False):
+        # Where files were joined, a counter begins again, which looks like a loss one or two packets before.
+        if packet.is_corrupt and not (
+            video.joinable and (_begins_again(packet, following) or _begins_again(following, next_but_one))
+        ):
             raise UserError("damaged or cut off")
         # The decoder would take an empty packet, with which an AVI repeats a frame, for the end.
         if not packet.size and packet.pts is not None:
             continue
-        for frame in video.stream.decode(packet):
+        try:
+            frames = video.stream.decode(packet)
+        except av.error.InvalidDataError:
+            if started or packet.is_keyframe:
+                raise
+            continue  # What was recorded from the middle on begins with what may need more than is there.
+        for frame in frames:
             if frame.is_corrupt:
                 raise UserError("damaged: a frame could not be decoded wholly")
+            started = True
             yield frame
 
 
@@ -164,21 +219,26 @@ def decode_rest(video: Video) -> Iterator[VideoFrame]:
     return decode_packets(video, video.container.demux(video.stream))
 
 
+def decode_again(video: Video) -> Iterator[VideoFrame]:
+    """Decode a file from its start; errors as from `decode_packets`."""
+    with open_video(video.path, video.max_pixels) as anew:
+        yield from decode_rest(anew)
+
+
 def decode_from(video: Video, time: int) -> Iterator[VideoFrame]:
-    """Decode from the frame on screen at `time`, in ticks, or from an earlier one; errors as from `decode_packets`."""
-    try:
-        # One second earlier: some formats seek by the order of decoding, which is ahead of the display.
-        video.container.seek(max(time - math.ceil(1 / video.tick), min(time, 0)), stream=video.stream)
-        frames = decode_rest(video)
-        first = next(frames, None)
-    except (av.error.FFmpegError, OverflowError, UserError):
-        first = None
-    if first is not None and frame_time(first) <= time:
-        yield first
-        yield from frames
-    else:  # Not all formats can seek.
-        with open_video(video.path, video.max_pixels) as anew:
-            yield from decode_rest(anew)
+    """Decode from the frame on screen at `time`, in ticks, or from an earlier one.
+
+    Raises:
+        UserError, OverflowError: as from `decode_packets`, and if the file cannot be read from there.
+    """
+    # One second earlier: some formats seek by the order of decoding, which is ahead of the display.
+    video.container.seek(max(time - math.ceil(1 / video.tick), min(time, 0)), stream=video.stream)
+    frames = decode_rest(video)
+    first = next(frames, None)
+    if first is None or frame_time(first) > time:
+        raise UserError(f"no frame at {time} ticks")
+    yield first
+    yield from frames
 
 
 def frame_time(frame: VideoFrame) -> int:

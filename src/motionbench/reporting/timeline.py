@@ -1,29 +1,30 @@
 """What a model predicts along a video: a table, a chart, and the video with the predictions below its pictures."""
 
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from av.container import InputContainer
-from av.filter import Graph
 from av.video.frame import VideoFrame
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from motionbench.core.errors import UserError
-from motionbench.data.scaling import quarter_turns
+from motionbench.data.decoding import MAX_PIXELS
+from motionbench.data.params import Preprocessing, Resize
+from motionbench.data.scaling import displayed_size, scaler
+from motionbench.data.video_files import Video, decode_rest, open_video
 from motionbench.reporting.figures import COLOURS, new_figure, short_name
 
 LONG = 1.5  # times the clips of the training
 RATE = 25  # frames a second of the annotated video
 WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the bar
-FIT = "force_original_aspect_ratio=decrease:force_divisible_by=2"  # even, as H.264 asks
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
 TITLE_COLUMNS = 80
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
@@ -124,13 +125,13 @@ def annotate_video(source: Path, target: Path, edges: NDArray[np.float64], texts
     try:
         # Written through a file of Python's: a full disk is then an OSError, not one of FFmpeg's.
         with (
-            av.open(f"file:{source}") as container,
+            open_video(source, MAX_PIXELS) as opened,
             target.open("wb") as file,
             av.open(file, "w", format="mp4") as output,
         ):
             encoder = output.add_stream("libx264", rate=RATE)
             encoder.pix_fmt = "yuv420p"
-            for number, picture in enumerate(_pictures(container)):
+            for number, picture in enumerate(_pictures(opened)):
                 if number == 0:
                     encoder.width, encoder.height = picture.size
                 interval = int(np.searchsorted(edges, (number + 0.5) / RATE, side="right")) - 1
@@ -139,44 +140,34 @@ def annotate_video(source: Path, target: Path, edges: NDArray[np.float64], texts
                     ImageDraw.Draw(picture).text(middle, texts[interval], font=font, anchor="lm")
                 output.mux(encoder.encode(VideoFrame.from_ndarray(np.asarray(picture))))
             output.mux(encoder.encode())
-    except av.FFmpegError as error:
-        raise UserError(f"{source}: not readable as a video ({error.strerror}); convert it or take another") from error
+    except (av.FFmpegError, UserError) as error:
+        reason = error if isinstance(error, UserError) else error.strerror
+        raise UserError(f"{source}: not readable as a video ({reason}); convert it or take another") from error
 
 
-def _pictures(container: InputContainer) -> Iterator[Image.Image]:
+def _pictures(video: Video) -> Iterator[Image.Image]:
     """Yield 25 pictures a second of a video, each what is on screen in its middle, turned, scaled, with a bar below.
 
     Where time stamps are missing or do not increase, as in files of some cameras, frames follow at the usual rate.
     """
-    stream = container.streams.video[0]
-    tick = stream.time_base or Fraction(1, RATE)
-    usual = max(1, round(1 / (stream.average_rate or RATE) / tick))
-    graph, origin, now = Graph(), 0, -1
-    for frame in container.decode(stream):
-        if now < 0:
-            origin, now = frame.pts or 0, 0
-            graph.link_nodes(
-                graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=tick / 1000),
-                graph.add("scale", f"iw*{float(stream.sample_aspect_ratio or 1)}:ih:flags=area"),
-                *(graph.add("transpose", "cclock") for _ in range(quarter_turns(frame) % 4)),
-                graph.add("scale", f"{WIDTH}:{MAX_HEIGHT}:{FIT}:flags=area"),
-                graph.add("pad", f"{WIDTH}:ih+{BAR_HEIGHT}:-1:0"),
-                graph.add("fps", f"{RATE}:round=near:eof_action=pass"),
-                graph.add("format", "rgb24"),
-                graph.add("buffersink"),
-            ).configure()
+    frames = decode_rest(video)
+    shown = next(frames, None)
+    if shown is None:
+        raise UserError("no frame could be decoded")
+    width, height = displayed_size(shown, video.pixel_aspect)
+    fitted = max(2, 2 * round(WIDTH * height / width / 2))  # even, as H.264 asks
+    resize: Resize = "stretch" if fitted <= MAX_HEIGHT else "pad"
+    scale = scaler(Preprocessing(1, min(fitted, MAX_HEIGHT), WIDTH, "rgb", resize), video.pixel_aspect)
+    origin, now, count = shown.pts or 0, 0, 0
+    for frame in chain(frames, [None]):
+        if frame is not None and frame.pts is not None and frame.pts - origin > now:
+            now = frame.pts - origin
         else:
-            now = frame.pts - origin if frame.pts is not None and frame.pts - origin > now else now + usual
-        # A little early: what begins in the middle of a picture is in it.
-        frame.pts, frame.duration = 1000 * now - 1, 1000 * (frame.duration or usual)
-        graph.push(frame)
-        yield from _pull(graph)
-    if now >= 0:
-        graph.push(None)
-        yield from _pull(graph)
-
-
-def _pull(graph: Graph) -> Iterator[Image.Image]:
-    with suppress(BlockingIOError, EOFError):  # for the next frame
-        while True:
-            yield Image.fromarray(graph.vpull().to_ndarray())
+            now += (frame is None and shown.duration) or video.frame_ticks
+        pictures, half = now * video.tick * RATE, Fraction(1, 2)
+        due = math.floor(pictures + half) if frame is None else math.ceil(pictures - half)
+        if due > count:
+            picture = np.pad(scale(shown), ((0, BAR_HEIGHT), (0, 0), (0, 0)))
+            yield from (Image.fromarray(picture) for _ in range(count, due))
+            count = due
+        shown = frame or shown

@@ -138,6 +138,20 @@ def test_a_disk_that_fails_is_no_fault_of_a_clip(monkeypatch: pytest.MonkeyPatch
         decode("bow/a.mp4")
 
 
+def test_a_file_of_many_pieces_is_read_once_for_its_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def count(path: Path) -> str:
+        read.append(path)
+        return file_md5(path)
+
+    monkeypatch.setattr(cache, "run_tasks", run_here)
+    monkeypatch.setattr(cache, "file_md5", count)
+    pieces = [file("bow/a.mp4", 0.04 * number, 0.04 * number + 0.08) for number in range(5)]
+    decode_clips([*pieces, file("wave/c.mp4")], PREPROCESSING, 1_000_000)
+    assert read == [Path("clips/bow/a.mp4"), Path("clips/wave/c.mp4")]
+
+
 def test_a_file_that_is_replaced_while_it_is_decoded_is_kept_under_no_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.data.folder.cache import DecodedClip, decode_clips
-from motionbench.data.folder.checks import refuse_copies, warn_of_equal_pixels
+from motionbench.data.folder.checks import misleading, refuse_copies, refuse_overlaps, warn_of_equal_pixels
 from motionbench.data.folder.listing import ClipFile
 from motionbench.data.params import Preprocessing
 from tests.data.folder.recordings import record
@@ -91,3 +91,40 @@ def test_equal_pixels_are_named_with_what_differs() -> None:
         "part)"
     )
     assert all_of_them == f"{some}, bow/4.mp4 and bow/4.mkv (same label and part) and 2 more pairs"
+
+
+def test_pieces_that_overlap_in_two_parts_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    record(Path("clips/bow/a.mp4"))
+    clips = [decode("bow/a.mp4", start=start, end=end)[0] for start, end in ((0, 0.12), (0.08, 0.2), (0.2, 0.24))]
+    refuse_overlaps(clips, ["train", "train", "test"], "")
+    with pytest.raises(
+        UserError, match=r"^folder.path: pieces that overlap are in two parts, as listed above; do this$"
+    ):
+        refuse_overlaps([*clips, decode("bow/a.mp4", start=0.16)[0]], ["train", "test", "test", "train"], "do this")
+    part = "the same frames: bow/a.mp4 (part"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{part} train), bow/a.mp4 (part test)",
+        f"{part} test), bow/a.mp4 (part train)",
+        f"{part} train), bow/a.mp4 (part test)",
+    ]
+
+
+def test_rates_and_sizes_that_are_all_different_are_compared_with_the_class() -> None:
+    record(Path("clips/bow/a.mp4"))
+    [clip] = decode("bow/a.mp4")
+    clips = [
+        clip._replace(
+            file=clip.file._replace(label=label), facts=clip.facts._replace(rate=rate + take / 50, width=width + take)
+        )
+        for label, rate, width in (("bow", 29.0, 100), ("wave", 30.0, 150))
+        for take in range(40)
+    ]
+    rates, sizes = misleading(clips)
+    assert rates.startswith(
+        "frame rates go with the class (bow mostly 29 to 29.39 per second, wave mostly 29.89 to 30.39 "
+    )
+    assert sizes.startswith("frame sizes go with the class (bow mostly ")
+    shuffled = [
+        one._replace(file=one.file._replace(label="bow" if take % 2 else "wave")) for take, one in enumerate(clips)
+    ]
+    assert misleading(shuffled) == []

@@ -204,6 +204,16 @@ def test_copies_are_refused_where_labels_or_parts_differ(clips: Path, capsys: py
     assert capsys.readouterr().err == "the same content: bow/anna_0.mp4 (label bow), wave/anna_2.mp4 (label wave)\n"
 
 
+def test_pieces_that_overlap_are_refused_in_two_parts(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{label}/anna_1.mp4,{label},{group},0.0{group}," for label in LABELS for group in range(5)]
+    (clips / "list.csv").write_text("\n".join(["path,label,group,start,end", *rows]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^folder.path: pieces that overlap are in two parts, .* column group$"):
+        generate(manifest="list.csv", group=None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("the same frames: ") for line in lines)
+
+
 def test_equal_pixels_are_warned_of(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = (clips / "bow/anna_0.mp4").read_bytes()
     (clips / "bow/bert_2.mp4").write_bytes(content + b"\0\0\0\x08free")  # an empty box at the end

@@ -6,7 +6,7 @@ import os
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +62,8 @@ def decode_clips(
     folder = repository_root() / DECODED
     folder.mkdir(exist_ok=True)
     code = code_md5s("core", "data")
-    tasks = [partial(_decode, file, preprocessing, max_pixels, code, folder) for file in files]
+    now = time.time()
+    tasks = [partial(_decode, file, preprocessing, max_pixels, code, folder, now) for file in files]
     started: list[str] = []  # names
     with local_engine() as engine, clip_progress("generate", len(files), "clips decoded") as show:
 
@@ -76,10 +77,16 @@ def decode_clips(
             last = ", ".join(started[-engine.slots(1) :])
             raise UserError(f"the last files to be read were {last}: {error}") from error
     for kept in folder.iterdir():  # of other files, other sizes or other code
-        if kept.stat().st_mtime < time.time() - KEPT:
+        if kept.stat().st_mtime < now - KEPT:
             kept.unlink(missing_ok=True)
     clips = [each for each in results if isinstance(each, DecodedClip)]
     return clips, [each for each in results if isinstance(each, BadClip)]
+
+
+@cache
+def _content(path: Path, _now: float, *_stamps: tuple[int, int]) -> str:
+    """Return a file's md5. It is read once for all its pieces that a process decodes."""
+    return file_md5(path)
 
 
 def _decode(
@@ -88,13 +95,14 @@ def _decode(
     max_pixels: int,
     code: Mapping[str, str],
     folder: Path,
+    now: float,
     on_event: EventCallback,
 ) -> DecodedClip | BadClip:
     """Return the clip that is kept of the same content, decoded in the same way by the same code, or decode it."""
     on_event(file.name)
     try:
         before = file_stamps([file.path])
-        content = file_md5(file.path)
+        content = _content(file.path, now, *before.values())
         piece = {"start": file.start or 0, "end": file.end, "max_pixels": max_pixels, "ffmpeg": av.library_versions}
         kept = folder / f"{inputs_digest({**piece, **preprocessing._asdict()}, {**code, 'clip': content})}.npz"
         try:

@@ -1,8 +1,10 @@
 """What is wrong with the clips of a folder together: copies of one another, or files that give their class away."""
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from scipy.stats import chi2_contingency
@@ -11,6 +13,7 @@ from motionbench.core.errors import UserError, printable
 from motionbench.data.folder.cache import DecodedClip
 
 NAMED = 5  # clips, or pairs of them, in a warning
+BINS = 4  # of rates or sizes that are nearly all different
 LEVEL = 0.001  # of the test whether a property of files goes with the class
 
 
@@ -34,6 +37,35 @@ def refuse_copies(clips: Sequence[DecodedClip], what: str, values: Sequence[str]
         print(UserError(f"the same content: {listed}"), file=sys.stderr)
     if refused:
         raise UserError(f"folder.path: files of the same content differ in {what}, as listed above; {remedy}")
+
+
+def refuse_overlaps(clips: Sequence[DecodedClip], parts: Sequence[str], remedy: str) -> None:
+    """Refuse clips of one file that have frames in common, but are in two parts.
+
+    Args:
+        parts: the part of each clip.
+        remedy: how to fix it, for the message.
+
+    Raises:
+        UserError: if there are any. Each pair goes to stderr before, a line each.
+    """
+    pieces: dict[Path, list[tuple[float, float, str, str]]] = defaultdict(list)
+    for clip, part in zip(clips, parts, strict=True):
+        start, end = clip.file.start or 0.0, math.inf if clip.file.end is None else clip.file.end
+        pieces[clip.file.path.resolve()].append((start, end, clip.file.name, part))
+    refused = False
+    for of_file in pieces.values():
+        running: list[tuple[float, float, str, str]] = []
+        for piece in sorted(of_file):
+            running = [other for other in running if other[1] > piece[0]]
+            for *_, name, part in (other for other in running if other[3] != piece[3]):
+                print(
+                    UserError(f"the same frames: {name} (part {part}), {piece[2]} (part {piece[3]})"), file=sys.stderr
+                )
+                refused = True
+            running.append(piece)
+    if refused:
+        raise UserError(f"folder.path: pieces that overlap are in two parts, as listed above; {remedy}")
 
 
 def warn_of_equal_pixels(clips: Sequence[DecodedClip], parts: Sequence[str]) -> str | None:
@@ -85,11 +117,15 @@ def misleading(clips: Sequence[DecodedClip], group: str | None) -> list[str]:
             f"folder.group: {printable(group)}: each group has clips of one class; where people or places are in "
             "several classes, it must match the same in each, and not the class folder"
         )
+    sizes = table["width"].astype(str) + "x" + table["height"].astype(str)
     properties = {
-        "frame rates": table["rate"].map("{:.4g} per second".format),
-        "frame sizes": table["width"].astype(str) + "x" + table["height"].astype(str),
+        "frame rates": (table["rate"].map("{:.4g} per second".format), table["rate"], "per second"),
+        "frame sizes": (sizes, table["width"] * table["height"] / 1000, "thousand pixels"),
     }
-    for what, values in properties.items():
+    for what, (values, numbers, unit) in properties.items():
+        if values.nunique() > max(BINS, len(values) / 5):  # too few of each for the test
+            bins = pd.qcut(numbers, BINS, duplicates="drop")
+            values = pd.Series([f"{found.left:.4g} to {found.right:.4g} {unit}" for found in bins])
         counts = pd.crosstab(values, table["label"])
         if len(counts) > 1 and chi2_contingency(counts).pvalue < LEVEL:
             commonest = ", ".join(f"{label} mostly {counts[label].idxmax()}" for label in counts)

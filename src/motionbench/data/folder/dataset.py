@@ -9,7 +9,7 @@ import numpy as np
 
 from motionbench.core.errors import UserError
 from motionbench.data.folder.cache import DecodedClip, decode_clips
-from motionbench.data.folder.checks import misleading, refuse_copies, warn_of_equal_pixels
+from motionbench.data.folder.checks import misleading, refuse_copies, refuse_overlaps, warn_of_equal_pixels
 from motionbench.data.folder.dealing import class_table, deal
 from motionbench.data.folder.listing import list_clips
 from motionbench.data.folder.params import FolderParams
@@ -58,6 +58,7 @@ def read_folder(data: DataParams, section: FolderParams) -> NewDataset:
     parts = deal([clip.file for clip in clips], section.folds, section.seed)
     one_group = "put them into one group: folder.group, or the manifest's column group"
     refuse_copies(clips, "part", parts, f"delete all but one, or {one_group}")
+    refuse_overlaps(clips, parts, one_group)
     if len(class_names) <= TABLE_CLASSES and (section.group or len({clip.file.group for clip in clips}) < len(clips)):
         print(class_table([clip.file for clip in clips]))
     warnings, duplicates = misleading(clips, section.group), warn_of_equal_pixels(clips, parts)

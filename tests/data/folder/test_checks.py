@@ -119,7 +119,7 @@ def test_rates_and_sizes_that_are_all_different_are_compared_with_the_class() ->
         for label, rate, width in (("bow", 29.0, 100), ("wave", 30.0, 150))
         for take in range(40)
     ]
-    rates, sizes = misleading(clips)
+    rates, sizes = misleading(clips, None)
     assert rates.startswith(
         "frame rates go with the class (bow mostly 29 to 29.39 per second, wave mostly 29.89 to 30.39 "
     )
@@ -127,4 +127,4 @@ def test_rates_and_sizes_that_are_all_different_are_compared_with_the_class() ->
     shuffled = [
         one._replace(file=one.file._replace(label="bow" if take % 2 else "wave")) for take, one in enumerate(clips)
     ]
-    assert misleading(shuffled) == []
+    assert misleading(shuffled, None) == []

@@ -94,13 +94,14 @@ def predictions(
     )  # fmt: skip # what belongs together on one line
 
 
-def models(*contenders: Made, controls: tuple[int, int] = (80, 80)) -> dict[str, Made]:
-    """One to five contenders and the controls, of which so many predictions are right."""
+def models(*contenders: Made, controls: tuple[int, int] = (80, 80), baseline: Made | None = None) -> dict[str, Made]:
+    """One to five contenders, a baseline or none, and the controls, of which so many predictions are right."""
     seeds, levels = len(contenders[0].correct), contenders[0].at_speed
     blind, unordered = (
         result(*[number] * seeds, at_speed={level: [number] * seeds for level in levels}) for number in controls
     )
-    return {**dict(zip(FIVE, contenders, strict=False)), "single_frame": blind, "bag_of_frames": unordered}
+    trivial = {"frame_differences": baseline} if baseline else {}
+    return {**dict(zip(FIVE, contenders, strict=False)), **trivial, "single_frame": blind, "bag_of_frames": unordered}
 
 
 def compared(

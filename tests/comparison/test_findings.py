@@ -47,10 +47,40 @@ def test_contenders_are_compared_with_each_other_and_the_best_with_the_controls(
     assert len(found.verdict) == 11
     assert found.verdict[0].startswith("convlstm is better than cnn_lstm: ")
     assert found.verdict[4].startswith("Between convlstm and cnn3d no difference is shown, nor that they are equal")
-    assert [pair[:2] for pair in found.controls] == [("convlstm", control) for control in CONTROLS]
+    controls = [name for name in CONTROLS if name in found.models]
+    assert [pair[:2] for pair in found.controls] == [("convlstm", control) for control in controls]
     assert found.verdict[-1].startswith(
         "convlstm is not shown to be better than bag_of_frames, which cannot see motion"
     )
+
+
+def test_each_contender_is_compared_with_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, THREE)
+    found = compared(models(PERFECT, result(50, 50), result(20, 24), baseline=result(50, 50)))
+    assert [pair[:2] for pair in found.baselines] == [(name, "frame_differences") for name in THREE]
+    alone = compare(found.models["cnn_lstm"].right, found.models["frame_differences"].right, tests=3)
+    assert found.baselines[0].networks.p_value == 3 * alone.networks.p_value, "adjusted for three pairs"
+    *pairs, baseline, _ = found.verdict
+    assert len(pairs) == 3
+    assert baseline.startswith(
+        "Compared with the baseline frame_differences, which sees grey differences of frames on a grid, in order: "
+        "cnn_lstm is better (accuracy +0.375, 95 % interval "
+    )
+    assert "; convlstm is not shown to be better (accuracy +0.000, 95 % interval -0." in baseline
+    assert "; cnn3d is worse (accuracy -0.350, 95 % interval -0." in baseline
+    one_seed = compared(models(result(80), result(80), baseline=result(50))).verdict[-2]
+    assert one_seed.endswith(". These are the trained networks: one seed says nothing of others.")
+    assert compared(models(PERFECT, PERFECT)).baselines == []
+
+
+@pytest.mark.parametrize(("right", "lead"), [(40, "is better"), (79, "is not shown to be better")])
+def test_the_champions_sentence_says_whether_it_is_better_than_the_baseline(right: int, lead: str) -> None:
+    gate = GATE.model_copy(update={"minimum_accuracy": 0.5})
+    found = compared(models(PERFECT, PERFECT, baseline=result(right, right)), gate=gate)
+    assert found.champion == MODELS / "cnn_lstm/seed-0.keras", "no margin over the baseline is needed"
+    assert f"). It {lead} than the baseline frame_differences. The replicate is seed 0" in found.reason
+    none = compared(models(BAD, BAD, baseline=PERFECT))
+    assert "baseline" not in none.reason
 
 
 def test_the_margin_decides_what_is_practically_equal() -> None:

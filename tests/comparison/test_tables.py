@@ -64,7 +64,7 @@ def test_curves_start_at_the_same_clips_as_they_are() -> None:
 
 def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, THREE)
-    made = models(GOOD, PERFECT, result(20, 22))
+    made = models(GOOD, PERFECT, result(20, 22), baseline=result(20, 22))
     found = compared(made)
     timing = tmp_path / "timing.json"
     write_comparison(tmp_path, timing, found)
@@ -76,6 +76,9 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
         "cnn_lstm_vs_convlstm": ("not shown", "none"),
         "cnn_lstm_vs_cnn3d": ("better", "cnn_lstm"),
         "convlstm_vs_cnn3d": ("better", "convlstm"),
+        "cnn_lstm_vs_frame_differences": ("better", "cnn_lstm"),
+        "convlstm_vs_frame_differences": ("better", "convlstm"),
+        "cnn3d_vs_frame_differences": ("not shown", "none"),
     }
     again = found.pairs[1].recipes
     assert again is not None
@@ -99,12 +102,15 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
 
 def test_a_reversed_verdict_of_one_seed_is_another_conclusion() -> None:
     def said(*correct: int) -> dict[str, str]:
-        return conclusions(compared(models(*(result(each) for each in correct), controls=(80, 30))))
+        made = models(*(result(each) for each in correct), controls=(80, 30), baseline=result(79))
+        return conclusions(compared(made))
 
     assert said(80, 40) == {
         "cnn_lstm_vs_convlstm, better recipe": "none",
         "cnn_lstm_vs_convlstm, better networks": "cnn_lstm",
         "cnn_lstm_vs_convlstm, practically equal": "not shown",
+        "cnn_lstm, better than baseline frame_differences": "not shown",
+        "convlstm, better than baseline frame_differences": "not shown",
         "control single_frame": "not left behind",
         "control bag_of_frames": "left behind",
     }

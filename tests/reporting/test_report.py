@@ -37,7 +37,7 @@ ORIGIN = {"run_id": "1234567890", "url": "https://mlflow/#/runs/1234567890", "co
 PICTURES = ("cost", "reliability", "perturbations", "confusions", "learning_curves", "samples", "disagreements")
 
 
-BOTH = compared(models(result(80), result(70)))
+BOTH = compared(models(result(80), result(70), baseline=result(75)))
 
 
 def write(folder: Path, findings: Findings, notes: Sequence[str] = ("a note",)) -> tuple[str, str]:
@@ -279,7 +279,7 @@ def test_the_terminals_table_has_a_row_per_model_in_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(monkeypatch, FIVE)
-    found = compared(models(*[result(70, 72, 74, latency=123.4)] * 5))
+    found = compared(models(*[result(70, 72, 74, latency=123.4)] * 5, baseline=result(70, 70, 70, latency=123.4)))
     print_summary(found, [], Path("report.html"))
     lines = capsys.readouterr().out.partition("Between")[0].splitlines()
     assert max(map(len, lines)) <= 80

@@ -15,7 +15,14 @@ from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.notes import Search, clip_notes, search_notes
 from motionbench.comparison.pairs import Comparison, compare, compare_pairs
 from motionbench.comparison.probabilities import Calibration, calibrate
-from motionbench.comparison.sentences import compare_with_controls, describe_controls, describe_pair
+from motionbench.comparison.sentences import (
+    compare_with_baselines,
+    compare_with_controls,
+    describe_baselines,
+    describe_controls,
+    describe_lead,
+    describe_pair,
+)
 from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.splits import DatasetInfo
 from motionbench.evaluation.costs import Cost
@@ -63,12 +70,13 @@ class Findings(NamedTuple):
     predictions: Predictions
     models: dict[str, Model]
     pairs: list[Comparison]  # each contender with each other
+    baselines: list[Comparison]  # each contender with each baseline
     controls: list[Comparison]  # the most accurate contender with each control
     perturbed: list[Perturbed]  # the first one: the clips that are perturbed, as they are
     audit: list[AuditCheck]
     champion: Path | None  # the model file
     reason: str  # why it is the champion, or why there is none
-    verdict: list[str]  # a sentence per pair, and one on the controls
+    verdict: list[str]  # a sentence per pair, one per baseline, and one on the controls
     notes: list[str]  # what else to say, which may name files of the user's
 
     @property
@@ -95,6 +103,7 @@ def compare_models(
     unchanged, groups, contenders = predictions.unchanged, predictions.groups, contenders_among(predictions.models)
     right = {name: unchanged.right(name) for name in predictions.models}
     pairs = compare_pairs({name: right[name] for name in contenders}, groups, gate.margin)
+    baselines = compare_with_baselines(right, groups, gate.margin)
     controls = compare_with_controls(right, groups, gate.margin)
     audited = audit(controls, right, dataset)
     hint = dataset.source == "synthetic" and not all(pair.first_leads for pair in controls)
@@ -121,18 +130,25 @@ def compare_models(
     if chosen:
         best = trained[chosen].best_replicate
         champion = replicate_path(MODELS / chosen, best)
+        leads = [f"{describe_lead(each)} than the baseline {each.second}" for each in baselines if each.first == chosen]
+        reason += f" It {' and '.join(leads)}." if leads else ""
         of_fold = f" of fold {best.fold}: those of other folds are of other clips" if dataset.folds else ""
         reason += f" The replicate is {best}, which has the lowest validation loss{of_fold}."
     return Findings(
         predictions,
         models,
         pairs,
+        baselines,
         controls,
         _compare_perturbed(predictions, contenders),
         audited,
         champion,
         reason,
-        verdict=[*map(describe_pair, pairs), describe_controls(controls) + (MOTION_HINT if hint else "")],
+        verdict=[
+            *map(describe_pair, pairs),
+            *describe_baselines(baselines),
+            describe_controls(controls) + (MOTION_HINT if hint else ""),
+        ],
         notes=[
             *learning,
             *([summarise_audit(audited)] if audited else []),

@@ -77,9 +77,14 @@ class Comparison(NamedTuple):
         return self.better_network if self.recipes and self.recipes.p_value < LEVEL else None
 
     @property
+    def leader(self) -> str | None:
+        """Return the model that is shown to be better: as recipe too, or from one seed as network alone."""
+        return self.better if self.recipes else self.better_network
+
+    @property
     def first_leads(self) -> bool:
-        """Return whether the first model is shown to be better: as recipe too, or from one seed as network alone."""
-        return (self.better if self.recipes else self.better_network) == self.first
+        """Return whether the leader is the first model."""
+        return self.leader == self.first
 
     @property
     def equal(self) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from motionbench.comparison.intervals import Groups, Right
 from motionbench.comparison.pairs import Comparison, compare_pairs
-from motionbench.models.registry import CONTROLS, contenders_among
+from motionbench.models.registry import BASELINES, CONTROLS, MODELS, contenders_among
 
 SMALLEST_P = 1e-15  # to print
+ONE_SEED = " These are the trained networks: one seed says nothing of others."
 
 
 def describe_pair(pair: Comparison) -> str:
@@ -69,6 +70,43 @@ def _describe_design(pair: Comparison) -> str:
     )
 
 
+def compare_with_baselines(right: Mapping[str, Right], groups: Groups | None, margin: float) -> list[Comparison]:
+    """Compare each contender with each baseline, p-values adjusted for all of these pairs.
+
+    Args:
+        right: by model, whether each prediction is right, shape (replicates, clips).
+        groups: what belongs together; without it each clip is a group.
+        margin: the difference below which two models are practically equal.
+    """
+    baselines = [name for name in BASELINES if name in right]
+    pairs = [(contender, baseline) for baseline in baselines for contender in contenders_among(right)]
+    return compare_pairs(right, groups, margin, pairs)
+
+
+def describe_baselines(pairs: Sequence[Comparison]) -> list[str]:
+    """Say of each contender whether it is shown to be better than a baseline, a sentence per baseline."""
+    sentences = []
+    for baseline in dict.fromkeys(pair.second for pair in pairs):
+        of_baseline = [pair for pair in pairs if pair.second == baseline]
+        found = []
+        for pair in of_baseline:
+            low, high = (pair.recipes or pair.networks).interval
+            equal = ", practically equal" if pair.equal else ""
+            figures = f"accuracy {pair.difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}{equal}"
+            found.append(f"{pair.first} {describe_lead(pair)} ({figures})")
+        behind = [pair for pair in of_baseline if not pair.first_leads]
+        sentences.append(
+            f"Compared with the baseline {baseline}, which sees {MODELS[baseline].sees}: {'; '.join(found)}."
+            f"{_describe_design(behind[0]) if behind else ''}{'' if pairs[0].recipes else ONE_SEED}"
+        )
+    return sentences
+
+
+def describe_lead(pair: Comparison) -> str:
+    """Say whether the first model is shown to be better, or to be worse."""
+    return "is better" if pair.first_leads else "is worse" if pair.leader else "is not shown to be better"
+
+
 def compare_with_controls(right: Mapping[str, Right], groups: Groups | None, margin: float) -> list[Comparison]:
     """Compare the most accurate contender with each control: the one rule for all that is said of controls.
 
@@ -90,7 +128,7 @@ def describe_controls(pairs: Sequence[Comparison]) -> str:
     """Say how much better the contender is than the controls, not why."""
     best = pairs[0].first
     alike = [pair for pair in pairs if not pair.first_leads]
-    seeds = "" if pairs[0].recipes else " These are the trained networks: one seed says nothing of others."
+    seeds = "" if pairs[0].recipes else ONE_SEED
     if not alike:
         differences = " and ".join(
             f"{pair.second} by {pair.difference:+.3f}{' (practically equal)' if pair.equal else ''}" for pair in pairs

@@ -141,7 +141,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
             "probability": pair.probability,
             "findable": pair.findable,
         }
-        for pair in findings.pairs
+        for pair in [*findings.pairs, *findings.baselines]
     }
     summary["conclusions"] = conclusions(findings)
     write_json(folder / "summary.json", summary)
@@ -182,6 +182,8 @@ def conclusions(findings: Findings) -> dict[str, str]:
         found[f"{name}, better recipe"] = pair.better or "none"
         found[f"{name}, better networks"] = pair.better_network or "none"
         found[f"{name}, practically equal"] = "yes" if pair.equal else "not shown"
+    for pair in findings.baselines:
+        found[f"{pair.first}, better than baseline {pair.second}"] = "yes" if pair.first_leads else "not shown"
     for pair in findings.controls:
         found[f"control {pair.second}"] = "left behind" if pair.first_leads else "not left behind"
     return found | {f"audit, {each.check}": "fires" if each.fires else "does not fire" for each in findings.audit}

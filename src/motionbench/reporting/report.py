@@ -255,7 +255,7 @@ def describe_training(findings: Findings) -> Section:
 
 def print_summary(findings: Findings, notes: Sequence[str], report: Path) -> None:
     """Print a table with a row per model, the verdict, the notes, and where the report is."""
-    table = Table("model", box=SIMPLE, pad_edge=False)
+    table = Table("model", box=SIMPLE, pad_edge=False, collapse_padding=True)
     for heading in ("accuracy", "95 % interval", "log loss", "latency", "time to best"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, model in findings.models.items():

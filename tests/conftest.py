@@ -55,6 +55,7 @@ TINY = {
     "bag_of_frames.filters": [2, 2],
     "bag_of_frames.kernel_sizes": [3, 3],
     "bag_of_frames.epochs": 2,
+    "frame_differences.epochs": 2,
     "perturbations.clips_per_class": 2,
     "gate.minimum_accuracy": 0.0,
     "tuning.replicates": 1,

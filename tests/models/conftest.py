@@ -11,7 +11,7 @@ import pytest
 from motionbench.data.params import ClipShape
 from motionbench.data.splits import Clips
 from motionbench.models.networks import build_model
-from motionbench.models.registry import MODEL_NAMES
+from motionbench.models.registry import MODEL_NAMES, MODELS, CnnParams, GradientParams
 from motionbench.params.schema import Params
 from tests.conftest import TINY
 
@@ -20,6 +20,9 @@ CLIP_SHAPE = (20, 50, 130, 1)
 WHOLE_CNN = {"time_distributed": "whole_cnn"}
 VARIANTS = [*((name, {}) for name in MODEL_NAMES), ("cnn_lstm", WHOLE_CNN)]
 EVERY_VARIANT = pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=[*MODEL_NAMES, "cnn_lstm whole_cnn"])
+CNNS, BY_GRADIENTS = (
+    [name for name in MODEL_NAMES if issubclass(MODELS[name].params, params)] for params in (CnnParams, GradientParams)
+)
 
 
 @pytest.fixture(scope="session")

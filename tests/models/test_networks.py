@@ -8,9 +8,17 @@ from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import read_yaml
 from motionbench.data.splits import Clips
 from motionbench.models.networks import MOMENTUM
-from motionbench.models.registry import CONTENDERS, CONTROLS, MODEL_NAMES, MODELS, contenders_among
+from motionbench.models.registry import (
+    BASELINES,
+    CONTENDERS,
+    CONTROLS,
+    MODEL_NAMES,
+    MODELS,
+    contenders_among,
+    reads_features,
+)
 from tests.conftest import ROOT
-from tests.models.conftest import EVERY_VARIANT, Build
+from tests.models.conftest import BY_GRADIENTS, CNNS, VARIANTS, Build
 
 RECURRENT = [(20, 50, 130, 5), (20, 25, 65, 5), (20, 25, 65, 5), (20, 12, 32, 5)]
 # The chapter's tables, line by line: output shape without the batch, and parameters. And that of the 3D CNN, by hand.
@@ -81,7 +89,7 @@ def layers_of(layer: keras.Layer) -> list[keras.Layer]:
     return [each for below in inner for each in layers_of(below)] or [layer]
 
 
-@EVERY_VARIANT
+@pytest.mark.parametrize(("name", "variant"), [each for each in VARIANTS if each[0] in CNNS])
 def test_batch_normalization_stands_before_each_pooling_and_training_alone_moves_it(
     name: str, variant: dict[str, Any], build_small: Build, small: Clips
 ) -> None:
@@ -104,7 +112,7 @@ def test_batch_normalization_stands_before_each_pooling_and_training_alone_moves
     assert np.abs(model(small, training=True) - model(small, training=False)).max() > 1e-5
 
 
-@EVERY_VARIANT
+@pytest.mark.parametrize(("name", "variant"), [each for each in VARIANTS if each[0] in BY_GRADIENTS])
 def test_dropout_is_of_the_last_features_and_of_training(
     name: str, variant: dict[str, Any], build_small: Build, small: Clips
 ) -> None:
@@ -137,7 +145,8 @@ def test_each_model_has_section_and_stage_and_maps_clips_to_probabilities(name: 
     assert name in training.params
     model = build_small(name)
     assert model.name == name
-    assert (model.input_shape, model.input_dtype) == ((None, 4, 16, 20, 1), "uint8")
+    kind = "float16" if reads_features(name) else "uint8"
+    assert (model.input_shape, model.input_dtype) == ((None, 4, 16, 20, 1), kind)
     assert model.output_shape == (None, 4)
 
 
@@ -146,6 +155,7 @@ OWN: dict[str, dict[str, Any]] = {
     "cnn_lstm": {"time_distributed": "whole_cnn", "lstm_units": 6, "activation": "relu"},
     "convlstm": {"activation": "relu"},
     "cnn3d": {"kernel_frames": 2},
+    "pretrained_lstm": {"lstm_units": 5},
 }
 
 
@@ -153,14 +163,17 @@ OWN: dict[str, dict[str, Any]] = {
 def test_every_model_parameter_changes_the_model(name: str, build_small: Build) -> None:
     plain = str(build_small(name).to_json())
     assert str(build_small(name).to_json()) == plain
-    for key, value in {**STACK, "batch_normalization": True, "dropout": 0.5, **OWN.get(name, {})}.items():
+    shared = {"dropout": 0.5} if name in BY_GRADIENTS else {}
+    shared |= {**STACK, "batch_normalization": True} if name in CNNS else {}
+    for key, value in {**shared, **OWN.get(name, {})}.items():
         assert str(build_small(name, **{key: value}).to_json()) != plain, key
 
 
 def test_contenders_come_first_and_in_the_registrys_order() -> None:
     assert {"cnn_lstm", "convlstm", "cnn3d"} <= set(CONTENDERS)
     assert {"single_frame", "bag_of_frames"} <= set(CONTROLS)
-    assert [*CONTENDERS, *CONTROLS] == list(MODEL_NAMES)
+    assert BASELINES == ("frame_differences",)
+    assert [*CONTENDERS, *BASELINES, *CONTROLS] == list(MODEL_NAMES)
     assert sorted(MODEL_NAMES) == sorted(MODELS)
     assert contenders_among(["single_frame", "convlstm", "cnn_lstm", "unknown"]) == ("cnn_lstm", "convlstm")
     assert contenders_among(reversed(MODEL_NAMES)) == CONTENDERS

@@ -67,10 +67,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"convlstm.enabled": False},
         "convlstm.enabled: False is not allowed: must be true for at least two of cnn_lstm, convlstm, cnn3d",
     ),
-    (
-        {"single_frame.enabled": False},
-        "single_frame.enabled: False is not allowed: must be true: every comparison needs the controls",
-    ),
+    ({"single_frame.enabled": False}, "single_frame.enabled: False is not allowed: must be true: every comparison"),
+    ({"frame_differences.enabled": False}, "must be true: every comparison needs the baseline and the controls"),
     (
         {"cnn3d.enabled": True, "cnn3d.kernel_frames": 21},
         "kernel_frames: 21 is not allowed: must be at most 20: data.frames",
@@ -90,7 +88,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tuning.convlstm.space": {}}, "tuning.convlstm.space: {} is not allowed"),
     ({"tuning.default.space": {}}, "tuning.default.space: {} is not allowed"),
     ({"tuning.single_frame": {}}, "tuning.single_frame: {}: unknown key; known here: study, maximum_latency"),
-    ({"lstm": {}}, "lstm: {}: unknown key; known here: data, training, perturbations, gate, tuning"),
+    ({"lstm": {}}, "lstm: {}: unknown key; known here: data, backbone, training, perturbations, gate"),
     (
         {"convlstm.kernel_sizes": [4, 8, 13]},
         "convlstm.kernel_sizes: [4, 8, 13] is not allowed: must be at most 12 at la",
@@ -122,7 +120,7 @@ def remove_units(text: str) -> str:
         (lambda _: "data: {", "line 1: not readable as YAML"),
         (lambda _: "data:\n\tseed: 1", "line 2: not readable as YAML"),
         (lambda _: "data: {seed: 1, seed: 2}", "line 1: not readable as YAML: found duplicate key"),
-        (lambda _: "", "holds no sections; expected data, training"),
+        (lambda _: "", "holds no sections; expected data, backbone, training"),
         (lambda _: "\0", "not readable as YAML"),
         (lambda _: "data: 3", "data: 3 is not allowed"),
         (remove_units, "cnn_lstm.lstm_units: missing"),
@@ -169,9 +167,9 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
     declared = stage_params(params, "train_controls")
     assert (declared["training.patience"], declared["single_frame.filters"]) == (9, (5, 5, 5))
     assert sections("generate") == {"data", "synthetic"}
-    assert sections("train_controls") == {"training", "single_frame", "bag_of_frames"}
+    assert sections("train_controls") == {"training", "frame_differences", "single_frame", "bag_of_frames"}
     # The shape of the clips is that of the files which `generate` wrote.
-    assert sections("evaluate") == {"training", "perturbations"}
+    assert sections("evaluate") == {"training", "perturbations", "backbone"}
     assert sections("compare") == {"gate", "perturbations"}
     for stage in ("train_convlstm", "train_cnn3d"):
         prefixes = ("training.", f"{stage.removeprefix('train_')}.")

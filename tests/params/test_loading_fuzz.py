@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from motionbench.core.errors import UserError
 from motionbench.data.synthetic.patterns import check_paths
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES
+from motionbench.models.registry import MODEL_NAMES, SEARCHABLE, CnnParams, GradientParams
 from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import Params, ParamsSchema
 from motionbench.tuning.space import check_search_space
@@ -71,7 +71,7 @@ def check(load: Callable[[], Params]) -> Params | None:
         params = load()
         if params.data.source == "synthetic":
             check_paths(drawing(params))
-        for name in CONTENDERS:
+        for name in SEARCHABLE:
             check_search_space(params, name)
     except UserError as refused:
         message = str(refused)
@@ -93,10 +93,12 @@ def check_that_it_is_valid(params: Params) -> None:
     for seed in (*seeds, *params.training.seeds):
         assert 0 <= seed < 2**32
     for model in map(params.model, MODEL_NAMES):
-        assert max(*model.filters, *model.kernel_sizes) <= 4096
         assert 1 <= model.epochs <= 10**6
-        assert 1 <= model.batch_size <= 10**6
-        assert 0 < model.learning_rate < math.inf
+        if isinstance(model, CnnParams):
+            assert max(*model.filters, *model.kernel_sizes) <= 4096
+        if isinstance(model, GradientParams):
+            assert 1 <= model.batch_size <= 10**6
+            assert 0 < model.learning_rate < math.inf
     assert params.training.threads <= 1024
     assert ParamsSchema.model_validate(params.model_dump()) == params
 

@@ -10,7 +10,7 @@ from motionbench.core.files import read_yaml
 from motionbench.data.folder.params import FolderParams
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.data.synthetic.params import SyntheticParams
-from motionbench.models.registry import CONTENDERS, MODEL_NAMES
+from motionbench.models.registry import MODEL_NAMES, SEARCHABLE
 from motionbench.params.loading import check_params, load_params
 from motionbench.params.schema import (
     DATASETS,
@@ -65,10 +65,10 @@ def test_video_files_may_have_colours(params_with: Load) -> None:
 def test_every_source_model_and_perturbation_has_its_key() -> None:
     assert set(ParamsSchema.model_fields) - set(Params.model_fields) == {*DATASETS, *MODEL_NAMES}
     assert set(PerturbationsSchema.model_fields) == {"seed", "clips_per_class", *PERTURBATIONS}
-    assert set(CONTENDERS) < set(TuningSchema.model_fields)
+    assert set(SEARCHABLE) < set(TuningSchema.model_fields)
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("name", SEARCHABLE)
 def test_tuning_default_is_for_contenders_without_a_section(name: str) -> None:
     content = read_yaml(ROOT / "params.yaml")["tuning"]
     own = content.pop(name)
@@ -82,9 +82,9 @@ def test_tuning_default_is_for_contenders_without_a_section(name: str) -> None:
 
 def test_models_that_are_off_need_not_fit_the_frames(params_with: Load) -> None:
     params = params_with({"cnn3d.kernel_frames": 21, "cnn3d.kernel_sizes": [51, 3, 3]})
-    assert params.enabled_models() == ["cnn_lstm", "convlstm", "single_frame", "bag_of_frames"]
+    assert params.enabled_models() == ["cnn_lstm", "convlstm", "frame_differences", "single_frame", "bag_of_frames"]
     params = params_with({"cnn_lstm.enabled": False, "cnn3d.enabled": True})
-    assert params.enabled_models() == ["convlstm", "cnn3d", "single_frame", "bag_of_frames"]
+    assert params.enabled_models() == ["convlstm", "cnn3d", "frame_differences", "single_frame", "bag_of_frames"]
 
 
 def test_what_changes_labels_is_left_out_where_it_is_not_known_how(params_with: Load) -> None:

@@ -16,8 +16,8 @@ registered = keras.saving.register_keras_serializable(package="motionbench")
 def cell_weights(size: int, cells: int) -> NDArray[np.float32]:
     """Return what each of `size` pixels counts in the mean of each of `cells` equal lengths, shape (cells, size).
 
-    >>> cell_weights(3, 2).round(2).tolist()
-    [[0.67, 0.33, 0.0], [0.0, 0.33, 0.67]]
+    >>> (3 * cell_weights(3, 2)).tolist()
+    [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     """
     edges = np.linspace(0, size, cells + 1)
     pixels = np.arange(size)

@@ -33,7 +33,7 @@ def standardize(model: keras.Model, train: AnySplit) -> None:
 
 def _outputs(model: keras.Model, layer: keras.Layer, split: AnySplit) -> NDArray[np.float64]:
     """Return what a layer of the model makes of all clips of a split."""
-    part = keras.Model(model.inputs, layer.output)
+    part = keras.Model(model.inputs[0], layer.output)
     firsts = range(0, len(split.labels), CLIPS_AT_ONCE)
     batches = [np.asarray(part(split.clips[first : first + CLIPS_AT_ONCE], training=False)) for first in firsts]
     return np.concatenate(batches).astype(np.float64)
@@ -51,24 +51,21 @@ def fit_strengths(
     # Imported late: takes a second.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from sklearn.utils.class_weight import compute_class_weight
+    from sklearn.utils.class_weight import compute_sample_weight
     from threadpoolctl import threadpool_limits
 
     finished = earlier.history if earlier else []
     yield from finished
     (numbers, held_out) = (_outputs(model, model.layers[-2], split) for split in (train, validation))
-    class_weights = np.ones(len(train.class_names))
-    if training.class_weights == "balanced":
-        class_weights[np.unique(train.labels)] = compute_class_weight(
-            "balanced", classes=np.unique(train.labels), y=train.labels
-        )
+    balanced = "balanced" if training.class_weights == "balanced" else None
+    classes = len(train.class_names)
     for epoch in range(len(finished) + 1, section.epochs + 1):
         regression = LogisticRegression(C=WEAKEST_FIRST * 10.0 ** (epoch - 1), max_iter=1000)
         # One thread: the order of sums, and with it the bits, would depend on the number of cores.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of weak regularization, whose loss tells
-            regression.fit(numbers, train.labels, class_weights[train.labels])
-        kernel, bias = np.zeros((numbers.shape[1], len(class_weights))), np.full(len(class_weights), NEVER)
+            regression.fit(numbers, train.labels, compute_sample_weight(balanced, train.labels))
+        kernel, bias = np.zeros((numbers.shape[1], classes)), np.full(classes, NEVER)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # of which scikit-learn keeps the difference
             coefficients, intercepts = (np.concatenate([-each / 2, each / 2]) for each in (coefficients, intercepts))
@@ -80,7 +77,7 @@ def fit_strengths(
             log_likelihoods = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             right = log_likelihoods.argmax(axis=1) == split.labels
             of_label = -log_likelihoods[np.arange(len(right)), split.labels]
-            weights = class_weights[split.labels]
+            weights = compute_sample_weight(balanced, split.labels)
             measures[f"{prefix}loss"] = float(np.average(of_label, weights=weights))  # type: ignore[literal-required]
             measures[f"{prefix}accuracy"] = float(right.mean())  # type: ignore[literal-required] # a key in two parts
         if key.fold is not None:

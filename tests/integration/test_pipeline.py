@@ -20,13 +20,17 @@ from motionbench.core.files import file_md5, path_md5, read_json
 from motionbench.core.paths import DVC_YAML
 from motionbench.data.perturbations import PERTURBATIONS
 from motionbench.models.archive import load_model, save_model
-from motionbench.models.registry import CONTROLS
 from tests.conftest import TINY, clone_with, edit_params, run
 
 pytestmark = pytest.mark.slow  # they train for real
 
-STAGES = ["generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_controls", "evaluate", "compare"]
-LOGGED = [stage for stage in STAGES if stage != "train_cnn3d"]  # whose model is switched off
+REFERENCES = ("frame_differences", "single_frame", "bag_of_frames")  # what contenders are compared with
+STAGES = [
+    "generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "embed", "train_pretrained", "train_controls",
+    "evaluate", "compare",
+]  # fmt: skip # in two lines
+OFF = ("embed", "train_cnn3d", "train_pretrained")  # no model that needs them is switched on
+LOGGED = [stage for stage in STAGES if stage not in OFF]
 
 
 def store(workspace: Path) -> mlflow.MlflowClient:
@@ -79,8 +83,8 @@ def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) ->
         assert f"metrics/training/{model}/model_summary.txt" in [file.path for file in files]
     controls = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parents['train_controls'].info.run_id}'")
     names = [child.info.run_name for child in controls]
-    assert sorted(names) == sorted(f"train_{name} seed {seed}" for name in CONTROLS for seed in (0, 1))
-    assert {f"{name}.best_epoch" for name in CONTROLS} <= set(parents["train_controls"].data.metrics)
+    assert sorted(names) == sorted(f"train_{name} seed {seed}" for name in REFERENCES for seed in (0, 1))
+    assert {f"{name}.best_epoch" for name in REFERENCES} <= set(parents["train_controls"].data.metrics)
 
 
 def test_runs_have_the_declared_parameters_flat(reproduced: Path) -> None:
@@ -193,7 +197,7 @@ def test_diverging_training_fails_in_one_line(drawn: Path) -> None:
 def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) -> None:
     # Without what else takes long: more clips, large kernels, more replicates, the controls and the perturbations.
     no_perturbations: dict[str, Any] = {f"perturbations.{name}": [] for name in PERTURBATIONS}
-    small_controls = {key: value for key, value in TINY.items() if key.startswith(CONTROLS)}
+    small_controls = {key: value for key, value in TINY.items() if key.startswith(REFERENCES)}
     small = {"synthetic.clips_per_class": 8, "convlstm.kernel_sizes": [3, 3, 3], **small_controls}
     small |= {"convlstm.batch_size": 4, "convlstm.learning_rate": 0.01}
     changes = {"synthetic.variant": "notebook", "training.seeds": [0], **no_perturbations, **small}

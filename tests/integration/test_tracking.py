@@ -96,7 +96,8 @@ def test_deleted_store_is_restored_and_its_models_load(copy_of_reproduced: Path)
         assert done.stdout.count(shown) == len(LOGGED)
         assert contents(uri) == live
     assert [(name, version) for name, version, *_ in live["models"]] == [
-        (name, 1) for name in ("bag_of_frames", "cnn_lstm", "convlstm", "motionbench", "single_frame")
+        (name, 1)
+        for name in ("bag_of_frames", "cnn_lstm", "convlstm", "frame_differences", "motionbench", "single_frame")
     ]
     program = (
         f"import mlflow, numpy; mlflow.set_tracking_uri({uri!r})\n"
@@ -224,6 +225,7 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
         "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
         "models/cnn3d", "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm",
         "metrics/training/cnn3d", "metrics/training/single_frame", "metrics/training/bag_of_frames",
+        "models/frame_differences", "metrics/training/frame_differences",
     }  # fmt: skip # short items
     assert found["metrics/training/convlstm"] == found["models/convlstm"] == "DIFFERENT"
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)

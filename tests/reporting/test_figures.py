@@ -159,6 +159,20 @@ def test_the_contact_sheet_has_the_first_clip_of_each_class() -> None:
     assert [float(first.max()) for first, *_ in strips(figure, width=2)] == [1.0, 0.2]
 
 
+def test_of_many_classes_the_first_and_those_confused_most_are_shown() -> None:
+    names = [f"class {number}" for number in range(620)]
+    sheet = contact_sheet(Split(np.zeros((620, 3, 2, 2, 1), np.uint8), np.arange(620), tuple(names)))
+    assert [axis.get_ylabel() for axis in sheet.axes] == names[:20]
+    matrix = np.eye(620, dtype=int)
+    matrix[600, 599:609] = 5
+    matrices = confusions({"one": matrix, "other": matrix.T}, names)
+    ticks = [text.get_text() for text in matrices.axes[0].get_yticklabels()]
+    assert ticks[-10:] == names[599:609]
+    assert len(ticks) == len(matrices.axes[0].texts) ** 0.5 == 20
+    for figure, expected in ((sheet, "the first 20 of 620 classes"), (matrices, "the 20 of 620 classes that")):
+        assert expected in figure.get_suptitle()
+
+
 @pytest.mark.parametrize(("colour", "channels"), [("grey", 1), ("rgb", 3)])
 def test_an_animation_is_read_as_the_clip_that_it_shows(colour: Any, channels: int, tmp_path: Path) -> None:
     clip = np.random.default_rng(0).integers(0, 256, (7, 10, 12, channels), dtype=np.uint8)

@@ -23,6 +23,7 @@ MARKERS = "o^sDv"  # 5 markers and 7 colours: 35 models look different
 GIF_SCALE = 3
 GIF_MILLISECONDS = 100
 GAP = 4  # pixels between frames
+MOST_CLASSES = 20  # in a picture: more can neither be read nor be drawn in seconds
 NAME_COLUMNS = 24  # of a class name in a picture, so that a long one leaves room
 OTHER_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
@@ -66,8 +67,12 @@ def first_clips(split: AnySplit) -> dict[str, Clips]:
 
 
 def contact_sheet(split: AnySplit) -> Figure:
-    """Show the first clip of each class."""
-    return film_strips([(short_name(name), clip) for name, clip in first_clips(split).items()])
+    """Show the first clip of each class, of the first 20 classes at most."""
+    clips = [(short_name(name), clip) for name, clip in first_clips(split).items()]
+    figure = film_strips(clips[:MOST_CLASSES])
+    if len(clips) > MOST_CLASSES:
+        figure.suptitle(f"the first {MOST_CLASSES} of {len(clips)} classes")
+    return figure
 
 
 def film_strips(clips: Sequence[tuple[str, Clips]]) -> Figure:
@@ -153,12 +158,20 @@ def perturbation_curves(accuracies: pd.DataFrame, chance: float) -> Figure:
 
 
 def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
-    """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together."""
+    """Draw a confusion matrix per model, true classes in rows, the counts of all its replicates together.
+
+    Of more than 20 classes those are shown that all models together confuse most.
+    """
     figure = new_figure(4.2 * len(matrices), 3.6)
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
-    ticks, class_names = range(len(class_names)), [short_name(name) for name in class_names]
+    total = np.sum([*matrices.values()], axis=0)
+    confused = total.sum(axis=0) + total.sum(axis=1) - 2 * total.diagonal()
+    shown = np.sort(np.argsort(-confused, kind="stable")[:MOST_CLASSES])
+    if len(shown) < len(class_names):
+        figure.suptitle(f"the {len(shown)} of {len(class_names)} classes that are confused most, with one another")
+    ticks, class_names = range(len(shown)), [short_name(class_names[number]) for number in shown]
     for axis, (model, matrix) in zip(axes, matrices.items(), strict=True):
-        counts = np.asarray(matrix)
+        counts = np.asarray(matrix)[np.ix_(shown, shown)]
         axis.imshow(counts, cmap="Blues", vmin=0)
         axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         # Class names come from the user: a $ is not TeX.

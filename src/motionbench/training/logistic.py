@@ -18,7 +18,7 @@ from motionbench.training.results import Epoch
 
 WEAKEST_FIRST = 1e-3  # C of the first epoch, scikit-learn's inverse strength of the regularization
 CLIPS_AT_ONCE = 32
-SMALLEST_DEVIATION = 1e-3  # of what is standardised: what is constant in training may not be so elsewhere
+SMALLEST_SHARE = 0.01  # of the mean deviation: what is constant in training may not be so elsewhere
 NEVER = -30.0  # bias of a class that no training clip has
 
 
@@ -28,7 +28,9 @@ def standardize(model: keras.Model, train: AnySplit) -> None:
         if isinstance(layer, Standardize):
             numbers = _outputs(model, before, train)
             numbers = numbers.reshape(-1, numbers.shape[-1])
-            layer.set_weights([numbers.mean(axis=0), np.maximum(numbers.std(axis=0), SMALLEST_DEVIATION)])
+            deviations = numbers.std(axis=0)
+            smallest = SMALLEST_SHARE * deviations.mean() or 1.0  # where all numbers are constant
+            layer.set_weights([numbers.mean(axis=0), np.maximum(deviations, smallest)])
 
 
 def _outputs(model: keras.Model, layer: keras.Layer, split: AnySplit) -> NDArray[np.float64]:

@@ -158,7 +158,7 @@ def test_a_design_without_a_way_is_refused(capsys: pytest.CaptureFixture[str]) -
     clips = make_clips([[1, 0], [1, 0], [1, 1], [0, 1], [0, 1]])
     assert_sound(clips, deal(clips, 3, 0))
     clips = make_clips([[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
-    assert "4 groups cannot be dealt into 3 parts" in refusal(clips, 3, capsys)
+    assert "4 groups: no way was found to deal them into 3 parts" in refusal(clips, 3, capsys)
 
 
 def test_leave_one_group_out_makes_a_part_of_each_group_by_name() -> None:

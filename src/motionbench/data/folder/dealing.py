@@ -111,7 +111,7 @@ def _deal_groups(clips: Sequence[ClipFile], shares: Mapping[str, int], seed: int
         if part_of_group is None:
             _refuse(
                 clips,
-                f"folder.folds: {len(counts)} groups cannot be dealt into {len(shares)} parts with each class in each; "
+                f"folder.folds: {len(counts)} groups: no way was found to deal them into {len(shares)} parts with each class in each; "
                 "add clips in other groups, or change folder.folds or folder.group",
             )
         parts = part_of_group[groups]
@@ -149,13 +149,15 @@ def _search(counts: NDArray[np.int64], shares: NDArray[np.int64], start: NDArray
     in_one_part = kron(eye_array(len(counts)), np.ones((1, len(shares))))
     holders = kron(counts.T > 0, each_part)
     staying = counts.sum(axis=1, keepdims=True) * (start[:, np.newaxis] == np.arange(len(shares)))
-    found = milp(
+    possible = milp(
         -staying.ravel(),
         integrality=1,
         constraints=[LinearConstraint(in_one_part, 1, 1), LinearConstraint(holders, 1, np.inf)],
-    ).x
-    if found is None:
+        options={"node_limit": NODES},
+    )
+    if possible.x is None:
         return None
+    found = possible.x
     if counts.size * len(shares) <= SMALL:
         targets = np.outer(counts.sum(axis=0), shares / shares.sum()).ravel()
         clips, deviations = kron(counts.T, each_part), eye_array(len(targets))

@@ -9,7 +9,7 @@ from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.inputs import Inputs, read_inputs
 from motionbench.core.paths import CHECKPOINTS
-from motionbench.data.augmentation import classes_to_flip
+from motionbench.data.augmentation import labels_when_flipped
 from motionbench.data.folds import read_training_clips, replicate_keys
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
@@ -47,7 +47,7 @@ def train_and_log(names: list[str], stage: str, params: Params, inputs: Inputs) 
     keys = replicate_keys(params.training.seeds)
     for fold in {key.fold for key in keys}:
         train, _ = read_training_clips(fold)
-        classes_to_flip(params.training.augmentation, read_dataset_info(), train.class_names)
+        labels_when_flipped(params.training.augmentation, read_dataset_info(), train.class_names)
     with open_engine() as engine:
         engine.prepare(import_training, min(engine.slots(params.training.threads), len(keys)))
         # Imported late: keeps error messages fast.

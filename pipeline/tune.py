@@ -6,7 +6,7 @@ import sys
 from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError
 from motionbench.core.paths import PARAMS
-from motionbench.data.augmentation import classes_to_flip
+from motionbench.data.augmentation import labels_when_flipped
 from motionbench.data.folds import read_training_clips
 from motionbench.data.splits import read_dataset_info
 from motionbench.execution.cluster import open_engine
@@ -28,7 +28,7 @@ def main() -> None:
         check_search_space(params, model_name)
     dataset = read_dataset_info()
     train, _ = read_training_clips(dataset.fold_numbers()[0])
-    classes_to_flip(params.training.augmentation, dataset, train.class_names)
+    labels_when_flipped(params.training.augmentation, dataset, train.class_names)
     with open_engine() as engine:
         if arguments.workers > (slots := engine.slots(params.training.threads)):
             print(

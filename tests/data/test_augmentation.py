@@ -10,9 +10,8 @@ from motionbench.data.augmentation import (
     AugmentationParams,
     augment,
     brightness,
-    classes_to_flip,
     crop,
-    flip,
+    labels_when_flipped,
     time_jitter,
 )
 from motionbench.data.splits import Clips
@@ -21,7 +20,8 @@ from tests.conftest import DRAWN_DATASET
 OFF: dict[str, Any] = {"flip": None, "crop": 0.0, "brightness": 0.0, "time_jitter": 0}
 ON: dict[str, Any] = {"flip": "left_right", "crop": 0.3, "brightness": 0.3, "time_jitter": 2}
 NUMBERS = np.arange(100)
-ALL = np.ones(100, bool)
+LABELS = NUMBERS % 4
+OWN = np.arange(4)
 NAMES = ("constant", "ascending", "descending", "sine")
 
 examples = settings(max_examples=200, deadline=None, derandomize=True)
@@ -36,7 +36,8 @@ def noise(clips: int, *shape: int) -> Clips:
 
 def augmented(clips: Clips, numbers: Any = None, seed: int = 0, epoch: int = 1, **changes: Any) -> Clips:
     whole = AugmentationParams(**{**OFF, **changes})
-    return augment(clips, NUMBERS[: len(clips)] if numbers is None else numbers, whole, ALL, seed, epoch)
+    numbers = NUMBERS[: len(clips)] if numbers is None else numbers
+    return augment(clips, LABELS[numbers], numbers, whole, OWN, seed, epoch)[0]
 
 
 @given(sizes, st.sampled_from([None, "left_right", "upside_down"]), shares, shares, st.integers(0, 10), seeds)
@@ -77,14 +78,16 @@ def test_what_is_drawn_depends_on_seed_epoch_and_number_alone() -> None:
 
 
 @pytest.mark.parametrize(("direction", "axis"), [("left_right", 3), ("upside_down", 2)])
-def test_half_of_the_clips_that_may_be_flipped_are(direction: Any, axis: int) -> None:
+def test_half_of_the_clips_of_each_class_are_flipped_with_their_labels(direction: Any, axis: int) -> None:
     clips, order = noise(100, 2, 5, 7, 1), np.random.default_rng(0).permutation(100)
-    may_flip = NUMBERS % 3 == 0
-    params = AugmentationParams(**OFF | {"flip": direction})
-    flipped = np.stack([augment(clips, order, params, may_flip, seed, 1) for seed in range(30)])
+    params, swapped, labels = AugmentationParams(**OFF | {"flip": direction}), np.array([0, 2, 1, 3]), LABELS[order]
+    drawn = [augment(clips, labels, order, params, swapped, seed, 1) for seed in range(30)]
+    flipped, new_labels = (np.stack(each) for each in zip(*drawn, strict=True))
     some = (flipped != clips).any(axis=(2, 3, 4, 5))
-    assert not some[:, ~may_flip[order]].any()
-    assert 420 < some.sum() < 600, "of 30 x 34"
+    for label in range(4):
+        assert 310 < some[:, labels == label].sum() < 440, "of 30 x 25: no flip tells the class"
+    np.testing.assert_array_equal(new_labels, np.where(some, swapped[labels], labels))
+    np.testing.assert_array_equal(labels, LABELS[order])
     seed, number = np.argwhere(some)[0]
     np.testing.assert_array_equal(flipped[seed, number], np.flip(clips, axis)[number])
 
@@ -141,28 +144,26 @@ def test_all_shifts_occur_as_often() -> None:
     clip = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
     middles = [int(time_jitter(clip, 2, np.random.default_rng(seed))[4, 0, 0, 0]) for seed in range(500)]
     assert all(70 < middles.count(frame) < 130 for frame in range(2, 7))
-    assert (flip(clip, None, np.random.default_rng(0)) == clip).all()
 
 
-def classes(direction: str | None, **record: Any) -> list[bool]:
+def labels(direction: str | None, **record: Any) -> list[int]:
     source = DRAWN_DATASET.model_copy(update=record)
-    return [*map(bool, classes_to_flip(AugmentationParams(**OFF | {"flip": direction}), source, NAMES))]
+    return [*map(int, labels_when_flipped(AugmentationParams(**OFF | {"flip": direction}), source, NAMES))]
 
 
-def test_classes_whose_label_would_change_are_not_flipped() -> None:
-    assert classes(None) == [False] * 4
-    assert classes("left_right") == [True] * 4
-    assert classes("upside_down") == [True, False, False, True]
+def test_labels_that_a_flip_swaps() -> None:
+    assert labels(None) == labels("left_right") == [0, 1, 2, 3]
+    assert labels("upside_down") == [0, 2, 1, 3]
     swapped = {"sine": "constant", "constant": "sine"}
-    assert classes("left_right", source="folder", label_maps={"mirrored": swapped}) == [False, True, True, False]
-    assert classes("upside_down", source="folder", label_maps={"flipped": {}}) == [True] * 4
-    assert classes(None, source="folder") == [False] * 4
+    assert labels("left_right", source="folder", label_maps={"mirrored": swapped}) == [3, 1, 2, 0]
+    assert labels("upside_down", source="folder", label_maps={"flipped": {}}) == [0, 1, 2, 3]
+    assert labels(None, source="folder") == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("direction", "key"), [("left_right", "mirrored_labels"), ("upside_down", "flipped_labels")])
 def test_flips_that_may_change_labels_are_refused_in_one_line(direction: str, key: str) -> None:
     with pytest.raises(UserError) as refused:
-        classes(direction, source="folder", label_maps={"reversed": {}})
+        labels(direction, source="folder", label_maps={"reversed": {}})
     assert str(refused.value) == (
         f"params.yaml: training.augmentation.flip: {direction}: it is not known which labels this changes; name the "
         f"classes that swap in folder.{key}, or set it to [] if none do"

@@ -165,7 +165,7 @@ def test_of_many_classes_the_first_and_those_confused_most_are_shown() -> None:
     assert [axis.get_ylabel() for axis in sheet.axes] == names[:20]
     matrix = np.eye(620, dtype=int)
     matrix[600, 599:609] = 5
-    matrices = confusions({"one": matrix, "other": matrix.T}, names)
+    matrices = confusions({"one": matrix.tolist(), "other": matrix.T.tolist()}, names)
     ticks = [text.get_text() for text in matrices.axes[0].get_yticklabels()]
     assert ticks[-10:] == names[599:609]
     assert len(ticks) == len(matrices.axes[0].texts) ** 0.5 == 20

@@ -29,16 +29,18 @@ class AugmentationParams(Section):
         return any(value for _, value in self)
 
 
-def classes_to_flip(
+def labels_when_flipped(
     params: AugmentationParams, dataset: DatasetInfo, class_names: tuple[str, ...]
-) -> NDArray[np.bool_]:
-    """Return which classes keep their label when a clip is flipped, shape (classes,): only their clips are.
+) -> NDArray[np.int64]:
+    """Return the label that a flipped clip of each class has, shape (classes,); without flips its own.
+
+    If only clips of classes that keep their label were flipped, a flipped picture would tell the class.
 
     Raises:
         UserError: if it is not known which classes these are.
     """
     if params.flip is None:
-        return np.zeros(len(class_names), bool)
+        return np.arange(len(class_names))
     change = CHANGES[params.flip]
     changed_labels = label_map(dataset, change)
     if changed_labels is None:
@@ -46,37 +48,38 @@ def classes_to_flip(
             f"params.yaml: training.augmentation.flip: {params.flip}: it is not known which labels this changes; name "
             f"the classes that swap in folder.{change}_labels, or set it to [] if none do"
         )
-    return np.array([name not in changed_labels for name in class_names])
+    return np.array([class_names.index(changed_labels.get(name, name)) for name in class_names])
 
 
 def augment(
     clips: Clips,
+    labels: NDArray[np.int64],
     numbers: NDArray[np.int64],
     params: AugmentationParams,
-    may_flip: NDArray[np.bool_],
+    flipped_labels: NDArray[np.int64],
     seed: int,
     epoch: int,
-) -> Clips:
-    """Return clips changed at random. What is drawn for one depends on its number, the seed and the epoch alone.
+) -> tuple[Clips, NDArray[np.int64]]:
+    """Return clips changed at random, and their labels. A clip's number, the seed and the epoch decide what is drawn.
 
     Args:
-        numbers: of the clips, shape (clips,).
-        may_flip: by the number of a clip, whether it keeps its label when it is flipped.
+        labels: of the clips, shape (clips,), as `numbers`.
+        flipped_labels: from `labels_when_flipped`.
     """
-    changed = np.empty_like(clips)
+    changed, labels = np.empty_like(clips), labels.copy()
     for place, number in enumerate(numbers):
         random = np.random.default_rng([number, seed, epoch])
-        clip = flip(clips[place], params.flip if may_flip[number] else None, random)
+        clip = clips[place]
+        if random.random() >= 0.5 and params.flip:
+            clip, labels[place] = flip(clip, params.flip), flipped_labels[labels[place]]
         clip = crop(clip, params.crop, random)
         clip = brightness(clip, params.brightness, random)
         changed[place] = time_jitter(clip, params.time_jitter, random)
-    return changed
+    return changed, labels
 
 
-def flip(clip: Clip, direction: Flip | None, random: np.random.Generator) -> Clip:
-    """Swap left and right, or top and bottom, in half of the cases."""
-    if random.random() < 0.5 or direction is None:
-        return clip
+def flip(clip: Clip, direction: Flip) -> Clip:
+    """Swap left and right, or top and bottom."""
     return clip[:, :, ::-1] if direction == "left_right" else clip[:, ::-1]
 
 

@@ -162,7 +162,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
 
     Of more than 20 classes those are shown that all models together confuse most.
     """
-    figure = new_figure(4.2 * len(matrices), 3.6)
+    side = max(3.6, 0.28 * min(len(class_names), MOST_CLASSES))
+    figure = new_figure((side + 0.6) * len(matrices), side)
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
     total = np.sum([*matrices.values()], axis=0)
     confused = total.sum(axis=0) + total.sum(axis=1) - 2 * total.diagonal()

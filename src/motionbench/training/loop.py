@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.core.paths import ReplicateKey
-from motionbench.data.augmentation import augment, classes_to_flip
+from motionbench.data.augmentation import augment, labels_when_flipped
 from motionbench.data.folds import AnySplit
 from motionbench.data.splits import Clips, DatasetInfo, Split
 from motionbench.models.networks import build_model
@@ -27,7 +27,7 @@ _traced: dict[Hashable, keras.Model] = {}  # the last one that this process has 
 
 def read_batches(
     split: AnySplit, batch_size: int, order: NDArray[np.int64] | None = None, *, balanced: bool = False,
-    transform: Callable[[Clips, NDArray[np.int64]], Clips] | None = None,
+    transform: Callable[[Clips, NDArray[np.int64], NDArray[np.int64]], tuple[Clips, NDArray[np.int64]]] | None = None,
 ) -> tf.data.Dataset:  # fmt: skip # not one argument a line
     """Return clips and labels of `split` in batches, read from its file as they are needed.
 
@@ -40,7 +40,7 @@ def read_batches(
     Args:
         order: of the clips, by default the file's.
         balanced: whether a batch also holds weights, inversely proportional to the number of clips of the class.
-        transform: called with the clips of a batch and their numbers in `split`, for what to read in their place.
+        transform: called with clips and labels of a batch and their numbers in `split`; returns what to read instead.
     """
     weights = None
     if balanced:
@@ -50,8 +50,8 @@ def read_batches(
     clip_numbers = tf.data.Dataset.from_tensor_slices(np.arange(len(split.labels)) if order is None else order)
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        clips = np.asarray(split.clips[indices])
-        return transform(clips, indices) if transform else clips, split.labels[indices]
+        clips, labels = np.asarray(split.clips[indices]), split.labels[indices]
+        return transform(clips, labels, indices) if transform else (clips, labels)
 
     def read_in_graph(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         clips, labels = tf.numpy_function(read, [indices], [tf.as_dtype(split.clips.dtype), tf.int64])
@@ -131,7 +131,7 @@ def fit_epochs(
         UserError: if the loss stops being a number, or if clips are to be flipped and `dataset` does not say that.
     """
     seed, augmentation, balanced = key.seed, training.augmentation, training.class_weights == "balanced"
-    may_flip = classes_to_flip(augmentation, dataset, train.class_names)[train.labels]
+    flipped_labels = labels_when_flipped(augmentation, dataset, train.class_names)
     validation_batches = read_batches(validation, section.batch_size, balanced=balanced)
     finished = earlier.history if earlier else []
     if earlier:
@@ -139,7 +139,7 @@ def fit_epochs(
     yield from finished
     for epoch in range(len(finished) + 1, section.epochs + 1):
         order = order_of_clips(len(train.labels), seed, epoch)
-        draw = partial(augment, params=augmentation, may_flip=may_flip, seed=seed, epoch=epoch)
+        draw = partial(augment, params=augmentation, flipped_labels=flipped_labels, seed=seed, epoch=epoch)
         transform = draw if augmentation.is_on() else None
         fitted = model.fit(
             read_batches(train, section.batch_size, order, balanced=balanced, transform=transform),

@@ -111,7 +111,8 @@ def _deal_groups(clips: Sequence[ClipFile], shares: Mapping[str, int], seed: int
         if part_of_group is None:
             _refuse(
                 clips,
-                f"folder.folds: {len(counts)} groups: no way was found to deal them into {len(shares)} parts with each class in each; "
+                f"folder.folds: {len(counts)} groups: no way was found to deal them into {len(shares)} parts with "
+                "each class in each; "
                 "add clips in other groups, or change folder.folds or folder.group",
             )
         parts = part_of_group[groups]

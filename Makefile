@@ -16,7 +16,7 @@ $(foreach name,$(NAMED),$(eval override $(name) := $$(value $(name))))
 export $(NAMED)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  promote backbone example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
+  promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -39,6 +39,9 @@ test-all: .venv/installed ## run all tests, those that train for real too
 
 chaos: .venv/installed ## kill each stage at 20 random moments: make chaos [KILLS=20] (half an hour)
 	CHAOS_KILLS=$(or $(KILLS),20) pytest -s -m slow tests/integration/test_chaos.py
+
+inspect: .venv/installed ## look at your clips, and write an experiment for them: make inspect FOLDER=clips [NAME=mine]
+	@python -m pipeline.inspect "$$FOLDER" "$$NAME"
 
 experiment: .venv/installed ## run all stages with the values of experiments/NAME.yaml: make experiment NAME=motion
 	python -m pipeline.experiment "$$NAME"

@@ -121,7 +121,7 @@ def _decode(
         if is_of_the_system(error) and not isinstance(error, PermissionError):
             raise  # It says nothing of this file.
         return BadClip(file.name, f"not readable ({error.strerror})", file.label)
-    pixels = hashlib.sha256(clip.data).hexdigest()
+    pixels = hashlib.sha256(clip.tobytes()).hexdigest()
     new = kept.with_suffix(f".{os.getpid()}.partial")  # Another process may be decoding a copy of the file.
     try:
         with new.open("wb") as stream:

@@ -1,0 +1,303 @@
+"""A folder of clips looked at without training: what is in it, and an experiment that suits it."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.neighbors import NearestNeighbors
+
+from motionbench.core.errors import UserError, printable
+from motionbench.core.files import read_yaml
+from motionbench.core.paths import EXPERIMENTS, PARAMS
+from motionbench.data.decoding import MAX_PIXELS
+from motionbench.data.folder.cache import DecodedClip, decode_clips
+from motionbench.data.folder.checks import misleading, refuse_copies
+from motionbench.data.folder.dealing import deal
+from motionbench.data.folder.listing import BadClip, ClipFile, list_clips
+from motionbench.data.params import Preprocessing
+from motionbench.models.registry import CONTENDERS, CONTROLS
+
+LOOK = Preprocessing(frames=8, height=16, width=16, colour="rgb", resize="stretch")  # enough to compare clips
+NEIGHBOURS = 5  # of a clip, that are compared with it
+SAME_LEVELS, SAME_MOTION = 4, 0.95  # of 255, and a correlation: as alike as two copies of one recording
+SCENE_LEVELS = 6  # of 255: how far the mean pictures of one scene are apart, at most
+COLOUR_LEVELS = 4  # of 255, between the channels of a pixel: grey videos have less
+COUNTERS = {"c", "clip", "img", "mov", "movie", "part", "seq", "take", "v", "vid", "video"}  # words before numbers
+SHOWN = 10  # rows of a table
+FRAMES, FRAMES_A_SECOND = (8, 20), 6  # of a clip
+PIXELS, SIDES = 48 * 48, (24, 96)  # of a frame
+UNEVEN = 1.5  # times as many clips in one class as in another
+
+SUITABLE = {
+    "cnn_lstm": "a CNN for each frame, and an LSTM over them",
+    "convlstm": "convolutions inside the LSTM; the slowest",
+    "cnn3d": "kernels over neighbouring frames; learns from few clips",
+}
+"""The contenders to switch on, each with its reason. All settings of models are those of experiments/folder.yaml."""
+
+
+class Grouping(NamedTuple):
+    """What names the groups of clips: a value of `folder.group`, or None for a manifest's column or the files."""
+
+    pattern: str | None
+    groups: list[str]  # of each clip
+    folds: int | None
+
+
+class Inspection(NamedTuple):
+    """What is in a folder of clips."""
+
+    path: str
+    manifest: str | None
+    clips: list[DecodedClip]
+    bad: list[BadClip]
+    groupings: list[Grouping]  # the best first
+    alike: list[tuple[str, str]]  # names of clips that look the same
+    scenes: list[int]  # the number of each clip's scene
+    colour: bool
+
+
+def inspect_folder(folder: Path) -> Inspection:
+    """Decode all files of a folder, and find out what an experiment needs to know.
+
+    Raises:
+        UserError: if no experiment is possible: no folder, fewer than two classes with clips that can be used, classes
+            with too few clips for parts, or the same content in two classes.
+    """
+    tables = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
+    manifest = tables[0] if len(tables) == 1 else None
+    files, bad = list_clips(folder, manifest, None)
+    clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)
+    bad = sorted([*bad, *damaged])
+    labels = [clip.file.label for clip in clips]
+    if len(set(labels)) < 2:
+        kinds = Counter(PurePosixPath(each.name).suffix.lower() or "others" for each in bad).most_common(5)
+        instead = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing else"
+        example = f", such as {bad[0].name}: {bad[0].reason}" if bad else ""
+        raise UserError(
+            f"{folder}: {len(clips)} clips of {len(set(labels))} classes can be used; at least 2 classes are needed, as "
+            f"in {folder / 'class-name' / 'clip.mp4'}; found instead: {instead}{example}"
+        )
+    refuse_copies(clips, "label", labels, "delete the files, or the rows of the manifest, with the wrong label")
+    groupings = [] if manifest else find_groupings([clip.file for clip in clips])
+    if not groupings:
+        given = [clip.file for clip in clips]
+        folds = None if any(file.split for file in given) else _most_folds(given)
+        groupings = [Grouping(None, [file.group for file in given], folds)]
+    # As `generate` deals them.
+    dealt = [clip.file._replace(group=group) for clip, group in zip(clips, groupings[0].groups, strict=True)]
+    one_group = "delete all but one, or put them into one group: a folder of their own in the class folder"
+    refuse_copies(clips, "part", deal(dealt, groupings[0].folds, 0), one_group)
+    alike, scenes, colour = _look_at(clips)
+    here, there = Path.cwd(), folder.resolve()
+    path = there.relative_to(here) if there.is_relative_to(here) else there
+    return Inspection(path.as_posix(), manifest, clips, bad, groupings, alike, scenes, colour)
+
+
+def find_groupings(files: Sequence[ClipFile]) -> list[Grouping]:
+    """Return how names can group the clips so that they can be dealt into folds, the most plausible first.
+
+    Tried are folders in the class folders; words with a number, such as person01; all but a number at the end; and each
+    word but the last. It is more plausible that a group has clips of several classes.
+    """
+    stems = [file.path.stem for file in files]
+    word = r"(?:^|[_ .-])([A-Za-z]+-?)[0-9]+"
+    words = set.intersection(*(set(re.findall(word, stem)) for stem in stems))
+    patterns = [
+        "^[^/]+/([^/]+)/",
+        *(f"[/_ .-]({each}[0-9]+)" for each in sorted(words) if each.lower().rstrip("-") not in COUNTERS),
+        "/([^/]+)[_ -][0-9]+[.]",
+        *(f"/{'[^/_ -]+[_ -]' * before}([^/_ -]+)[_ -][^/]*$" for before in range(4)),
+    ]
+    found: list[tuple[float, Grouping]] = []
+    for pattern in patterns:
+        matches = [re.search(pattern, file.name) for file in files]
+        groups = [match[1] for match in matches if match]
+        known = any(groups == other.groups for _, other in found)
+        if known or len(groups) < len(files) or len(set(groups)) > len(files) / 2:
+            continue
+        grouped = [file._replace(group=group) for file, group in zip(files, groups, strict=True)]
+        if folds := _most_folds(grouped):
+            pairs = {(file.group, file.label) for file in grouped}
+            found.append((len(pairs) / len(set(groups)), Grouping(pattern, groups, folds)))
+    found.sort(key=lambda each: each[0] < 1.5)  # classes in a group, on average
+    return [grouping for _, grouping in found]
+
+
+def _most_folds(files: Sequence[ClipFile]) -> int | None:
+    for folds in (5, 4, 3):
+        try:
+            with redirect_stderr(StringIO()):
+                deal(files, folds, 0)
+        except UserError:
+            continue
+        return folds
+    return None
+
+
+def _look_at(clips: Sequence[DecodedClip]) -> tuple[list[tuple[str, str]], list[int], bool]:
+    """Return the pairs that look the same, the number of each clip's scene, and whether there is colour."""
+    frames = np.empty((len(clips), LOOK.frames, LOOK.height * LOOK.width), np.float32)
+    colourful = 0
+    for number, clip in enumerate(clips):
+        pixels = clip.read().astype(np.float32)
+        colourful += float(np.ptp(pixels, axis=-1).mean()) > COLOUR_LEVELS
+        frames[number] = pixels.mean(axis=-1).reshape(LOOK.frames, -1)
+    means = frames.mean(axis=1)
+    first, second, levels = _neighbours(frames.reshape(len(clips), -1))
+    moving = (frames - means[:, np.newaxis]).reshape(len(clips), -1)
+    size = np.linalg.norm(moving, axis=1)
+    alike = []
+    for one, other, apart in zip(first, second, levels, strict=True):
+        same_motion = moving[one] @ moving[other] >= SAME_MOTION * size[one] * size[other]
+        if one < other and apart <= SAME_LEVELS and same_motion:
+            alike.append((clips[one].file.name, clips[other].file.name))
+    first, second, levels = _neighbours(means)
+    close = levels <= SCENE_LEVELS
+    edges = coo_array((np.ones(close.sum()), (first[close], second[close])), shape=(len(clips), len(clips)))
+    return alike, connected_components(edges, directed=False)[1].tolist(), colourful > len(clips) / 2
+
+
+def _neighbours(
+    pictures: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return each picture's number, that of each of its nearest ones, and how far they are apart, levels of 255."""
+    count = min(NEIGHBOURS, len(pictures) - 1)
+    distances, nearest = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(pictures).kneighbors()
+    levels = distances.ravel() / np.sqrt(pictures.shape[1])
+    return np.repeat(np.arange(len(pictures)), count), nearest.ravel(), levels
+
+
+def print_inspection(found: Inspection) -> None:
+    """Print what is in the folder as tables, of the terminal's width, or 80 columns where there is none."""
+    console = Console(highlight=False, markup=False)
+    classes = []
+    for label, count in sorted(Counter(clip.file.label for clip in found.clips).items()):
+        of_class = [number for number, clip in enumerate(found.clips) if clip.file.label == label]
+        facts = [found.clips[number].facts for number in of_class]
+        (size, _), *others = Counter(f"{each.width}x{each.height}" for each in facts).most_common()
+        groups = {found.groupings[0].groups[number] for number in of_class}
+        ranges = [_range([each.seconds for each in facts]), _range([each.rate for each in facts])]
+        classes.append(
+            (label, str(count), str(len(groups)), *ranges, f"{size} and {len(others)} more" if others else size)
+        )
+    _print_rows(console, "class", "clips", "groups", "seconds", "frames a second", "frame size", rows=classes)
+    groupings = [
+        (each.pattern, str(len(set(each.groups))), _range([*Counter(each.groups).values()]), each.groups[0])
+        for each in found.groupings
+        if each.pattern
+    ]
+    _print_rows(console, "what names suggest as groups", "groups", "clips in each", "such as", rows=groupings)
+    _print_rows(console, "looks the same", "as", rows=found.alike)
+    _print_rows(console, "cannot be used", "why", rows=found.bad)
+    scenes = Counter(found.scenes)
+    console.print(
+        f"{len(found.clips)} clips can be used, {len(found.bad)} cannot. Their mean pictures look like {len(scenes)} "
+        f"scenes; the largest has {max(scenes.values())} clips."
+    )
+    for warning in misleading(found.clips):
+        console.print(f"warning: {warning}")
+
+
+def _print_rows(console: Console, *headings: str, rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(*headings, box=SIMPLE, pad_edge=False)
+    for row in rows[:SHOWN]:
+        table.add_row(*map(printable, row))
+    if rows[SHOWN:]:
+        table.add_row(f"and {len(rows) - SHOWN} more")
+    if rows:
+        console.print(table)
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.4g}", f"{max(values):.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def suggest_experiment(found: Inspection) -> str:
+    """Return the text of an experiment that suits the clips: values that differ from params.yaml, with reasons."""
+    facts = [clip.facts for clip in found.clips]
+    seconds, aspect = median(each.seconds for each in facts), median(each.width / each.height for each in facts)
+    wanted = min(round(FRAMES_A_SECOND * seconds), round(median(each.frames for each in facts)))
+    best, scenes = found.groupings[0], len(set(found.scenes))
+    alone = (
+        "names suggest none; where one person or place has several clips, name it in the files' names, or in a "
+        f"manifest; the mean pictures look like {scenes} scenes"
+    )
+    named = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
+    counts = Counter(clip.file.label for clip in found.clips).values()
+    rare = max(counts) > UNEVEN * min(counts)
+    proportions = len({round(each.width / each.height, 1) for each in facts}) > 1
+    folds = "each clip is tested, and no group is in two parts" if best.folds else "too few for folds"
+    folds = "the manifest says train or test" if any(clip.file.split for clip in found.clips) else folds
+    suggested: dict[str, dict[str, tuple[Any, str]]] = {
+        "data": {
+            "source": ("folder", ""),
+            "frames": (min(max(wanted, FRAMES[0]), FRAMES[1]), f"of clips of {seconds:.3g} s; more for fast movements"),
+            "height": (_side((PIXELS / aspect) ** 0.5), "more for finer movements; time grows with the pixels"),
+            "width": (_side((PIXELS * aspect) ** 0.5), f"proportions {aspect:.3g} : 1, as most files have"),
+            "colour": ("grey", "rgb if colours tell classes" if found.colour else "most clips have no colour"),
+        },
+        "folder": {
+            "path": (found.path, ""),
+            "manifest": (found.manifest, ""),
+            "group": (best.pattern, "the manifest's column" if found.manifest else named if best.pattern else alone),
+            "folds": (best.folds, folds),
+            "resize": (
+                "crop" if proportions else "pad",
+                "no black bars, which would show the proportions" * proportions,
+            ),
+            "on_bad": (
+                "skip" if found.bad else "refuse",
+                "skip leaves out what cannot be used" if found.bad else "all can be used",
+            ),
+            **{f"{change}_labels": (None, "") for change in ("reversed", "flipped", "mirrored")},
+        },
+        "training": {
+            "class_weights": (
+                "balanced" if rare else "none",
+                f"the commonest class has {max(counts)} clips, the rarest {min(counts)}",
+            )
+        },
+    }
+    lines = ["# Suggested by `make inspect` from the files; correct what you know better (docs/own-clips.md)."]
+    for section, values in suggested.items():
+        lines.append(f"{section}:")
+        lines += [f"  {key}: {_yaml(value)}{f' # {why}' if why else ''}" for key, (value, why) in values.items()]
+        if section == "training":
+            lines += [f"  {key}: {_yaml(value)}" for key, value in _learns(section).items() if key not in values]
+    known = read_yaml(PARAMS)
+    for model in (*CONTENDERS, *CONTROLS):
+        settings = _learns(model)
+        if model in CONTENDERS and "enabled" in known[model]:
+            settings["enabled"] = model in SUITABLE
+        if settings:
+            lines.append(f"{model}:{f' # {SUITABLE[model]}' if model in SUITABLE else ''}")
+            lines += [f"  {key}: {_yaml(value)}" for key, value in settings.items()]
+    lines += ["gate:", *(f"  {key}: {_yaml(value)}" for key, value in _learns("gate").items())]
+    return "\n".join(lines) + "\n"
+
+
+def _side(pixels: float) -> int:
+    return 4 * round(min(max(pixels, SIDES[0]), SIDES[1]) / 4)
+
+
+def _learns(section: str) -> dict[str, Any]:
+    return dict(read_yaml(EXPERIMENTS / "folder.yaml").get(section, {}))
+
+
+def _yaml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)  # JSON is YAML

@@ -21,7 +21,7 @@ def main() -> None:
         raise UserError(f"NAME: {name}: not a name of letters A to Z, digits, - and _; choose another")
     if path.exists():
         raise UserError(
-            f"{path}: exists; choose another name: make inspect FOLDER={folder} NAME={name}-2; or delete it"
+            f"{path}: exists; choose another name: make inspect FOLDER='{folder}' NAME={name}-2; or delete it"
         )
     from motionbench.reporting.inspection import inspect_folder, print_inspection, suggest_experiment
 
@@ -29,7 +29,7 @@ def main() -> None:
     print_inspection(found)
     with atomic_outputs(path) as (new,):
         new.write_text(suggest_experiment(found), encoding="utf-8")
-    print(f"The experiment: {path}. To run it: make experiment NAME={name}")
+    print(f"The experiment: {path}\nTo run it: make experiment NAME={name}")
 
 
 if __name__ == "__main__":

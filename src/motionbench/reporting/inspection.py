@@ -26,7 +26,7 @@ from motionbench.data.decoding import MAX_PIXELS
 from motionbench.data.folder.cache import DecodedClip, decode_clips
 from motionbench.data.folder.checks import misleading, refuse_copies
 from motionbench.data.folder.dealing import deal
-from motionbench.data.folder.listing import BadClip, ClipFile, list_clips
+from motionbench.data.folder.listing import REQUIRED_COLUMNS, BadClip, ClipFile, list_clips
 from motionbench.data.params import Preprocessing
 from motionbench.models.registry import CONTENDERS, CONTROLS
 
@@ -77,8 +77,11 @@ def inspect_folder(folder: Path) -> Inspection:
         UserError: if no experiment is possible: no folder, fewer than two classes with clips that can be used, classes
             with too few clips for parts, or the same content in two classes.
     """
-    tables = sorted(path.name for path in folder.glob("*.csv")) if folder.is_dir() else []
-    manifest = tables[0] if len(tables) == 1 else None
+    manifest = None
+    for table in sorted(folder.glob("*.csv")):
+        with table.open(encoding="utf-8-sig", errors="replace") as file:
+            if set(REQUIRED_COLUMNS) <= set(file.readline().strip().split(",")):
+                manifest = table.name
     files, bad = list_clips(folder, manifest, None)
     clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)
     bad = sorted([*bad, *damaged])
@@ -86,9 +89,9 @@ def inspect_folder(folder: Path) -> Inspection:
     if len(set(labels)) < 2:
         kinds = Counter(PurePosixPath(each.name).suffix.lower() or "others" for each in bad).most_common(5)
         instead = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing else"
-        example = f", such as {bad[0].name}: {bad[0].reason}" if bad else ""
+        example = f", such as {bad[0].name}: {bad[0].reason.partition(';')[0]}" if bad else ""
         raise UserError(
-            f"{folder}: {len(clips)} clips of {len(set(labels))} classes can be used; at least 2 classes are needed, as "
+            f"{folder}: {len(clips)} clips of {len(set(labels))} classes can be used; at least 2 are needed, as "
             f"in {folder / 'class-name' / 'clip.mp4'}; found instead: {instead}{example}"
         )
     refuse_copies(clips, "label", labels, "delete the files, or the rows of the manifest, with the wrong label")
@@ -191,9 +194,8 @@ def print_inspection(found: Inspection) -> None:
         (size, _), *others = Counter(f"{each.width}x{each.height}" for each in facts).most_common()
         groups = {found.groupings[0].groups[number] for number in of_class}
         ranges = [_range([each.seconds for each in facts]), _range([each.rate for each in facts])]
-        classes.append(
-            (label, str(count), str(len(groups)), *ranges, f"{size} and {len(others)} more" if others else size)
-        )
+        size += f" and {len(others)} more" * bool(others)
+        classes.append((label, str(count), str(len(groups)), *ranges, size))
     _print_rows(console, "class", "clips", "groups", "seconds", "frames a second", "frame size", rows=classes)
     groupings = [
         (each.pattern, str(len(set(each.groups))), _range([*Counter(each.groups).values()]), each.groups[0])
@@ -213,13 +215,15 @@ def print_inspection(found: Inspection) -> None:
 
 
 def _print_rows(console: Console, *headings: str, rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(*headings, box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     for row in rows[:SHOWN]:
         table.add_row(*map(printable, row))
-    if rows[SHOWN:]:
-        table.add_row(f"and {len(rows) - SHOWN} more")
     if rows:
         console.print(table)
+    if rows[SHOWN:]:
+        console.print(f"and {len(rows) - SHOWN} more\n")
 
 
 def _range(values: Sequence[float]) -> str:
@@ -231,22 +235,19 @@ def suggest_experiment(found: Inspection) -> str:
     """Return the text of an experiment that suits the clips: values that differ from params.yaml, with reasons."""
     facts = [clip.facts for clip in found.clips]
     seconds, aspect = median(each.seconds for each in facts), median(each.width / each.height for each in facts)
-    wanted = min(round(FRAMES_A_SECOND * seconds), round(median(each.frames for each in facts)))
+    frames = min(max(round(FRAMES_A_SECOND * seconds), FRAMES[0]), FRAMES[1])
     best, scenes = found.groupings[0], len(set(found.scenes))
-    alone = (
-        "names suggest none; where one person or place has several clips, name it in the files' names, or in a "
-        f"manifest; the mean pictures look like {scenes} scenes"
-    )
+    alone = f"names suggest none, and pictures {scenes} scenes; persons or places with several clips need names"
     named = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
-    counts = Counter(clip.file.label for clip in found.clips).values()
+    counts = [*Counter(clip.file.label for clip in found.clips).values()]
     rare = max(counts) > UNEVEN * min(counts)
-    proportions = len({round(each.width / each.height, 1) for each in facts}) > 1
+    uneven = len({round(each.width / each.height, 1) for each in facts}) > 1
     folds = "each clip is tested, and no group is in two parts" if best.folds else "too few for folds"
     folds = "the manifest says train or test" if any(clip.file.split for clip in found.clips) else folds
     suggested: dict[str, dict[str, tuple[Any, str]]] = {
         "data": {
             "source": ("folder", ""),
-            "frames": (min(max(wanted, FRAMES[0]), FRAMES[1]), f"of clips of {seconds:.3g} s; more for fast movements"),
+            "frames": (frames, f"of clips of {seconds:.3g} s; more for fast movements"),
             "height": (_side((PIXELS / aspect) ** 0.5), "more for finer movements; time grows with the pixels"),
             "width": (_side((PIXELS * aspect) ** 0.5), f"proportions {aspect:.3g} : 1, as most files have"),
             "colour": ("grey", "rgb if colours tell classes" if found.colour else "most clips have no colour"),
@@ -254,23 +255,17 @@ def suggest_experiment(found: Inspection) -> str:
         "folder": {
             "path": (found.path, ""),
             "manifest": (found.manifest, ""),
-            "group": (best.pattern, "the manifest's column" if found.manifest else named if best.pattern else alone),
+            "group": (
+                best.pattern,
+                "the manifest's column group, if it has one" if found.manifest else named if best.pattern else alone,
+            ),
             "folds": (best.folds, folds),
-            "resize": (
-                "crop" if proportions else "pad",
-                "no black bars, which would show the proportions" * proportions,
-            ),
-            "on_bad": (
-                "skip" if found.bad else "refuse",
-                "skip leaves out what cannot be used" if found.bad else "all can be used",
-            ),
+            "resize": ("crop", "black bars would show the proportions") if uneven else ("pad", "all are alike"),
+            "on_bad": ("skip", "what cannot be used is left out") if found.bad else ("refuse", "all can be used"),
             **{f"{change}_labels": (None, "") for change in ("reversed", "flipped", "mirrored")},
         },
         "training": {
-            "class_weights": (
-                "balanced" if rare else "none",
-                f"the commonest class has {max(counts)} clips, the rarest {min(counts)}",
-            )
+            "class_weights": ("balanced" if rare else "none", f"classes have {_range(counts)} clips"),
         },
     }
     lines = ["# Suggested by `make inspect` from the files; correct what you know better (docs/own-clips.md)."]

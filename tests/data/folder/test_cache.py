@@ -26,6 +26,7 @@ from motionbench.data.folder.listing import BadClip, ClipFile
 from motionbench.data.params import Preprocessing
 from tests.conftest import ROOT, run
 from tests.data.folder.recordings import record
+from tests.data.videos import brightening, write_video
 
 PREPROCESSING = Preprocessing(frames=4, height=12, width=16, colour="grey", resize="pad")
 NAMES = ("bow/a.mp4", "bow/b.mp4", "wave/c.mp4")
@@ -282,3 +283,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(working_directo
     [line] = done.stderr.splitlines()
     assert "File too large; allow larger files" in line
     assert list(kept()) == []
+
+
+def test_a_rotated_video_is_decoded_as_others(folder: Path) -> None:
+    write_video(folder / "bow/turned.mp4", brightening(4), rotation=90)
+    stretched = PREPROCESSING._replace(resize="stretch")  # whose pictures are views of those that were not turned
+    assert_decoded(decode("bow/turned.mp4", preprocessing=stretched)[0], ["bow/turned.mp4"], stretched)

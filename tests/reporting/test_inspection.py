@@ -39,7 +39,7 @@ def run_inspect(monkeypatch: pytest.MonkeyPatch, folder: Path | str, name: str =
 def test_the_experiment_is_accepted_and_says_why(
     clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clips / "square/notes.txt").write_text("no video")
+    (clips / "square/notes.mp4").write_text("no video")
     first = clips / "square/recorder-01_01.mp4"
     # The same pixels, and another content: an empty box at the end.
     first.with_name("recorder-01_09.mp4").write_bytes(first.read_bytes() + b"\0\0\0\x08free")
@@ -55,7 +55,7 @@ def test_the_experiment_is_accepted_and_says_why(
     printed = capsys.readouterr().out
     assert "37 clips can be used, 1 cannot" in printed
     assert " square/recorder-01_01.mp4   square/recorder-01_09.mp4 " in printed
-    assert "square/notes.txt" in printed
+    assert "square/notes.mp4" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 
@@ -104,13 +104,16 @@ def test_a_manifest_names_the_groups(clips: Path) -> None:
 
 
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flat = clips / "flat"
+    flat = clips.with_name("flat")
     (flat / "a").mkdir(parents=True)
-    (flat / "x.jpg").touch()
-    (flat / "a/y.mp4").touch()
+    (flat / "x.mp4").touch()
+    (flat / "a/y.jpg").touch()
+    (clips / "lost").mkdir()
+    (clips / "lost/z.mp4").touch()
     before = sorted(EXPERIMENTS.iterdir())
     for folder, name, expected in (
-        (flat, "", "0 clips of 0 classes can be used; .* found instead: 1 .mp4, 1 .jpg, such as a/y.mp4: damaged"),
+        (flat, "", "no clips, but 1 clips in no class folder, 1 .jpg; expected"),
+        (clips, "", "and none of class lost; .* 1 cannot, such as lost/z.mp4: damaged"),
         (clips / "nowhere", "", "no such folder"),
         ("", "", "FOLDER: name the folder"),
         (clips, "folder", "experiments/folder.yaml: exists; choose another name: make inspect .* NAME=folder-2"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -86,13 +86,13 @@ def inspect_folder(folder: Path) -> Inspection:
     clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)
     bad = sorted([*bad, *damaged])
     labels = [clip.file.label for clip in clips]
-    if len(set(labels)) < 2:
-        kinds = Counter(PurePosixPath(each.name).suffix.lower() or "others" for each in bad).most_common(5)
-        instead = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nothing else"
-        example = f", such as {bad[0].name}: {bad[0].reason.partition(';')[0]}" if bad else ""
+    lost = {each.label for each in bad if each.label} - set(labels)
+    if lost or len(set(labels)) < 2:
+        none = f", and none of class {min(lost)}" if lost else ""
+        instead = f"; {len(bad)} cannot, such as {bad[0].name}: {bad[0].reason}" if bad else ""
         raise UserError(
-            f"{folder}: {len(clips)} clips of {len(set(labels))} classes can be used; at least 2 are needed, as "
-            f"in {folder / 'class-name' / 'clip.mp4'}; found instead: {instead}{example}"
+            f"{folder}: {len(clips)} clips of {len(set(labels))} classes can be used{none}; an experiment needs at "
+            f"least 2 classes, and clips of each; add some, or take the class out{instead}"
         )
     refuse_copies(clips, "label", labels, "delete the files, or the rows of the manifest, with the wrong label")
     groupings = [] if manifest else find_groupings([clip.file for clip in clips])
@@ -100,10 +100,12 @@ def inspect_folder(folder: Path) -> Inspection:
         given = [clip.file for clip in clips]
         folds = None if any(file.split for file in given) else _most_folds(given)
         groupings = [Grouping(None, [file.group for file in given], folds)]
-    # As `generate` deals them.
-    dealt = [clip.file._replace(group=group) for clip, group in zip(clips, groupings[0].groups, strict=True)]
-    one_group = "delete all but one, or put them into one group: a folder of their own in the class folder"
-    refuse_copies(clips, "part", deal(dealt, groupings[0].folds, 0), one_group)
+    clips = [
+        clip._replace(file=clip.file._replace(group=group))
+        for clip, group in zip(clips, groupings[0].groups, strict=True)
+    ]
+    parts = deal([clip.file for clip in clips], groupings[0].folds, 0)  # as `generate` deals them
+    refuse_copies(clips, "part", parts, "delete all but one")
     alike, scenes, colour = _look_at(clips)
     here, there = Path.cwd(), folder.resolve()
     path = there.relative_to(here) if there.is_relative_to(here) else there
@@ -189,10 +191,10 @@ def print_inspection(found: Inspection) -> None:
     console = Console(highlight=False, markup=False)
     classes = []
     for label, count in sorted(Counter(clip.file.label for clip in found.clips).items()):
-        of_class = [number for number, clip in enumerate(found.clips) if clip.file.label == label]
-        facts = [found.clips[number].facts for number in of_class]
+        of_class = [clip for clip in found.clips if clip.file.label == label]
+        facts = [clip.facts for clip in of_class]
         (size, _), *others = Counter(f"{each.width}x{each.height}" for each in facts).most_common()
-        groups = {found.groupings[0].groups[number] for number in of_class}
+        groups = {clip.file.group for clip in of_class}
         ranges = [_range([each.seconds for each in facts]), _range([each.rate for each in facts])]
         size += f" and {len(others)} more" * bool(others)
         classes.append((label, str(count), str(len(groups)), *ranges, size))
@@ -205,12 +207,11 @@ def print_inspection(found: Inspection) -> None:
     _print_rows(console, "what names suggest as groups", "groups", "clips in each", "such as", rows=groupings)
     _print_rows(console, "looks the same", "as", rows=found.alike)
     _print_rows(console, "cannot be used", "why", rows=found.bad)
-    scenes = Counter(found.scenes)
     console.print(
-        f"{len(found.clips)} clips can be used, {len(found.bad)} cannot. Their mean pictures look like {len(scenes)} "
-        f"scenes; the largest has {max(scenes.values())} clips."
+        f"{len(found.clips)} clips can be used, {len(found.bad)} cannot. By their mean pictures they show "
+        f"{len(set(found.scenes))} scenes, of which the commonest has {max(Counter(found.scenes).values())} clips."
     )
-    for warning in misleading(found.clips):
+    for warning in misleading(found.clips, found.groupings[0].pattern):
         console.print(f"warning: {warning}")
 
 

@@ -153,8 +153,9 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
     listed = [f"{count} {ending}" for ending, count in others.most_common(ENDINGS)]
     listed += [f"{sum(others.values())} in all"] * (len(others) > ENDINGS)
     if not rows:
+        listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + listed
         pictures = "; each clip is one file: frames as pictures must become a video" if others else ""
-        raise UserError(f"{folder}: no clips{', but ' * bool(others)}{', '.join(listed)}; {expected}{pictures}")
+        raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{pictures}")
     if others:
         print(printable(f"warning: {folder}: files that are no clips: {', '.join(listed)}"), file=sys.stderr)
     empty = classes - {row["label"] for row in rows.values()}

@@ -286,6 +286,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(working_directo
 
 
 def test_a_rotated_video_is_decoded_as_others(folder: Path) -> None:
-    write_video(folder / "bow/turned.mp4", brightening(4), rotation=90)
+    write_video(folder / "bow/turned.mp4", brightening(4), display=(90, False, False))
     stretched = PREPROCESSING._replace(resize="stretch")  # whose pictures are views of those that were not turned
     assert_decoded(decode("bow/turned.mp4", preprocessing=stretched)[0], ["bow/turned.mp4"], stretched)

@@ -63,6 +63,8 @@ import gc
 import signal
 from motionbench.core.commands import run_command
 
+signal.signal(signal.NAME, signal.SIG_DFL)  # a job in the background may ignore it
+
 def main():
     try:
         signal.raise_signal(signal.NAME)

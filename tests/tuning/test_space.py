@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.models.registry import CONTENDERS
+from motionbench.models.registry import SEARCHABLE
 from motionbench.params.loading import load_params
 from motionbench.tuning.space import check_search_space, model_values
 from pipeline import tune
@@ -56,7 +56,7 @@ def test_model_without_a_section_is_searched_as_default_says(params_with: Load) 
 
 def test_shipped_spaces_can_work() -> None:
     params = load_params(ROOT / "params.yaml")
-    for name in CONTENDERS:
+    for name in SEARCHABLE:
         check_search_space(params, name)
 
 

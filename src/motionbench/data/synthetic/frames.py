@@ -1,6 +1,6 @@
 """Trajectories drawn as frames, and splits of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from motionbench.data.synthetic.patterns import (
     MOTION_PATTERNS,
     NOTEBOOK_PATTERNS,
     PATTERNS,
+    Pattern,
     check_paths,
     point_sizes,
 )
@@ -89,16 +90,18 @@ def draw_dataset(drawing: Drawing) -> NewDataset:
 
 def draw_split(name: str, drawing: Drawing) -> NewSplit:
     """Return one split, class after class, to be written."""
-    labels = np.repeat(np.arange(len(PATTERNS)), drawing.clips_per_class)
-    return NewSplit(list(PATTERNS), labels, _draw_batches(name, drawing))
-
-
-def _draw_batches(name: str, drawing: Drawing) -> Iterator[Clips]:
     patterns, draw = {
         "corrected": (PATTERNS, draw_clamped),
         "notebook": (NOTEBOOK_PATTERNS, draw_sliced),
         "motion": (MOTION_PATTERNS, draw_wrapped),
     }[drawing.variant]
+    labels = np.repeat(np.arange(len(patterns)), drawing.clips_per_class)
+    return NewSplit(list(patterns), labels, _draw_batches(name, drawing, patterns, draw))
+
+
+def _draw_batches(
+    name: str, drawing: Drawing, patterns: Mapping[str, Pattern], draw: Callable[..., Clips]
+) -> Iterator[Clips]:
     for label, pattern in enumerate(patterns.values()):
         # A separate stream per split and class: more clips of one do not change those of another.
         random = np.random.default_rng([drawing.seed, SPLITS.index(name), label])

@@ -1,7 +1,8 @@
 """The four patterns that the point follows, as trajectories.
 
 A pattern is a function (data, clips, random) -> trajectories, shape (clips, frames, 2): row and column of the point's
-centre in pixels, rows growing downward. A fifth pattern is one function here and its name in `PATTERNS`.
+centre in pixels, rows growing downward. A fifth pattern is one function here and its name in `PATTERNS`; the variants
+notebook and motion have those of their own mappings.
 
 The reference notebook (the course chapter's section 5.9) moves the point 6 columns per frame, and 2 rows per frame or
 along a sine, in frames of 50x130 pixels. `PATTERNS` draws what its text says, scaled to the frame; at its frame size
@@ -108,8 +109,12 @@ def _notebook_left_to_right(rows: NDArray[np.float64]) -> Trajectories:
     return np.stack([rows, np.broadcast_to(6 * np.arange(1, 21), rows.shape)], axis=-1)
 
 
-_notebook = (_notebook_constant, _notebook_ascending, _notebook_descending, _notebook_sine)
-NOTEBOOK_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _notebook, strict=True))
+NOTEBOOK_PATTERNS: Mapping[str, Pattern] = {
+    "constant": _notebook_constant,
+    "ascending": _notebook_ascending,
+    "descending": _notebook_descending,
+    "sine": _notebook_sine,
+}
 
 
 def _motion_constant(data: Drawing, clips: int, random: np.random.Generator) -> Trajectories:
@@ -158,8 +163,12 @@ def _uniform(random: np.random.Generator, low: float, high: float, clips: int) -
     return random.spawn(1)[0].uniform(low, high, (clips, 1))
 
 
-_motion = (_motion_constant, _motion_ascending, _motion_descending, _motion_sine)
-MOTION_PATTERNS: Mapping[str, Pattern] = dict(zip(PATTERNS, _motion, strict=True))
+MOTION_PATTERNS: Mapping[str, Pattern] = {
+    "constant": _motion_constant,
+    "ascending": _motion_ascending,
+    "descending": _motion_descending,
+    "sine": _motion_sine,
+}
 
 
 def point_sizes(data: Drawing, clips: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -21,14 +21,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from motionbench.core.errors import UserError, printable
 from motionbench.core.files import read_yaml
-from motionbench.core.paths import EXPERIMENTS, PARAMS
+from motionbench.core.paths import BACKBONES, EXPERIMENTS, PARAMS
 from motionbench.data.decoding import MAX_PIXELS
 from motionbench.data.folder.cache import DecodedClip, decode_clips
 from motionbench.data.folder.checks import misleading, refuse_copies
 from motionbench.data.folder.dealing import deal
 from motionbench.data.folder.listing import REQUIRED_COLUMNS, BadClip, ClipFile, list_clips
 from motionbench.data.params import Preprocessing
-from motionbench.models.registry import CONTENDERS, CONTROLS
+from motionbench.models.registry import CONTENDERS, CONTROLS, reads_features
 
 LOOK = Preprocessing(frames=8, height=16, width=16, colour="rgb", resize="stretch")  # enough to compare clips
 NEIGHBOURS = 5  # of a clip, that are compared with it
@@ -45,8 +45,11 @@ SUITABLE = {
     "cnn_lstm": "a CNN for each frame, and an LSTM over them",
     "convlstm": "convolutions inside the LSTM; the slowest",
     "cnn3d": "kernels over neighbouring frames; learns from few clips",
+    "pretrained_lstm": "what changes in the features of the backbone in data/backbone, in order",
+    "pretrained_linear": "a logistic regression of these features",
+    "pretrained_bag": "the control of these two",
 }
-"""The contenders to switch on, each with its reason. All settings of models are those of experiments/folder.yaml."""
+"""The models to switch on, each with its reason; those that read features where there is a backbone."""
 
 
 class Grouping(NamedTuple):
@@ -239,7 +242,8 @@ def suggest_experiment(found: Inspection) -> str:
     frames = min(max(round(FRAMES_A_SECOND * seconds), FRAMES[0]), FRAMES[1])
     best, scenes = found.groupings[0], len(set(found.scenes))
     alone = f"names suggest none, and pictures {scenes} scenes; persons or places with several clips need names"
-    named = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
+    grouped = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
+    grouped = grouped if best.pattern else alone
     counts = [*Counter(clip.file.label for clip in found.clips).values()]
     rare = max(counts) > UNEVEN * min(counts)
     uneven = len({round(each.width / each.height, 1) for each in facts}) > 1
@@ -256,18 +260,13 @@ def suggest_experiment(found: Inspection) -> str:
         "folder": {
             "path": (found.path, ""),
             "manifest": (found.manifest, ""),
-            "group": (
-                best.pattern,
-                "the manifest's column group, if it has one" if found.manifest else named if best.pattern else alone,
-            ),
+            "group": (best.pattern, "the manifest's column group" if found.manifest else grouped),
             "folds": (best.folds, folds),
             "resize": ("crop", "black bars would show the proportions") if uneven else ("pad", "all are alike"),
             "on_bad": ("skip", "what cannot be used is left out") if found.bad else ("refuse", "all can be used"),
             **{f"{change}_labels": (None, "") for change in ("reversed", "flipped", "mirrored")},
         },
-        "training": {
-            "class_weights": ("balanced" if rare else "none", f"classes have {_range(counts)} clips"),
-        },
+        "training": {"class_weights": ("balanced" if rare else "none", f"classes have {_range(counts)} clips")},
     }
     lines = ["# Suggested by `make inspect` from the files; correct what you know better (docs/own-clips.md)."]
     for section, values in suggested.items():
@@ -276,12 +275,14 @@ def suggest_experiment(found: Inspection) -> str:
         if section == "training":
             lines += [f"  {key}: {_yaml(value)}" for key, value in _learns(section).items() if key not in values]
     known = read_yaml(PARAMS)
+    backbone = any(BACKBONES.glob("*.keras"))
+    suitable = {name: reason for name, reason in SUITABLE.items() if backbone or not reads_features(name)}
     for model in (*CONTENDERS, *CONTROLS):
         settings = _learns(model)
-        if model in CONTENDERS and "enabled" in known[model]:
-            settings["enabled"] = model in SUITABLE
+        if "enabled" in known[model]:
+            settings["enabled"] = model in suitable
         if settings:
-            lines.append(f"{model}:{f' # {SUITABLE[model]}' if model in SUITABLE else ''}")
+            lines.append(f"{model}:{f' # {suitable[model]}' if model in suitable else ''}")
             lines += [f"  {key}: {_yaml(value)}" for key, value in settings.items()]
     lines += ["gate:", *(f"  {key}: {_yaml(value)}" for key, value in _learns("gate").items())]
     return "\n".join(lines) + "\n"

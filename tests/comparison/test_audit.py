@@ -14,6 +14,7 @@ from motionbench.comparison.audit import (
     audit,
     audit_control,
     audit_files,
+    audit_groups,
     summarise_audit,
 )
 from motionbench.core.errors import UserError
@@ -169,7 +170,7 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     write_json(DATASET_INFO, FOLDER.model_dump())
     right = {name: model.right for name, model in found.models.items()}
     findings = audit(found.controls, right, FOLDER)
-    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
+    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates", "groups"]
     assert [each.check for each in findings] == checks
     # Fold 0 is trained on part 2, in which nothing tells the class, and validated on part 1.
     assert findings[2].accuracy == (7 + 40 + 7) / 80
@@ -182,6 +183,15 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     findings = audit(found.controls, right, split)
     assert findings[2].accuracy == 1
     assert findings[4][2:] == (None, None, True, equal)
+
+
+@pytest.mark.parametrize(("right_clips", "fires"), [(3, True), (5, False), (10, False), (60, False)])
+def test_worse_than_guessing_tells_of_groups_that_nobody_named(right_clips: int, fires: bool) -> None:
+    labels = np.repeat(np.arange(10), 10)
+    right = {"good": np.ones((2, 100), bool), "bad": np.tile(np.arange(100) < right_clips, (2, 1))}
+    found = audit_groups(right, labels)
+    assert (found.accuracy, found.reference, found.fires) == (right_clips / 100, 0.1, fires)
+    assert ("bad is right less often than guessing" in found.sentence) == fires
 
 
 @pytest.mark.usefixtures("working_directory")

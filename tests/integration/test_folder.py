@@ -121,7 +121,7 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     assert "The 36 test clips are in 12 groups of 3, and clips of a group are alike" in report
     assert "; trained again: not known from one seed" in report
     assert "| backwards |" in report
-    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates"]
+    checks = ["single_frame", "bag_of_frames", "pretrained_bag", "metadata", "padding", "duplicates", "groups"]
     assert [each["check"] for each in read_json(folded / "metrics/comparison/audit.json")] == checks
     assert "## Leak audit" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from motionbench.comparison.intervals import Right
@@ -16,6 +17,7 @@ from motionbench.data.splits import REDRAW, DatasetInfo, read_clip_table, read_s
 from motionbench.models.registry import MODELS
 
 METADATA = ("frames", "rate", "seconds", "width", "height", "aspect", "variable_rate", "audio")
+LEVEL = 0.05  # of the test for groups that nobody named
 Fold = tuple[pd.DataFrame, pd.DataFrame]
 """The clips to train and to test with: the columns of `ClipRecord`, the label, and the aspect ratio."""
 
@@ -54,6 +56,7 @@ def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: D
         AuditCheck(
             "duplicates", "decoded pixels", None, None, dataset.duplicates is not None, dataset.duplicates or "none"
         ),
+        audit_groups(right, np.concatenate([test["label"] for _, test in folds])),
     ]
 
 
@@ -105,6 +108,26 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[AuditCheck]:
             sentence = "all clips have the same proportions"
         findings.append(padding._replace(sentence=sentence))
     return findings
+
+
+def audit_groups(right: Mapping[str, Right], labels: NDArray[np.int64]) -> AuditCheck:
+    """Check whether a model is right less often than guessing.
+
+    A model that recognises the scenes of its training clips says their class. Where each scene has clips of several
+    classes, and clips of one scene are in several parts, it is wrong of most clips that it is tested on.
+
+    It fires if the one-sided exact test, with Bonferroni's correction, shows an accuracy below the share of the rarest
+    class, the least that guessing reaches.
+    """
+    name, least = min(((name, float(each.mean())) for name, each in right.items()), key=lambda pair: pair[1])
+    rarest = float(np.unique(labels, return_counts=True)[1].min() / len(labels))
+    test = binomtest(round(least * len(labels)), len(labels), rarest, alternative="less")
+    fires = test.pvalue * len(right) < LEVEL
+    sentence = (
+        f"{name} is right less often than guessing: your clips have groups that you did not name, such as a scene with "
+        "clips of several classes; name them in folder.group"
+    )
+    return AuditCheck("groups", "below guessing", least, rarest, fires, sentence if fires else "none is missed")
 
 
 def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[AuditCheck, str]:

@@ -1,53 +1,101 @@
-"""`make predict`: classify a clip, or a long video piece by piece, with the champion in MLflow's store."""
+"""`make predict`: classify a clip, a long video piece by piece, or all clips of a folder, with MLflow's champion."""
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from motionbench.core.commands import run_command
-from motionbench.core.errors import UserError
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
+from motionbench.data.folder.listing import SUFFIXES
+from motionbench.execution.progress import clip_progress
+
+if TYPE_CHECKING:
+    import pandas as pd  # otherwise imported late, as what needs it: keeps error messages fast
+
+    from motionbench.tracking.champion import Champion
 
 WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
 
 
 def main() -> None:
-    """Print the probability of each class; for a long video write reports/predictions/<its name>/ too."""
-    path = Path(sys.argv[1]) if len(sys.argv) == 2 else Path()
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise UserError(f"CLIP: {path}: {what}; name a file, as in make predict CLIP=reports/samples/sine.gif")
+    """Print the probability of each class; for a long video or a folder write files below reports/predictions/ too."""
+    path = Path(sys.argv[1]) if len(sys.argv) == 2 and sys.argv[1] else Path("no such clip")
+    if not path.exists():
+        raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
+    files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+    if path.is_dir() and not files:
+        raise UserError(f"CLIP: {path}: a folder without clips; these are known: {', '.join(sorted(SUFFIXES))}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
-    # Imported late: keeps error messages fast.
-    import pandas as pd
-
-    from motionbench.reporting.timeline import window_times, write_timeline
     from motionbench.tracking.champion import load_champion
 
     champion = load_champion()
     print(f"champion: {champion.what}", flush=True)
+    if path.is_dir():
+        predict_folder(path, sorted(files), champion)
+    else:
+        predict_file(path, champion)
+
+
+def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
+    """Return the windows of a long video, none of a clip, the probabilities of each, and the file's seconds.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    import pandas as pd
+
+    from motionbench.reporting.timeline import window_times
+
     clip, facts = read_clip(path, champion.preprocessing)
     times = [] if path.suffix.lower() == ".npz" else window_times(facts.seconds, champion.seconds)
+    if not times:
+        return [], champion.predict(clip), facts.seconds
+    some_times = [times[first : first + WINDOWS_AT_ONCE] for first in range(0, len(times), WINDOWS_AT_ONCE)]
+    predictions = [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times]
+    return times, pd.concat(predictions, ignore_index=True), facts.seconds
+
+
+def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> None:
+    """Write reports/predictions/<name>.csv: a row per file with its class and probabilities, or why it has none."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    with clip_progress("predict", len(files), "files classified") as show:
+        for file in files:
+            row: dict[str, Any] = {"file": file.relative_to(folder).as_posix()}
+            try:
+                probabilities = classify(file, champion)[1].mean()
+                row |= {"class": probabilities.idxmax(), "not read": "", **probabilities.add_prefix("probability ")}
+            except UserError as error:
+                row |= {"class": "", "not read": one_line(error)}
+            rows.append(row)
+            show()
+    with atomic_outputs(table := ANNOTATED / f"{file_stem(folder.resolve().name, 0)}.csv") as (new,):
+        pd.DataFrame(rows).to_csv(new, index=False)
+    unread = sum(bool(row["not read"]) for row in rows)
+    print(f"{table}: {len(rows) - unread} files by {champion.name}; {unread} could not be read")
+
+
+def predict_file(path: Path, champion: "Champion") -> None:
+    """Print the probability of each class; of a long video the mean, and write its windows."""
+    from motionbench.reporting.timeline import write_timeline
+
+    times, predictions, seconds = classify(path, champion)
     if times:
-        some_times = [times[first : first + WINDOWS_AT_ONCE] for first in range(0, len(times), WINDOWS_AT_ONCE)]
-        predictions = pd.concat(
-            [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times],
-            ignore_index=True,
-        )
         with atomic_outputs(folder := ANNOTATED / file_stem(path.stem.replace(".", "_"), 0)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)
         print(
-            f"{path} lasts {facts.seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
+            f"{path} lasts {seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
             f"classified in {len(times)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
         )
-    else:
-        predictions = champion.predict(clip)
     print(f"{path} by {champion.name}:")
     table = Table("class", "probability")
     for name, probability in predictions.mean().sort_values(ascending=False).items():

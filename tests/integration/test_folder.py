@@ -294,6 +294,25 @@ def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -
     )
 
 
+def test_a_folder_is_classified_into_one_table(folded: Path, long_video: Path, tmp_path: Path) -> None:
+    clips = tmp_path / "new clips"
+    (clips / "inner").mkdir(parents=True)
+    one = next((folded / "data/clips/square").iterdir())
+    shutil.copy(one, clips / "inner/one.mp4")
+    shutil.copy(long_video, clips)
+    (clips / "bad.mp4").write_bytes(one.read_bytes()[:-900])
+    (clips / "notes.txt").write_text("no clip")
+    done = run(folded, "python", "-m", "pipeline.predict", str(clips))
+    assert done.returncode == 0, done.stderr
+    assert "new clips.csv: 2 files by motionbench version 1; 1 could not be read" in done.stdout
+    table = pd.read_csv(folded / "reports/predictions/new clips.csv")
+    assert table["file"].tolist() == ["a long one.mp4", "bad.mp4", "inner/one.mp4"]
+    probabilities = table.filter(like="probability ")
+    assert probabilities.sum(axis=1).tolist() == pytest.approx([1, 0, 1], abs=1e-4)
+    assert "damaged" in table["not read"][1]
+    assert table["class"].notna().tolist() == [True, False, True]
+
+
 def test_a_part_may_lack_a_class_where_each_group_is_one(drawn: Path, example_clips: Path) -> None:
     add_clips(example_clips, drawn)
     for path in drawn.glob("data/clips/*/recorder-01*"):

@@ -15,7 +15,7 @@ from motionbench.execution.cluster import open_engine
 from motionbench.execution.engine import EventCallback, FileTask, run_tasks
 from motionbench.execution.progress import clip_progress
 from motionbench.execution.runtime import importing_tensorflow
-from motionbench.models.registry import BackboneParams, reads_features
+from motionbench.models.registry import BackboneParams
 from motionbench.params.loading import load_params, stage_params
 from motionbench.params.schema import Params
 from pipeline import STARTED
@@ -28,7 +28,7 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs("embed", stage_params(params, "embed"), STARTED)
     with atomic_outputs(FEATURES) as (folder,):
-        if any(map(reads_features, params.enabled_models())):
+        if params.reads_features():
             embed_all(folder, params)
         else:
             (folder / "none.txt").write_text("no pretrained model is on: pretrained_lstm.enabled, ...\n")

@@ -19,14 +19,14 @@ def main() -> None:
     inputs = read_inputs("generate", stage_params(params, "generate"), STARTED)
     dataset = make_dataset(params)
     # Imported late: keeps error messages fast.
-    from motionbench.reporting.figures import contact_sheet, first_clips, save_gif
+    from motionbench.reporting.figures import MOST_CLASSES, contact_sheet, first_clips, save_gif
     from motionbench.tracking.runs import stage_run
 
     with stage_run("generate", inputs.params, check=inputs.check):
         write_dataset(dataset)
         shown = join([read_split(part_path(part)) for part in range(dataset.info.folds)] or [read_split(TRAIN)])
         with atomic_outputs(SAMPLES) as (pictures,):
-            for label, (class_name, clip) in enumerate(first_clips(shown).items()):
+            for label, (class_name, clip) in enumerate([*first_clips(shown).items()][:MOST_CLASSES]):
                 save_gif(clip, pictures / f"{file_stem(class_name, label)}.gif")
             contact_sheet(shown).savefig(pictures / "contact_sheet.png", dpi=100)
         inputs.write()

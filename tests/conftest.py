@@ -180,6 +180,17 @@ def postgresql(tmp_path: Path) -> Iterator[PostgresServer]:
             server.cleanup()
 
 
+def add_backbone(clone: Path) -> None:
+    """Write a small backbone with random weights."""
+    program = (
+        "import sys, keras\n"
+        "keras.utils.set_random_seed(0)\n"
+        "layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 5, strides=4, activation='relu')]\n"
+        "keras.Sequential([keras.Input((None, None, 3), dtype='uint8'), *layers]).save('data/backbone/own.keras')\n"
+    )
+    assert run(clone, "python", "-c", program).returncode == 0
+
+
 def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     """Clone the working tree into `folder`, under a name with a space in it, and commit changed parameters there."""
     clone = folder / "a clone"

@@ -14,7 +14,7 @@ from motionbench.core.files import read_json, read_yaml
 from motionbench.data.decoding import decode_clip
 from motionbench.data.params import Preprocessing
 from motionbench.data.perturbations import PERTURBATIONS
-from tests.conftest import edit_params, run
+from tests.conftest import add_backbone, edit_params, run
 from tests.data.videos import write_video
 from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outputs
 
@@ -41,17 +41,6 @@ def add_clips(example_clips: Path, clone: Path) -> None:
     for path in example_clips.glob("*/*_01.mp4"):
         (clone / "data/clips" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, clone / "data/clips" / path.parent.name)
-
-
-def add_backbone(clone: Path) -> None:
-    """Write a small backbone with random weights."""
-    program = (
-        "import sys, keras\n"
-        "keras.utils.set_random_seed(0)\n"
-        "layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 5, strides=4, activation='relu')]\n"
-        "keras.Sequential([keras.Input((None, None, 3), dtype='uint8'), *layers]).save('data/backbone/own.keras')\n"
-    )
-    assert run(clone, "python", "-c", program).returncode == 0
 
 
 def reproduce(clone: Path) -> str:

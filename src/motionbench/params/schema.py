@@ -185,8 +185,12 @@ class Params(Section):
         Raises:
             UserError: if a backbone is needed, and missing.
         """
-        backbones = [self.backbone.archive()] if any(map(reads_features, self.enabled_models())) else []
+        backbones = [self.backbone.archive()] if self.reads_features() else []
         return [*self.dataset().untracked_clips(), *(path for path in backbones if not path.is_absolute())]
+
+    def reads_features(self) -> bool:
+        """Return whether a model is on that reads the features of a backbone."""
+        return any(self.model(name).enabled for name in MODEL_NAMES if reads_features(name))
 
     def enabled_models(self) -> list[str]:
         """Return the models that are trained and compared."""

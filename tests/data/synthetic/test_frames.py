@@ -1,7 +1,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from motionbench.data.splits import SPLITS, Split, read_split, write_split
 from motionbench.data.synthetic.frames import draw_sliced, draw_split
 from motionbench.data.synthetic.params import Drawing
-from motionbench.data.synthetic.patterns import NOTEBOOK_PATTERNS
+from motionbench.data.synthetic.patterns import NOTEBOOK_PATTERNS, PATTERNS, Pattern, constant
 from motionbench.params.schema import Params
 from tests.conftest import TINY, drawing
 
@@ -45,6 +45,15 @@ def test_a_split_holds_uint8_clips_labels_and_class_names(params_with: Load, tmp
     assert set(np.unique(split.clips)) == {0, 255}
     assert split.class_names == ("constant", "ascending", "descending", "sine")
     assert np.bincount(split.labels).tolist() == [20, 20, 20, 20]
+
+
+@pytest.mark.parametrize(("variant", "classes"), [("corrected", 5), ("motion", 4), ("notebook", 4)])
+def test_a_fifth_pattern_is_drawn_by_the_variant_that_has_it(
+    variant: str, classes: int, params_with: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast("dict[str, Pattern]", PATTERNS), "still", constant)
+    split = drawn(tmp_path, params_with({"synthetic.variant": variant}))
+    assert np.bincount(split.labels).tolist() == [20] * classes == [20] * len(split.class_names)
 
 
 @pytest.mark.parametrize("variant", ["corrected", "motion"])

@@ -122,7 +122,7 @@ def audit_groups(right: Mapping[str, Right], labels: NDArray[np.int64]) -> Audit
     name, least = min(((name, float(each.mean())) for name, each in right.items()), key=lambda pair: pair[1])
     rarest = float(np.unique(labels, return_counts=True)[1].min() / len(labels))
     test = binomtest(round(least * len(labels)), len(labels), rarest, alternative="less")
-    fires = test.pvalue * len(right) < LEVEL
+    fires = bool(test.pvalue * len(right) < LEVEL)
     sentence = (
         f"{name} is right less often than guessing: your clips have groups that you did not name, such as a scene with "
         "clips of several classes; name them in folder.group"

@@ -190,7 +190,7 @@ class Params(Section):
 
     def reads_features(self) -> bool:
         """Return whether a model is on that reads the features of a backbone."""
-        return any(self.model(name).enabled for name in MODEL_NAMES if reads_features(name))
+        return True in [self.model(name).enabled for name in MODEL_NAMES if reads_features(name)]
 
     def enabled_models(self) -> list[str]:
         """Return the models that are trained and compared."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,11 @@ def main() -> None:
         predict_file(path, champion)
 
 
+def output_path(name: str) -> Path:
+    """Return where results go; a number tells apart names that differ only in characters that become `_`."""
+    return ANNOTATED / file_stem(name.replace(".", "?"), zlib.crc32(os.fsencode(name)) % 10_000)
+
+
 def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
     """Return the windows of a long video, none of a clip, the probabilities of each, and the file's seconds.
 
@@ -78,7 +84,7 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
                 row |= {"class": "", "not read": one_line(error)}
             rows.append(row)
             show()
-    with atomic_outputs(table := ANNOTATED / f"{file_stem(folder.resolve().name, 0)}.csv") as (new,):
+    with atomic_outputs(table := Path(f"{output_path(folder.resolve().name)}.csv")) as (new,):
         pd.DataFrame(rows).to_csv(new, index=False)
     unread = sum(bool(row["not read"]) for row in rows)
     print(f"{table}: {len(rows) - unread} files by {champion.name}; {unread} could not be read")
@@ -90,7 +96,7 @@ def predict_file(path: Path, champion: "Champion") -> None:
 
     times, predictions, seconds = classify(path, champion)
     if times:
-        with atomic_outputs(folder := ANNOTATED / file_stem(path.stem.replace(".", "_"), 0)) as (new_folder,):
+        with atomic_outputs(folder := output_path(path.stem)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)
         print(
             f"{path} lasts {seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "

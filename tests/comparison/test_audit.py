@@ -187,11 +187,12 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
 
 @pytest.mark.parametrize(("right_clips", "fires"), [(3, True), (5, False), (10, False), (60, False)])
 def test_worse_than_guessing_tells_of_groups_that_nobody_named(right_clips: int, fires: bool) -> None:
-    labels = np.repeat(np.arange(10), 10)
+    clips = pd.DataFrame({"label": np.repeat(np.arange(10), 10), "group": np.arange(100)})
     right = {"good": np.ones((2, 100), bool), "bad": np.tile(np.arange(100) < right_clips, (2, 1))}
-    found = audit_groups(right, labels)
+    found = audit_groups(right, clips)
     assert (found.accuracy, found.reference, found.fires) == (right_clips / 100, 0.1, fires)
     assert ("bad is right less often than guessing" in found.sentence) == fires
+    assert not audit_groups(right, clips.assign(group=np.arange(100) // 2)).fires, "groups are named"
 
 
 @pytest.mark.usefixtures("working_directory")

@@ -225,7 +225,9 @@ def test_verify_finds_equal_outputs_and_a_changed_seed(copy_of_reproduced: Path)
         "data/train", "data/validation", "data/test", "data/folds", "reports/samples", "models/cnn_lstm",
         "models/cnn3d", "models/single_frame", "models/bag_of_frames", "metrics/training/cnn_lstm",
         "metrics/training/cnn3d", "metrics/training/single_frame", "metrics/training/bag_of_frames",
-        "models/frame_differences", "metrics/training/frame_differences",
+        "models/frame_differences", "metrics/training/frame_differences", "data/features",
+        *(f"{place}/{name}" for place in ("models", "metrics/training")
+          for name in ("pretrained_lstm", "pretrained_linear", "pretrained_bag")),
     }  # fmt: skip # short items
     assert found["metrics/training/convlstm"] == found["models/convlstm"] == "DIFFERENT"
     assert re.search(r"here: .* cores, .*Python 3\.", done.stdout)

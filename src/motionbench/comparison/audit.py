@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from motionbench.comparison.intervals import Right
@@ -56,7 +55,7 @@ def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: D
         AuditCheck(
             "duplicates", "decoded pixels", None, None, dataset.duplicates is not None, dataset.duplicates or "none"
         ),
-        audit_groups(right, np.concatenate([test["label"] for _, test in folds])),
+        audit_groups(right, pd.concat([test for _, test in folds])),
     ]
 
 
@@ -110,22 +109,27 @@ def audit_files(folds: Sequence[Fold], resize: str) -> list[AuditCheck]:
     return findings
 
 
-def audit_groups(right: Mapping[str, Right], labels: NDArray[np.int64]) -> AuditCheck:
+def audit_groups(right: Mapping[str, Right], clips: pd.DataFrame) -> AuditCheck:
     """Check whether a model is right less often than guessing.
 
     A model that recognises the scenes of its training clips says their class. Where each scene has clips of several
     classes, and clips of one scene are in several parts, it is wrong of most clips that it is tested on.
 
-    It fires if the one-sided exact test, with Bonferroni's correction, shows an accuracy below the share of the rarest
-    class, the least that guessing reaches.
+    It fires if no groups are named, and the one-sided exact test, with Bonferroni's correction, shows an accuracy below
+    the share of the rarest class, the least that guessing reaches.
+
+    Args:
+        right: by model, whether each prediction is right, shape (seeds, clips).
+        clips: what is known of each: its label and group.
     """
+    labels = clips["label"].to_numpy()
     name, least = min(((name, float(each.mean())) for name, each in right.items()), key=lambda pair: pair[1])
     rarest = float(np.unique(labels, return_counts=True)[1].min() / len(labels))
     test = binomtest(round(least * len(labels)), len(labels), rarest, alternative="less")
-    fires = bool(test.pvalue * len(right) < LEVEL)
+    fires = bool(clips["group"].is_unique and test.pvalue * len(right) < LEVEL)
     sentence = (
-        f"{name} is right less often than guessing: your clips have groups that you did not name, such as a scene with "
-        "clips of several classes; name them in folder.group"
+        f"{name} is right less often than guessing: your clips may have groups that you did not name, such as a scene "
+        "with clips of several classes; name them in folder.group"
     )
     return AuditCheck("groups", "below guessing", least, rarest, fires, sentence if fires else "none is missed")
 

@@ -14,7 +14,10 @@ REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENOMEM: "free some memory",
     errno.EIO: "check this disk",
-    errno.ESTALE: "check this network disk",
+    errno.ENFILE: "close some programs, since the system has too many files open",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ENOLCK: "work on a disk that has file locks",
+    **dict.fromkeys((errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN), "check this network disk"),
 }
 
 LONGEST = 200  # characters of a message that a library has made

@@ -1,5 +1,6 @@
 """Processes, the machine they run on, and git commands."""
 
+import errno
 import fcntl
 import os
 import platform
@@ -21,6 +22,7 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import PROCESSES, repository_root
 
 PACKAGES = ("av", "keras", "numpy", "tensorflow")  # those whose version changes results
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of disks without file locks
 
 
 def git(*arguments: str) -> str:
@@ -89,6 +91,10 @@ def is_running(process: Mapping[str, str]) -> bool | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
     except (BlockingIOError, PermissionError):  # fcntl(2): either says that it is locked
         return True
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return True  # It cannot be told.
     fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
     return False
 
@@ -100,7 +106,11 @@ def _locked_byte(path: Path) -> int:
     The system frees it then. Host names and process ids would not tell: a new container has others, or has the same.
     """
     byte = secrets.randbits(48)  # A lock may be beyond the end of the file, which stays empty.
-    fcntl.lockf(_open_locks(path)[0], fcntl.LOCK_EX, 1, byte)
+    try:
+        fcntl.lockf(_open_locks(path)[0], fcntl.LOCK_EX, 1, byte)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise  # Others cannot see that this process runs; `is_running` then says so of all.
     return byte
 
 

@@ -13,6 +13,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError, one_line
+from motionbench.core.files import file_md5
 from motionbench.data.params import ClipShape
 from motionbench.data.splits import Clips
 from motionbench.models.feature_layers import grid_means
@@ -165,7 +166,7 @@ def with_backbone(head: keras.Model, backbone: keras.Model, clip_shape: ClipShap
     return keras.Sequential([clips, Embedding(backbone, head.input_shape[2]), *head.layers], name=head.name)
 
 
-_embeddings: dict[tuple[Path, int, int], Any] = {}
+_embeddings: dict[tuple[Any, ...], Any] = {}
 
 
 def embed(clips: Clips, params: BackboneParams) -> NDArray[np.float16]:
@@ -174,7 +175,8 @@ def embed(clips: Clips, params: BackboneParams) -> NDArray[np.float16]:
     Raises:
         UserError: if the backbone cannot be used, or if a feature is not a number.
     """
-    key = (path := params.archive()), params.side, params.grid
+    # By content: in a process of a cluster, the same path may be another run's.
+    key = file_md5(path := params.archive()), params.side, params.grid, clips.shape[1:]
     if key not in _embeddings:
         layer = Embedding(load_backbone(path, params.side), params.grid)
         signature = tf.TensorSpec((1, *clips.shape[1:]), tf.uint8)

@@ -93,6 +93,7 @@ def verify() -> Verification:
         git("-C", str(clone), "checkout", "--quiet", "--detach", commit)
         for path in load_params(clone / PARAMS).untracked_files():
             copy = shutil.copytree if path.is_dir() else shutil.copy2
+            (clone / path).parent.mkdir(parents=True, exist_ok=True)
             copy(path, clone / path)
         recorded = read_lock(clone / DVC_LOCK)
         recorded_on = {

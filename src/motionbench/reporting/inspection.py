@@ -1,5 +1,6 @@
 """A folder of clips looked at without training: what is in it, and an experiment that suits it."""
 
+import csv
 import json
 import re
 from collections import Counter
@@ -24,7 +25,7 @@ from motionbench.core.files import read_yaml
 from motionbench.core.paths import BACKBONES, EXPERIMENTS, PARAMS
 from motionbench.data.decoding import MAX_PIXELS
 from motionbench.data.folder.cache import DecodedClip, decode_clips
-from motionbench.data.folder.checks import misleading, refuse_copies
+from motionbench.data.folder.checks import misleading, refuse_copies, refuse_overlaps
 from motionbench.data.folder.dealing import deal
 from motionbench.data.folder.listing import REQUIRED_COLUMNS, BadClip, ClipFile, list_clips
 from motionbench.data.params import Preprocessing
@@ -81,9 +82,9 @@ def inspect_folder(folder: Path) -> Inspection:
             with too few clips for parts, or the same content in two classes.
     """
     manifest = None
-    for table in sorted(folder.glob("*.csv")):
+    for table in sorted(filter(Path.is_file, folder.glob("*.csv"))):
         with table.open(encoding="utf-8-sig", errors="replace") as file:
-            if set(REQUIRED_COLUMNS) <= set(file.readline().strip().split(",")):
+            if set(REQUIRED_COLUMNS) <= set(next(csv.reader(file), [])):
                 manifest = table.name
     files, bad = list_clips(folder, manifest, None)
     clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)
@@ -109,6 +110,7 @@ def inspect_folder(folder: Path) -> Inspection:
     ]
     parts = deal([clip.file for clip in clips], groupings[0].folds, 0)  # as `generate` deals them
     refuse_copies(clips, "part", parts, "delete all but one")
+    refuse_overlaps(clips, parts, "put them into one group: the manifest's column group")
     alike, scenes, colour = _look_at(clips)
     here, there = Path.cwd(), folder.resolve()
     path = there.relative_to(here) if there.is_relative_to(here) else there

@@ -244,8 +244,10 @@ def _backbone(model_name: str) -> dict[str, Any]:
     """Return which backbone made the features that a model reads."""
     if not reads_features(model_name):
         return {}
-    used = read_json(paths.stage_inputs_path("embed"))["params"]
-    backbone = BackboneParams(**{key: used[f"backbone.{key}"] for key in BackboneParams.model_fields})
+    used = read_json(paths.stage_inputs_path("embed"))
+    backbone = BackboneParams(**{key: used["params"][f"backbone.{key}"] for key in BackboneParams.model_fields})
+    if path_md5(Path(backbone.path)) != used["md5s"][backbone.path]:
+        raise UserError(f"{backbone.path}: not the backbone that made the features; put that one back, or: dvc repro")
     return {"backbone": (path := backbone.archive()), "backbone_md5": file_md5(path), "side": backbone.side}
 
 

@@ -1,10 +1,12 @@
 """Where studies are kept: the journal file in the current folder, or a database that machines share."""
 
+import json
 import os
 import re
 import sys
 import time
 import warnings
+from contextlib import suppress
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -58,7 +60,10 @@ def _repair_journal() -> None:
     lock.acquire()
     try:
         found = JOURNAL.read_bytes() if JOURNAL.exists() else b""
-        whole = re.sub(rb'(?m)^.*(?=\{"op_code":)', b"", found[: found.rfind(b"\n") + 1])
+        whole, last = found[: (end := found.rfind(b"\n") + 1)], found[end:]
+        with suppress(ValueError):  # Of a line that lacks only its end, nothing is lost.
+            whole += json.dumps(json.loads(last), separators=(",", ":")).encode() + b"\n"
+        whole = re.sub(rb'(?m)^.*(?=\{"op_code":)', b"", whole)
         if found != whole:
             with atomic_outputs(JOURNAL) as (new,):
                 new.write_bytes(whole)

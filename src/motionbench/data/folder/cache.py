@@ -35,6 +35,7 @@ class DecodedClip(NamedTuple):
     kept: Path  # the same for all copies: it follows from the content, the piece, and how it is decoded
     facts: Facts
     pixels: str  # their digest
+    content: str  # md5 of the file
 
     def read(self) -> NDArray[np.uint8]:
         """Return the clip, shape (frames, height, width, channels).
@@ -109,7 +110,7 @@ def _decode(
             with kept.open("rb") as file_kept, np.load(file_kept, allow_pickle=False) as archive:
                 known, pixels = json.loads(archive["facts"].item())
             kept.touch()  # It was used.
-            return DecodedClip(file, kept, Facts(*known), pixels)
+            return DecodedClip(file, kept, Facts(*known), pixels, content)
         except DAMAGES:
             pass  # new or damaged
         clip, facts = decode_clip(file.path, preprocessing, start=file.start, end=file.end, max_pixels=max_pixels)
@@ -129,4 +130,4 @@ def _decode(
         new.replace(kept)
     finally:
         new.unlink(missing_ok=True)
-    return DecodedClip(file, kept, facts, pixels)
+    return DecodedClip(file, kept, facts, pixels, content)

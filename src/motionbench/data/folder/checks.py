@@ -4,7 +4,6 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from scipy.stats import chi2_contingency
@@ -40,7 +39,7 @@ def refuse_copies(clips: Sequence[DecodedClip], what: str, values: Sequence[str]
 
 
 def refuse_overlaps(clips: Sequence[DecodedClip], parts: Sequence[str], remedy: str) -> None:
-    """Refuse clips of one file that have frames in common, but are in two parts.
+    """Refuse clips of one file, or of copies of it, that have frames in common, but are in two parts.
 
     Args:
         parts: the part of each clip.
@@ -49,10 +48,10 @@ def refuse_overlaps(clips: Sequence[DecodedClip], parts: Sequence[str], remedy: 
     Raises:
         UserError: if there are any. Each pair goes to stderr before, a line each.
     """
-    pieces: dict[Path, list[tuple[float, float, str, str]]] = defaultdict(list)
+    pieces: dict[str, list[tuple[float, float, str, str]]] = defaultdict(list)
     for clip, part in zip(clips, parts, strict=True):
         start, end = clip.file.start or 0.0, math.inf if clip.file.end is None else clip.file.end
-        pieces[clip.file.path.resolve()].append((start, end, clip.file.name, part))
+        pieces[clip.content].append((start, end, clip.file.name, part))
     refused = False
     for of_file in pieces.values():
         running: list[tuple[float, float, str, str]] = []
@@ -123,7 +122,8 @@ def misleading(clips: Sequence[DecodedClip], group: str | None) -> list[str]:
         "frame sizes": (sizes, table["width"] * table["height"] / 1000, "thousand pixels"),
     }
     for what, (values, numbers, unit) in properties.items():
-        if values.nunique() > max(BINS, len(values) / 5):  # too few of each for the test
+        # Too few of each for the test; sizes of one area have no ranges.
+        if values.nunique() > max(BINS, len(values) / 5) and numbers.min() < numbers.max():
             bins = pd.qcut(numbers, BINS, duplicates="drop")
             values = pd.Series([f"{found.left:.4g} to {found.right:.4g} {unit}" for found in bins])
         counts = pd.crosstab(values, table["label"])

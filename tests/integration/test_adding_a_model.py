@@ -40,7 +40,8 @@ def test_a_new_contender_needs_only_the_four_places(tmp_path: Path) -> None:
     assert "Running stage 'train_temporal_cnn'" in done.stdout
     pairs = {"cnn_lstm_vs_convlstm", "cnn_lstm_vs_temporal_cnn", "convlstm_vs_temporal_cnn"}
     summary = read_json(clone / "metrics/comparison/summary.json")
-    assert set(summary["difference"]) == pairs
+    baseline = {f"{name}_vs_frame_differences" for name in ("cnn_lstm", "convlstm", "temporal_cnn")}
+    assert set(summary["difference"]) == pairs | baseline
     report = (clone / "reports/comparison/report.md").read_text(encoding="utf-8")
     assert report.startswith("# cnn_lstm, convlstm or temporal_cnn?")
     for first, second in (pair.split("_vs_") for pair in pairs):

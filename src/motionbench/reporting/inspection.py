@@ -244,8 +244,7 @@ def suggest_experiment(found: Inspection) -> str:
     frames = min(max(round(FRAMES_A_SECOND * seconds), FRAMES[0]), FRAMES[1])
     best, scenes = found.groupings[0], len(set(found.scenes))
     alone = f"names suggest none, and pictures {scenes} scenes; persons or places with several clips need names"
-    grouped = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
-    grouped = grouped if best.pattern else alone
+    named = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
     counts = [*Counter(clip.file.label for clip in found.clips).values()]
     rare = max(counts) > UNEVEN * min(counts)
     uneven = len({round(each.width / each.height, 1) for each in facts}) > 1
@@ -262,7 +261,7 @@ def suggest_experiment(found: Inspection) -> str:
         "folder": {
             "path": (found.path, ""),
             "manifest": (found.manifest, ""),
-            "group": (best.pattern, "the manifest's column group" if found.manifest else grouped),
+            "group": (best.pattern, "the manifest's column" if found.manifest else named if best.pattern else alone),
             "folds": (best.folds, folds),
             "resize": ("crop", "black bars would show the proportions") if uneven else ("pad", "all are alike"),
             "on_bad": ("skip", "what cannot be used is left out") if found.bad else ("refuse", "all can be used"),
@@ -277,8 +276,7 @@ def suggest_experiment(found: Inspection) -> str:
         if section == "training":
             lines += [f"  {key}: {_yaml(value)}" for key, value in _learns(section).items() if key not in values]
     known = read_yaml(PARAMS)
-    backbone = any(BACKBONES.glob("*.keras"))
-    suitable = {name: reason for name, reason in SUITABLE.items() if backbone or not reads_features(name)}
+    suitable = {name: SUITABLE[name] for name in SUITABLE if not reads_features(name) or any(BACKBONES.glob("*.keras"))}
     for model in (*CONTENDERS, *CONTROLS):
         settings = _learns(model)
         if "enabled" in known[model]:

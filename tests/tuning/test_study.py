@@ -223,6 +223,12 @@ def test_a_line_that_was_cut_off_costs_no_finished_trial(
     assert capsys.readouterr().err == ""
 
 
+def test_a_line_that_lacks_only_its_end_is_kept(params_with: Load) -> None:
+    finish(opened(params_with({})), params_with({}), 3)
+    os.truncate(JOURNAL, JOURNAL.stat().st_size - 1)
+    assert len(finished(opened(params_with({})))) == 3
+
+
 def test_a_journal_that_is_damaged_otherwise_is_refused(params_with: Load) -> None:
     finish(opened(params_with({})), params_with({}), 1)
     JOURNAL.write_bytes(JOURNAL.read_bytes().replace(b"op_code", b"\0\0_code", 3))

@@ -128,3 +128,25 @@ def test_rates_and_sizes_that_are_all_different_are_compared_with_the_class() ->
         one._replace(file=one.file._replace(label="bow" if take % 2 else "wave")) for take, one in enumerate(clips)
     ]
     assert misleading(shuffled, None) == []
+
+
+def test_sizes_of_one_area_have_no_ranges() -> None:
+    record(Path("clips/bow/a.mp4"))
+    [clip] = decode("bow/a.mp4")
+    sizes = [(320, 240), (240, 320), (640, 120), (120, 640), (480, 160), (160, 480)]
+    clips = [
+        clip._replace(
+            file=clip.file._replace(label="bow" if take % 2 else "wave"),
+            facts=clip.facts._replace(width=width, height=height),
+        )
+        for take, (width, height) in enumerate(sizes * 2)
+    ]
+    assert not [warning for warning in misleading(clips, None) if "thousand pixels" in warning]
+
+
+def test_pieces_of_copies_overlap_too() -> None:
+    record(Path("clips/bow/a.mp4"))
+    shutil.copy("clips/bow/a.mp4", "clips/bow/copy.mp4")
+    clips = [*decode("bow/a.mp4", start=0.0, end=0.12), *decode("bow/copy.mp4", start=0.04, end=0.16)]
+    with pytest.raises(UserError, match="pieces that overlap are in two parts"):
+        refuse_overlaps(clips, ["train", "test"], "do this")

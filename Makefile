@@ -118,7 +118,7 @@ mlflow-sync: .venv/installed ## log to MLflow what the files have and its store 
 COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
   --no-emit-index-url --no-emit-find-links
 
-lock: .venv/installed ## resolve requirements.lock and requirements-cluster.lock anew from pyproject.toml
+lock: .venv/installed ## resolve requirements.lock and those of the optional groups anew from pyproject.toml
 	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
 	for each in cluster backbone; do \
 	  python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$each'])" | \

@@ -14,7 +14,7 @@ WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 
 
 def main() -> None:
-    """Write data/backbone/<name>.keras."""
+    """Write data/backbone/efficientnet_lite0.keras."""
     package = importlib.util.find_spec(PACKAGE)
     if package is None or package.origin is None:
         raise UserError(f"{PACKAGE}: the package with the weights is not installed; install it: make .venv/backbone")

@@ -16,7 +16,7 @@ from motionbench.params.schema import TrainingParams
 from motionbench.training.checkpoints import Checkpoint
 from motionbench.training.results import Epoch
 
-WEAKEST_FIRST = 1e-3  # C of the first epoch, scikit-learn's inverse strength of the regularization
+FIRST_C = 1e-3  # of the first epoch: C is scikit-learn's inverse strength of the regularization
 CLIPS_AT_ONCE = 32
 SMALLEST_SHARE = 0.01  # of the mean deviation: what is constant in training may not be so elsewhere
 NEVER = -30.0  # bias of a class that no training clip has
@@ -62,7 +62,7 @@ def fit_strengths(
     balanced = "balanced" if training.class_weights == "balanced" else None
     classes = len(train.class_names)
     for epoch in range(len(finished) + 1, section.epochs + 1):
-        regression = LogisticRegression(C=WEAKEST_FIRST * 10.0 ** (epoch - 1), max_iter=1000)
+        regression = LogisticRegression(C=FIRST_C * 10.0 ** (epoch - 1), max_iter=1000)
         # One thread: the order of sums, and with it the bits, would depend on the number of cores.
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of weak regularization, whose loss tells

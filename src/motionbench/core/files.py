@@ -8,6 +8,8 @@ import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,12 @@ def path_md5(path: Path) -> str:
     return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"
 
 
+@lru_cache(maxsize=8)
+def _parsed_yaml(text: str) -> Any:
+    """Return what a text of YAML says; a stage reads dvc.yaml and params.yaml up to nine times, and parsing is slow."""
+    return YAML(typ="safe").load(text)
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
@@ -116,7 +124,7 @@ def read_yaml(path: Path) -> Any:
     text = ""
     try:
         text = path.read_text(encoding="utf-8")
-        return YAML(typ="safe").load(text)
+        return deepcopy(_parsed_yaml(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         # What is missing at the end of a file is missed on the line after it.

@@ -10,9 +10,10 @@ export SHELL
 export LOGNAME ?= $(or $(USER),$(shell id -u))
 export HOME ?= $(CURDIR)/.venv
 
-# What people name reaches the shell as an environment variable: quotes and dollars in it would be the shell's, or make's.
-NAMED := CLIP FILE FOLDER MODEL NAME TRIALS VERSION WORKERS
-$(foreach name,$(NAMED),$(eval override $(name) := $$(value $(name))))
+# Only what make is told counts: shells and images export such names for other work. It reaches the shell as an environment
+# variable: quotes and dollars in it would be the shell's, or make's.
+NAMED := ADDRESS CLIP FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS
+$(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origin $(name))),$$(value $(name)))))
 export $(NAMED)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \

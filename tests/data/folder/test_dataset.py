@@ -148,7 +148,9 @@ def test_bad_files_are_left_out_and_recorded(clips: Path, capsys: pytest.Capture
 
 def test_a_class_is_not_left_out_and_fewer_than_two_are_refused(clips: Path) -> None:
     # All its files are damaged, or links to nothing, or it is empty.
-    (clips / "yawn").mkdir()
+    (clips / "notes").mkdir()
+    (clips / "notes/day.txt").write_text("text")
+    assert len(generate(on_bad="skip").part_of_clip()) == 12, "no class"
     for content in ("text", None):
         for path in (clips / "wave").iterdir():
             path.unlink()
@@ -156,8 +158,10 @@ def test_a_class_is_not_left_out_and_fewer_than_two_are_refused(clips: Path) -> 
         with pytest.raises(UserError, match=r"^clips: none of the clips of class wave can be used, as listed above; "):
             generate(on_bad="skip")
     shutil.rmtree(clips / "wave")
-    with pytest.raises(UserError, match=r"^clips: none of the clips of class yawn can be used, "):
-        generate(on_bad="skip")
+    (clips / "yawn").mkdir()
+    for value in ("refuse", "skip"):
+        with pytest.raises(UserError, match=r"^clips/yawn: an empty class: no files; put clips there, or take it out "):
+            generate(on_bad=value)
     (clips / "yawn").rmdir()
     with pytest.raises(UserError, match=r"^clips: 1 classes with clips that can be used; at least 2 are needed$"):
         generate()

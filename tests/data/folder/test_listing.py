@@ -65,13 +65,32 @@ def test_a_folder_that_cannot_be_read_is_not_left_out(tmp_path: Path, monkeypatc
         list_clips(tmp_path, None, None)
 
 
-def test_files_outside_class_folders_and_empty_classes_are_bad(tmp_path: Path) -> None:
-    write(tmp_path, "wave/a.mp4", "b.mp4", "empty/.gitkeep")
-    clips, bad = list_clips(tmp_path, None, None)
+def test_files_outside_class_folders_are_bad_and_empty_classes_refused(tmp_path: Path) -> None:
+    write(tmp_path, "wave/a.mp4", "b.mp4")
+    clips, [bad] = list_clips(tmp_path, None, None)
     assert names(clips) == ["wave/a.mp4"]
-    assert [entry.name for entry in bad] == ["b.mp4", "empty"]
-    assert "no class folder" in bad[0].reason
-    assert "empty class" in bad[1].reason
+    assert (bad.name, bad.reason.split(";")[0]) == ("b.mp4", "lies in no class folder")
+    empty = f"{tmp_path}/nod: an empty class: "
+    out = f"; put clips there, or take it out of {tmp_path}"
+    pictures = "; each clip is one file: frames as pictures must become a video"
+    (tmp_path / "nod").mkdir()
+    assert refusal(tmp_path) == f"{empty}no files{out}"
+    write(tmp_path, "nod/.gitkeep", "nod/clip1/1.jpg", "nod/clip1/2.JPG", "nod/readme.txt")
+    assert refusal(tmp_path) == f"{empty}2 .jpg, 1 .txt{out}{pictures}"
+    write(tmp_path, "nod/a.MXF")
+    converted = "; such videos must be converted: ffmpeg -i a.mxf a.mp4"
+    assert refusal(tmp_path) == f"{empty}2 .jpg, 1 .mxf, 1 .txt{out}{converted}{pictures}"
+
+
+def test_folders_without_clips_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "wave/a.mp4", "bow/b.mp4", "bow/c.m2v", "notes/day 1.txt", "notes/day 2/a.txt", "labels/a.csv")
+    write(tmp_path, "__MACOSX/wave/._a.mp4", "$RECYCLE.BIN/S-1/a.mp4", "wave/@eaDir/a.mp4/SYNOINDEX.mp4")
+    clips, bad = list_clips(tmp_path, None, None)
+    assert (names(clips), bad) == (["bow/b.mp4", "wave/a.mp4"], [])
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}: files that are no clips: 2 .txt, 1 .m2v, 1 .csv; no classes, since they have no clips: "
+        "labels, notes; such videos must be converted: ffmpeg -i a.m2v a.mp4\n"
+    )
 
 
 def test_other_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,12 +104,18 @@ def test_other_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.Captur
     write(tmp_path / "frames", *(f"{label}/clip1/{number:04}.jpg" for label in "ab" for number in range(300)))
     assert "no clips, but 600 .jpg; expected" in refusal(tmp_path / "frames")
     assert "frames as pictures must become a video" in refusal(tmp_path / "frames")
+    write(tmp_path / "raw", "a/1.mxf", "a/2.m2v", "b/3.mxf")
+    assert "no clips, but 2 .mxf, 1 .m2v; expected" in refusal(tmp_path / "raw")
+    assert refusal(tmp_path / "raw").endswith("; such videos must be converted: ffmpeg -i a.m2v a.mp4")
 
 
 @pytest.mark.parametrize("splits", [["train", "test"], ["Training", "Val", "wave"]])
 def test_folders_of_splits_are_no_classes(splits: list[str], tmp_path: Path) -> None:
     write(tmp_path, *(f"{split}/wave/a.mp4" for split in splits))
-    assert "in a CSV file with the columns path,label,split, and name it in folder.manifest" in refusal(tmp_path)
+    manifest = (
+        "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
+    )
+    assert manifest in refusal(tmp_path)
     write(tmp_path / "classes", "train/a.mp4", "plane/a.mp4")
     assert names(list_clips(tmp_path / "classes", None, None)[0]) == ["plane/a.mp4", "train/a.mp4"]
 

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
@@ -18,11 +19,15 @@ from motionbench.data.splits import SPLITS
 REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("group", "split", "start", "end")
 SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mod"),
-    *(".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".npz", ".ogg", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob"),
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov"),
+    *(".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".npz", ".ogg", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob"),
     *(".webm", ".wmv"),
 )
 """Of clips in class folders. Cameras and programs put other files beside them, such as small copies (.lrv)."""
+OTHER_VIDEOS = {".264", ".dv", ".h264", ".h265", ".hevc", ".m1v", ".m2v", ".mjpeg", ".mxf", ".rm", ".rmvb", ".y4m"}
+PICTURES = {".bmp", ".heic", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+OF_SYSTEMS = {"$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
+"""Folders that disks and archives add, as for what was deleted."""
 ENDINGS = 5  # in a message
 SPLIT_FOLDERS = ({"train", "training"}, {"dev", "eval", "test", "testing", "val", "valid", "validation"})
 Rows = dict[str, dict[str, str]]
@@ -64,7 +69,8 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
     """Find the clips of a folder, and what cannot be used as one. Both lists are sorted by name.
 
     Without a manifest, each file in `folder/class-name`, at any depth, with one of `SUFFIXES` is a clip. Names that
-    begin with a dot are ignored. How many other files there are goes to stderr.
+    begin with a dot, and `OF_SYSTEMS`, are ignored. How many other files there are, and which folders have only such
+    and are no classes, goes to stderr.
 
     Args:
         manifest: the name of a CSV file in `folder` with the columns path, label and, optionally, group, split, start
@@ -72,8 +78,8 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
         group: a regular expression. What its one pair of parentheses matches in a clip's path is the clip's group.
 
     Raises:
-        UserError: if there is no clip, if class folders have the names of splits, or if the manifest as a whole or
-            `group` is not valid.
+        UserError: if there is no clip, if a class folder is empty or has pictures or `OTHER_VIDEOS` only, if class
+            folders have the names of splits, or if the manifest as a whole or `group` is not valid.
     """
     pattern = None if group is None else _compile(group)
     expected = f"expected {folder / 'class-name' / 'clip.mp4'} (`make example-clips` draws some)"
@@ -126,41 +132,60 @@ def _compile(group: str) -> re.Pattern[str]:
 
 def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip]]:
     """Return a row for each file in a class folder, and for each link to a folder, which DVC does not follow."""
-    found = sorted(
-        Path(place, name).relative_to(folder)
-        for place, folders, files in os.walk(folder, onerror=_raise)
-        for name in (*folders, *files)
-    )
-    visible = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-    folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
+    visible, folders = list[Path](), set[Path]()
+    for place, below, files in os.walk(folder, onerror=_raise):
+        below[:] = [name for name in below if not name.startswith(".") and name.casefold() not in OF_SYSTEMS]
+        here = Path(place).relative_to(folder)
+        visible += [here / name for name in (*below, *files) if not name.startswith(".")]
+        folders |= {here / name for name in below if not Path(place, name).is_symlink()}
     classes = {path.name for path in folders if len(path.parts) == 1}
     if all(names & {name.casefold() for name in classes} for names in SPLIT_FOLDERS):
         raise UserError(
             f"{folder}: its folders {', '.join(sorted(classes))} would be the classes; for given splits list the clips "
-            "in a CSV file with the columns path,label,split, and name it in folder.manifest"
+            "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
         )
-    rows, bad, others = {}, [], Counter[str]()
-    for path in visible:
-        name = path.as_posix()
+    rows, bad = {}, []
+    others = defaultdict[str, Counter[str]](Counter)  # the endings of files that are no clips, by class folder
+    for path in sorted(visible):
+        name, ending = path.as_posix(), path.suffix.lower()
         if path in folders:
             continue
-        if path.suffix.lower() not in SUFFIXES and not (folder / path).is_dir():
-            others[path.suffix.lower() or "without an ending"] += 1
+        if ending not in SUFFIXES and not (folder / path).is_dir():
+            others[path.parts[0]][ending or "without an ending"] += 1
         elif len(path.parts) > 1 or (folder / path).is_dir():
             rows[name] = {"path": name, "label": path.parts[0]}
         else:
             bad.append(BadClip(name, f"lies in no class folder; {expected}"))
-    listed = [f"{count} {ending}" for ending, count in others.most_common(ENDINGS)]
-    listed += [f"{sum(others.values())} in all"] * (len(others) > ENDINGS)
+    found = sum(others.values(), Counter[str]())
+    without = sorted(classes - {row["label"] for row in rows.values()})
     if not rows:
-        listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + listed
-        pictures = "; each clip is one file: frames as pictures must become a video" if others else ""
-        raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{pictures}")
-    if others:
-        print(printable(f"warning: {folder}: files that are no clips: {', '.join(listed)}"), file=sys.stderr)
-    empty = classes - {row["label"] for row in rows.values()}
-    reason = "an empty class; put clips into it, or delete it"
-    return rows, bad + [BadClip(name, reason, plain_name(name)) for name in empty]
+        listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + [_counted(found)] * bool(found)
+        raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{_to_use(found)}")
+    for name in without:
+        if _to_use(others[name]) or not others[name]:
+            raise UserError(
+                f"{folder / name}: an empty class: {_counted(others[name]) or 'no files'}; put clips there, or "
+                f"take it out of {folder}{_to_use(others[name])}"
+            )
+    if found:
+        none = f"; no classes, since they have no clips: {', '.join(without)}" if without else ""
+        videos = _to_use(found.keys() & OTHER_VIDEOS)
+        text = f"warning: {folder}: files that are no clips: {_counted(found)}{none}{videos}"
+        print(printable(text), file=sys.stderr)
+    return rows, bad
+
+
+def _counted(endings: Counter[str]) -> str:
+    listed = [f"{count} {ending}" for ending, count in endings.most_common(ENDINGS)]
+    return ", ".join(listed + [f"{endings.total()} in all"] * (len(endings) > ENDINGS))
+
+
+def _to_use(endings: Iterable[str]) -> str:
+    """Return how files with these endings could become clips."""
+    video = min(OTHER_VIDEOS.intersection(endings), default="")
+    convert = f"; such videos must be converted: ffmpeg -i a{video} a.mp4" if video else ""
+    pictures = not PICTURES.isdisjoint(endings)
+    return convert + "; each clip is one file: frames as pictures must become a video" * pictures
 
 
 def _raise(error: OSError) -> NoReturn:

@@ -2,6 +2,7 @@ import errno
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,36 @@ def test_system_errors_are_one_line_with_a_remedy(number: int, remedy: str, caps
     assert ended.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: data/train/clips.npy: {os.strerror(number)}; {remedy}")
+
+
+LIST = "from motionbench.data.folder.listing import list_clips; list_clips"
+READ = "from motionbench.core.files import read_yaml; read_yaml"
+
+
+@pytest.mark.parametrize(
+    ("refused", "program", "what"),
+    [
+        ("clips/a", f"{LIST}(p, None, None)", "read"),
+        ("clips/list.csv", f"{LIST}(p, 'list.csv', None)", "read"),
+        ("clips/list.csv", f"{READ}(p / 'list.csv')", "read"),
+        ("clips", f"{READ}(p / 'list.csv')", "read"),
+        ("clips/a", "(p / 'a/new').write_text('')", "write"),
+    ],
+)
+def test_words_tell_reading_from_writing(refused: str, program: str, what: str, tmp_path: Path) -> None:
+    without_rights = ["unshare", "--user"]  # also root's
+    if run(tmp_path, *without_rights, "true").returncode:
+        pytest.skip("namespaces are not allowed here")
+    (tmp_path / "clips/a").mkdir(parents=True)
+    (tmp_path / "clips/list.csv").touch()
+    (tmp_path / refused).chmod(0 if what == "read" else 0o500)
+    code = "import pathlib; from motionbench.core.commands import run_command; p = pathlib.Path('clips')\n"
+    code += f"def main():\n    {program}\nrun_command(main)"
+    done = run(tmp_path, *without_rights, sys.executable, "-c", code, PYTHONPATH=str(ROOT / "src"))
+    (tmp_path / refused).chmod(0o700)
+    assert done.returncode == 2, done.stderr
+    words = rf"error: clips\S*: Permission denied; check {what} permission, \D+, and run the command again: no output"
+    assert re.match(words, done.stderr), done.stderr
 
 
 def test_a_disk_that_is_full_for_numpy_is_named_so(capsys: pytest.CaptureFixture[str]) -> None:

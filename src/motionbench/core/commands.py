@@ -1,6 +1,5 @@
 """How a command runs: its errors and interrupts, and how often it collects garbage."""
 
-import errno
 import gc
 import os
 import select
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from motionbench.core.errors import REMEDIES, UserError, is_of_the_system
+from motionbench.core.errors import UserError, is_of_the_system, remedy
 from motionbench.core.redaction import without_secrets
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's default: 700
@@ -94,8 +93,7 @@ def run_command(main: Callable[[], None]) -> None:
         # Not the error's own message, which a library may have made several lines long.
         reason = os.strerror(error.errno) if error.errno else str(error)
         place = f"{error.filename}: " if error.filename else ""
-        remedy = REMEDIES.get(error.errno or errno.ENOSPC)
-        message = f"{place}{reason}; {remedy}, and run the command again: no output is half-written"
+        message = f"{place}{reason}; {remedy(error)}, and run the command again: no output is half-written"
         print(f"error: {UserError(message)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

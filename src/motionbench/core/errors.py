@@ -1,6 +1,9 @@
 """Errors that a user can cause."""
 
 import errno
+import os
+import stat
+from pathlib import Path
 
 from motionbench.core.redaction import without_secrets
 
@@ -37,6 +40,22 @@ def is_of_the_system(error: BaseException) -> bool:
     Where a disk is full, NumPy's has no number: "9 requested and 5 written".
     """
     return isinstance(error, OSError) and (error.errno in REMEDIES or str(error).endswith(" written"))
+
+
+def remedy(error: OSError) -> str:
+    """Return what a user can do about an error that `is_of_the_system`."""
+    if isinstance(error, PermissionError) and isinstance(error.filename, str) and not _is_readable(error.filename):
+        return "check read permission, of the folders above it too"
+    return REMEDIES[error.errno or errno.ENOSPC]
+
+
+def _is_readable(path: str) -> bool:
+    """Return whether a file or folder can be read, or is missing: it was to be written then."""
+    try:
+        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)
+    except OSError as error:
+        return not isinstance(error, PermissionError)  # of a folder above it
+    return os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK)
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,7 @@ from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from motionbench.core.errors import UserError, one_line
+from motionbench.core.errors import UserError, is_of_the_system, one_line
 from motionbench.core.paths import DVC_IGNORE
 
 IGNORED_BY_DVC = (".git", ".hg/", ".dvc/")  # whatever .dvcignore says
@@ -133,4 +133,6 @@ def read_yaml(path: Path) -> Any:
     except (YAMLError, ValueError, KeyError, RecursionError) as error:  # raised by some of YAML's tags
         raise UserError(f"{path}: not readable as YAML: {one_line(error)}") from error
     except OSError as error:
+        if is_of_the_system(error):
+            raise
         raise UserError(f"{path}: {error.strerror}; run from the repository's root") from error

@@ -200,6 +200,8 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             (_, columns), *lines = [(reader.line_num, line) for line in reader if line] or [(0, [])]
+    except PermissionError:
+        raise
     except (csv.Error, OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(

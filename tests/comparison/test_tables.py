@@ -125,6 +125,26 @@ def test_what_is_written_twice_is_the_same(tmp_path: Path) -> None:
     assert texts[0] == texts[1]
 
 
+def test_the_scores_of_many_classes_have_no_zeros(tmp_path: Path) -> None:
+    made = models(result(80), result(80), controls=(80, 80))
+    names = [f"class {number}" for number in range(100)]
+    sizes = []
+    for classes in (20, 21, 100):
+        probabilities = dict.fromkeys(made, np.eye(classes, dtype=np.float32)[np.newaxis, [1, 2, 2]])
+        unchanged = Condition("unchanged", 0.0, np.arange(3), np.array([0, 1, 2]), probabilities)
+        table = predictions(made, clips=3)
+        table = table._replace(class_names=tuple(names[:classes]), unchanged=unchanged, perturbed=[])
+        write_comparison(tmp_path, tmp_path / "timing.json", describe(table, made))
+        sizes.append((tmp_path / "scores.json").stat().st_size / classes)
+        [scores] = read_json(tmp_path / "scores.json")["cnn_lstm"]
+        if classes == 20:
+            assert np.sum(scores["confusion"], axis=0).tolist() == [0, 1, 2] + [0] * 17
+        else:
+            found = {"class 0": {"class 1": 1}, "class 1": {"class 2": 1}, "class 2": {"class 2": 1}}
+            assert scores["confusion"] == {name: {} for name in names[:classes]} | found
+    assert max(sizes[1:]) < sizes[0], "grows as the number of classes, not as its square"
+
+
 def test_with_one_seed_and_too_few_groups_what_is_not_known_is_null(tmp_path: Path) -> None:
     few = np.array([f"person {number // 16}" for number in range(80)], object)
     write_comparison(tmp_path, tmp_path / "timing.json", compared(models(result(80), result(40)), groups=few))

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -61,6 +64,21 @@ def test_a_process_is_seen_from_any_container_of_its_folder(container: str) -> N
     shutil.copytree(".resume", "a copy/.resume")
     with chdir("a copy"):
         assert is_running(owner) is None, "nothing is known of another folder's"
+
+
+@pytest.mark.usefixtures("working_directory")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_without_locks_others_count_as_running(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # as an NFS disk without a lock daemon
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    ours = this_process()
+    assert [is_running(each) for each in (ours, {**ours, "byte": "1"}, {**ours, "file": "another"})] == [
+        True,
+        True,
+        None,
+    ]
 
 
 def write(*names: str) -> None:

@@ -1,5 +1,6 @@
 """What a comparison finds as tables and files."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from motionbench.comparison.pairs import Estimate
 from motionbench.core.files import write_json
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
+
+MATRIX_CLASSES = 20  # whose confusions are written as a matrix
 
 
 def class_scores(confusion: NDArray[np.int64]) -> pd.DataFrame:
@@ -153,7 +156,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
                 "clips": len(right),
                 "accuracy": float(right.mean()),
                 "classes": dict(zip(predictions.class_names, class_scores(confusion).to_dict("records"), strict=True)),
-                "confusion": confusion.tolist(),
+                "confusion": _confusion(confusion, predictions.class_names),
             }
             for seed, right, confusion in zip(predictions.seeds, model.right, model.confusion, strict=True)
         ]
@@ -169,6 +172,17 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
         group_accuracies(findings).to_csv(folder / "groups.csv", index=False)
     champion = findings.champion and findings.champion.as_posix()
     write_json(timing, {"champion": champion, "reason": findings.reason, "environment": describe_environment()})
+
+
+def _confusion(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[list[int]] | dict[str, dict[str, int]]:
+    """Return a matrix; of many classes, since git keeps it, the counts above zero by true and predicted class."""
+    if len(class_names) <= MATRIX_CLASSES:
+        matrix: list[list[int]] = confusion.tolist()
+        return matrix
+    return {
+        name: {said: int(count) for said, count in zip(class_names, row, strict=True) if count}
+        for name, row in zip(class_names, confusion, strict=True)
+    }
 
 
 def conclusions(findings: Findings) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A folder of video files with folds, from the files to the prediction: the example clips, small."""
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from motionbench.core.files import read_json, read_yaml
 from motionbench.data.decoding import decode_clip
 from motionbench.data.params import Preprocessing
 from motionbench.data.perturbations import PERTURBATIONS
+from pipeline.predict import output_path
 from tests.conftest import add_backbone, edit_params, run
 from tests.data.videos import write_video
 from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outputs
@@ -301,6 +303,26 @@ def test_a_folder_is_classified_into_one_table(folded: Path, long_video: Path, t
     assert probabilities.sum(axis=1).tolist() == pytest.approx([0, 1, 1], abs=1e-4)
     assert "damaged" in table["not read"][0]
     assert table["class"].notna().tolist() == [False, True, True]
+
+
+def test_results_of_names_that_differ_in_odd_letters_only_are_kept_apart() -> None:
+    names = ["10.5", "10_5", "10:5", "10?5", "a", "a "]
+    paths = {output_path(name) for name in names}
+    assert len(paths) == len(names)
+    assert {path.suffix for path in paths} == {""}, "folders"
+    assert output_path("10_5").name == "10_5"
+
+
+def test_of_many_classes_twenty_have_an_animation(workspace: Path) -> None:
+    random = np.random.default_rng(0)
+    for label, clip in itertools.product(range(21), range(3)):
+        path = workspace / f"data/clips/class {label}/{clip}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, random.integers(0, 256, (4, 16, 20, 1), np.uint8))
+    edit_params(workspace / "params.yaml", {"data.source": "folder", "folder.group": None})
+    done = run(workspace, "python", "-m", "pipeline.generate")
+    assert done.returncode == 0, done.stderr
+    assert len(list((workspace / "reports/samples").glob("*.gif"))) == 20
 
 
 def test_a_part_may_lack_a_class_where_each_group_is_one(drawn: Path, example_clips: Path) -> None:

@@ -97,7 +97,10 @@ def test_names_suggest_groups(names: list[str], pattern: str | None, example: st
 
 def test_a_manifest_names_the_groups(clips: Path) -> None:
     rows = [f"{path.relative_to(clips)},{path.parent.name},{path.stem[9:11]}" for path in clips.glob("*/*.mp4")]
-    (clips / "clips.csv").write_text("\n".join(["path,label,group", *rows]))
+    header = '\ufeff"path","label","group"'  # as spreadsheets write it
+    (clips / "clips.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    (clips / "people.csv").write_text("group,age\n01,30\n")
+    (clips / "a folder.csv").mkdir()
     found = inspect_folder(clips)
     assert found.manifest == "clips.csv"
     assert (found.groupings[0].pattern, found.groupings[0].groups[0], found.groupings[0].folds) == (None, "01", 5)

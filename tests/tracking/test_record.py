@@ -101,6 +101,23 @@ def test_comparison_names_its_verdict_and_the_clips_that_its_champion_was_made_f
 
 
 @pytest.mark.usefixtures("generated")
+def test_a_champion_has_the_backbone_that_made_its_features_and_no_other() -> None:
+    write_comparison_of("pretrained_linear", "an archive")
+    archive = Path("data/backbone/own.keras")
+    archive.parent.mkdir()
+    archive.write_text("a backbone", encoding="utf-8")
+    used = {"backbone.path": str(archive.parent), "backbone.side": 64, "backbone.grid": 2}
+    md5s = {str(archive.parent): path_md5(archive.parent)}
+    write_json(stage_inputs_path("embed"), {"params": used, "md5s": md5s})
+    model = build_record("compare", PARAMS).model
+    assert model
+    assert (model.backbone, model.backbone_md5, model.side) == (archive, path_md5(archive), 64)
+    archive.write_text("another backbone", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data/backbone: not the backbone that made the features; put that one back"):
+        build_record("compare", PARAMS)
+
+
+@pytest.mark.usefixtures("generated")
 def test_record_of_a_model_that_is_switched_off_has_no_replicates() -> None:
     leave_untrained("cnn3d")
     write_json(stage_inputs_path("train_cnn3d"), {"params": {}, "md5s": {}})

@@ -32,12 +32,12 @@ def process_id(_on_event: EventCallback) -> int:
 
 def tell_process_id_and_sleep(on_event: EventCallback) -> None:
     on_event(os.getpid())
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def tell_folder_and_sleep(on_event: EventCallback) -> None:
     on_event(Path.cwd())
-    time.sleep(60)
+    time.sleep(3600)
 
 
 def tell_until_ended(on_event: EventCallback) -> None:

@@ -171,7 +171,7 @@ def refusal(program: str = DRIVER, apart: Sequence[str] = (), **environment: str
     """Return the line with which a command ends in a process of its own."""
     variables = clean_environment() | {"PYTHONPATH": str(ROOT / "src")} | environment
     done = subprocess.run(
-        [*apart, sys.executable, "-c", program], env=variables, capture_output=True, text=True, timeout=60, check=False
+        [*apart, sys.executable, "-c", program], env=variables, capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

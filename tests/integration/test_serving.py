@@ -60,7 +60,7 @@ def server(reproduced: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def ask(server: Server, clips: Any) -> tuple[int, Any]:
     """Send clips; return status and answer."""
-    answer = requests.post(f"{server.uri}/invocations", json={"inputs": clips}, timeout=60)
+    answer = requests.post(f"{server.uri}/invocations", json={"inputs": clips}, timeout=600)
     return answer.status_code, answer.json()
 
 

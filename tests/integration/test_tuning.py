@@ -167,7 +167,7 @@ def start_search(drawn: Path) -> Iterator[Callable[..., Search]]:
             preexec_fn=allow_interrupts,
         )
         started.append(process)
-        eventually(lambda: len(in_the_middle(drawn, process)) == 2, seconds=120)
+        eventually(lambda: len(in_the_middle(drawn, process)) == 2)
         return process
 
     yield start
@@ -204,13 +204,13 @@ def test_killed_and_interrupted_searches_leave_nothing_running_and_go_on(
     assert re.search("trial . retried", process.stdout.readline())
     assert psutil.pid_exists(other)  # A killed worker costs its own trial alone.
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     eventually(lambda: have_ended([other]))
 
     process = start_search(*CONTAINERS["another host name"] if containers_allowed() else [])
     workers = in_the_middle(drawn, process)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "go on with: make tune MODEL=cnn_lstm TRIALS=2" in stderr
     assert "Traceback" not in stderr
@@ -241,7 +241,7 @@ def test_two_machines_complete_one_study_in_postgresql(drawn: Path, tmp_path: Pa
         for clone in clones
     ]
     for process in processes:
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=600)
         assert process.returncode == 0, stdout + stderr
         assert "+++ params.yaml" in stdout
     storage = optuna.storages.RDBStorage(postgresql.get_uri())
@@ -268,9 +268,9 @@ def test_search_that_loses_its_database_says_how_to_continue(drawn: Path, postgr
         text=True,
     )
     steps = "SELECT count(*) FROM trial_intermediate_values;"
-    eventually(lambda: bool(re.search(r"(?m)^ +[1-9]\d*$", postgresql.psql(steps))), seconds=120)
+    eventually(lambda: bool(re.search(r"(?m)^ +[1-9]\d*$", postgresql.psql(steps))))
     postgresql.stop()
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 2, stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1].startswith("error: OPTUNA_STORAGE: lost during the search")

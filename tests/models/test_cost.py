@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 
 import keras
@@ -55,6 +56,9 @@ def test_a_layer_with_weights_and_no_rule_is_refused(wrap: Callable[[keras.Layer
 def test_latency_is_a_positive_number_of_milliseconds() -> None:
     model = keras.Sequential([keras.Input((2, 2, 2, 1), dtype="uint8"), keras.layers.Flatten()])
     clips = np.zeros((1, 2, 2, 2, 1), dtype=np.uint8)
+    started = time.perf_counter()
     milliseconds = time_single_clips(as_graph(model, clips), clips)
+    in_all = 1000 * (time.perf_counter() - started)
     assert milliseconds.shape == (20,)
-    assert 0 < milliseconds.min() <= milliseconds.max() < 10_000
+    assert milliseconds.min() > 0
+    assert milliseconds.sum() < in_all

@@ -27,7 +27,11 @@ class Server:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_for_answer(f"{self.uri}/health", self.log)
+        try:
+            wait_for_answer(f"{self.uri}/health", self.log)
+        except AssertionError:
+            self.stop()
+            raise
 
     def hang(self) -> None:
         os.killpg(self.process.pid, signal.SIGSTOP)

@@ -259,7 +259,7 @@ def test_a_killed_process_is_reported_with_what_it_decoded(folder: Path) -> None
     names = ("bow/a.mp4", "wave/long.mp4", "bow/b.mp4")
     with pytest.raises(UserError, match=r"^the last files to be read were wave/long\.mp4: a process was killed \(-9\)"):
         decode(*names)
-    killer.join(timeout=10)
+    killer.join()
     assert_decoded(decode(*names)[0], names)
     assert len(kept()) == 3, "nothing half-written is left"
 

@@ -275,6 +275,7 @@ def test_a_column_group_and_an_expression_exclude_each_other(tmp_path: Path) -> 
     ("columns", "row", "reason"),
     [
         ("path,label", "missing.mp4,wave", "no such file"),
+        ("path,label", "sub\\c.mp4,wave", "no such file; write / for each \\"),
         ("path,label", "sub,wave", "not a file"),
         ("path,label", ",wave", "not a file"),
         ("path,label", f"{'x' * 300}.mp4,wave", "not readable"),
@@ -311,6 +312,13 @@ def test_a_bad_row_is_named_by_its_line(columns: str, row: str, reason: str, tmp
     assert [clip.path.name for clip in clips] == ["a.mp4"]
     assert bad.name.startswith("clips.csv line 3")
     assert reason in bad.reason
+
+
+def test_rows_that_a_spreadsheet_leaves_empty_are_no_clips(tmp_path: Path) -> None:
+    write(tmp_path, "a.mp4", "b.mp4")
+    manifest(tmp_path, ",\npath,label\n\na.mp4,wave\n,\nb.mp4,bow\n,\n,\n")
+    clips, bad = list_clips(tmp_path, "clips.csv", None)
+    assert (names(clips), bad) == (["a.mp4", "b.mp4"], [])
 
 
 def test_a_split_column_that_is_empty_says_nothing(tmp_path: Path) -> None:

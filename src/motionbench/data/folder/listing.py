@@ -144,8 +144,7 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
             f"{folder}: its folders {', '.join(sorted(classes))} would be the classes; for given splits list the clips "
             "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
         )
-    rows, bad = {}, []
-    others = defaultdict[str, Counter[str]](Counter)  # the endings of files that are no clips, by class folder
+    rows, bad, others = {}, [], defaultdict[str, Counter[str]](Counter)  # other files: endings by class folder
     for path in sorted(visible):
         name, ending = path.as_posix(), path.suffix.lower()
         if path in folders:
@@ -169,9 +168,8 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
             )
     if found:
         none = f"; no classes, since they have no clips: {', '.join(without)}" if without else ""
-        videos = _to_use(found.keys() & OTHER_VIDEOS)
-        text = f"warning: {folder}: files that are no clips: {_counted(found)}{none}{videos}"
-        print(printable(text), file=sys.stderr)
+        text = f"{folder}: files that are no clips: {_counted(found)}{none}{_to_use(found.keys() & OTHER_VIDEOS)}"
+        print(printable(f"warning: {text}"), file=sys.stderr)
     return rows, bad
 
 
@@ -199,13 +197,12 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            (_, columns), *lines = [(reader.line_num, line) for line in reader if line] or [(0, [])]
+            (_, columns), *lines = [(reader.line_num, line) for line in reader if any(line)] or [(0, [])]
     except PermissionError:
         raise
     except (csv.Error, OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
         raise UserError(
-            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(why)}); write or correct "
+            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(getattr(error, 'strerror', error))}); write or correct "
             "it, or set folder.manifest to null"
         ) from error
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
@@ -281,7 +278,8 @@ def _real_file(path: Path, root: Path) -> Path:
         real = path.resolve(strict=True)
         is_file = real.is_file()
     except FileNotFoundError as error:
-        raise UserError("a link to what is missing" if path.is_symlink() else "no such file") from error
+        windows = "; write / for each \\" if "\\" in str(path) else ""
+        raise UserError("a link to what is missing" if path.is_symlink() else f"no such file{windows}") from error
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a link to itself, in Python 3.11 and 3.12.
         raise UserError(f"not readable ({one_line(error)})") from error
     if not real.is_relative_to(root):

@@ -35,6 +35,8 @@ def test_flops_of_the_convlstm_match_the_hand_count(build: Build) -> None:
         ((4, 5, 6, 1), keras.layers.Dense(7), 2 * 1 * 7),
         ((4, 5, 6, 1), keras.layers.BatchNormalization(), 0),
         ((4, 5, 6, 1), keras.layers.LayerNormalization(), 0),
+        ((5, 6, 3), keras.layers.Normalization(), 0),
+        ((5, 6, 3), keras.layers.SeparableConv2D(2, 3), 2 * (3 * 4) * (3 * 3 * 3 + 3 * 2)),
         ((4, 5, 6, 1), keras.layers.MaxPooling3D(2), 0),
         ((10, 3), keras.layers.Conv1D(5, 4), 2 * 7 * (4 * 3 * 5)),
     ],

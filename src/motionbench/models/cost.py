@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from motionbench.core.errors import UserError
 from motionbench.data.splits import Clips
 from motionbench.models.backbone import Embedding
-from motionbench.models.feature_layers import Standardize
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 
 Infer = Callable[[tf.Tensor], tf.Tensor]
-UNCOUNTED = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, Standardize)
 
 
 def as_graph(model: keras.Model, clips: NDArray[Any]) -> Infer:
@@ -66,9 +64,11 @@ def _layer_flops(layer: keras.Layer, input_shape: Sequence[int], output_shape: S
             kernels, times = [layer.cell.kernel, layer.cell.recurrent_kernel], input_shape[1]
         case keras.layers.Conv1D() | keras.layers.Conv2D() | keras.layers.Conv3D() | keras.layers.DepthwiseConv2D():
             kernels, times = [layer.kernel], math.prod(output_shape[1:-1])
+        case keras.layers.SeparableConv2D():
+            kernels, times = [layer.depthwise_kernel, layer.pointwise_kernel], math.prod(output_shape[1:-1])
         case keras.layers.Dense():
             kernels, times = [layer.kernel], 1
-        case _ if layer.weights and not isinstance(layer, UNCOUNTED):
+        case _ if any(len(weight.shape) > 1 for weight in layer.weights):  # one axis: they act on each number alone
             raise UserError(
                 f"layer {layer.name} ({type(layer).__name__}): has weights, but models/cost.py has no rule for its "
                 "FLOPs; add one to _layer_flops"

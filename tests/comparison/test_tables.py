@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
+from motionbench.comparison.pairs import Estimate
 from motionbench.comparison.tables import (
     accuracies_when_perturbed,
     balanced_accuracy,
@@ -110,11 +111,18 @@ def test_a_reversed_verdict_of_one_seed_is_another_conclusion() -> None:
         "cnn_lstm_vs_convlstm, better networks": "cnn_lstm",
         "cnn_lstm_vs_convlstm, practically equal": "not shown",
         "cnn_lstm, better than baseline frame_differences": "not shown",
-        "convlstm, better than baseline frame_differences": "not shown",
+        "convlstm, better than baseline frame_differences": "worse",
         "control single_frame": "not left behind",
         "control bag_of_frames": "left behind",
     }
-    assert said(40, 80) == said(80, 40) | {"cnn_lstm_vs_convlstm, better networks": "convlstm"}
+    assert said(40, 80) == said(80, 40) | {
+        "cnn_lstm_vs_convlstm, better networks": "convlstm",
+        "cnn_lstm, better than baseline frame_differences": "worse",
+        "convlstm, better than baseline frame_differences": "not shown",
+    }
+    found = compared(models(GOOD, GOOD, baseline=GOOD))
+    equal = found._replace(baselines=[found.baselines[0]._replace(recipes=Estimate((-0.01, 0.01), 1.0))])
+    assert conclusions(equal)["cnn_lstm, better than baseline frame_differences"] == "practically equal"
 
 
 def test_what_is_written_twice_is_the_same(tmp_path: Path) -> None:

@@ -130,7 +130,11 @@ def compare_models(
     if chosen:
         best = trained[chosen].best_replicate
         champion = replicate_path(MODELS / chosen, best)
-        leads = [f"{describe_lead(each)} than the baseline {each.second}" for each in baselines if each.first == chosen]
+        leads = [
+            f"{describe_lead(each)} than the baseline {each.second}{' (practically equal)' if each.equal else ''}"
+            for each in baselines
+            if each.first == chosen
+        ]
         reason += f" It {' and '.join(leads)}." if leads else ""
         of_fold = f" of fold {best.fold}: those of other folds are of other clips" if dataset.folds else ""
         reason += f" The replicate is {best}, which has the lowest validation loss{of_fold}."

@@ -197,7 +197,9 @@ def conclusions(findings: Findings) -> dict[str, str]:
         found[f"{name}, better networks"] = pair.better_network or "none"
         found[f"{name}, practically equal"] = "yes" if pair.equal else "not shown"
     for pair in findings.baselines:
-        found[f"{pair.first}, better than baseline {pair.second}"] = "yes" if pair.first_leads else "not shown"
+        equal = "practically equal" if pair.equal else "not shown"
+        better = "yes" if pair.first_leads else "worse" if pair.leader else equal
+        found[f"{pair.first}, better than baseline {pair.second}"] = better
     for pair in findings.controls:
         found[f"control {pair.second}"] = "left behind" if pair.first_leads else "not left behind"
     return found | {f"audit, {each.check}": "fires" if each.fires else "does not fire" for each in findings.audit}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from motionbench.execution.cluster import ADDRESS
+from motionbench.core.processes import RAY_ADDRESS
 from tests.execution import tasks
 
 TOKEN = "0123456789abcdef" * 4
@@ -82,7 +82,7 @@ def two_nodes(link: Link | str) -> Iterator[tuple[Any, dict[str, str]]]:
         cluster = Cluster(initialize_head=True, head_node_args={**node, **full, "include_dashboard": False})
         cluster.node = node
         cluster.add_node(**node)
-    yield cluster, settings | {ADDRESS: cluster.address}
+    yield cluster, settings | {RAY_ADDRESS: cluster.address}
     cluster.shutdown()
 
 

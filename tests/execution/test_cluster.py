@@ -13,7 +13,8 @@ import pytest
 
 from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
-from motionbench.execution.cluster import ADDRESS, MIXED, PIECE_BYTES, ClusterEngine, open_engine, put_file
+from motionbench.core.processes import RAY_ADDRESS
+from motionbench.execution.cluster import MIXED, PIECE_BYTES, ClusterEngine, open_engine, put_file
 from motionbench.execution.engine import FileTask, LocalEngine, run_tasks
 from tests.conftest import ROOT, clean_environment, free_port
 from tests.execution import tasks
@@ -30,7 +31,7 @@ def engine(cluster: Any) -> Iterator[ClusterEngine]:  # noqa: ARG001
 
 
 def test_without_an_address_tasks_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ADDRESS, raising=False)
+    monkeypatch.delenv(RAY_ADDRESS, raising=False)
     with open_engine() as engine:
         assert isinstance(engine, LocalEngine)
 
@@ -58,7 +59,7 @@ def test_slots_are_those_of_all_nodes(engine: ClusterEngine) -> None:
 @on_cluster
 @pytest.mark.usefixtures("working_directory")
 def test_files_come_once_by_content_and_go_back(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ADDRESS, cluster.address)
+    monkeypatch.setenv(RAY_ADDRESS, cluster.address)
     contents = {"data/train/clips.npy": CLIPS, "data/train/same.npy": CLIPS, "data/b": b"b"}
     for name, content in contents.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def test_a_node_with_other_versions_is_refused_unless_allowed(
 
 
 def refusal_here(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in ((ADDRESS, address), ("RAY_AUTH_MODE", "token")):
+    for name, value in ((RAY_ADDRESS, address), ("RAY_AUTH_MODE", "token")):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError) as refused:
         open_engine()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from motionbench.core.dvc_files import flatten
 from motionbench.core.errors import UserError
@@ -39,6 +40,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (NOTEBOOK | {"synthetic.jitter": 2.0}, "synthetic.jitter: 2.0 is not allowed: must be 1.0, the reference"),
     ({"folder.fold": 3}, "folder.fold: 3: unknown key; known here: path, manifest, group, folds"),
     ({"folder.resize": "zoom"}, "folder.resize: 'zoom' is not allowed: input should be 'pad', 'crop' or 'stretch'"),
+    ({"backbone.path": "../own.keras"}, "backbone.path: '../own.keras' is not allowed: must be a path in the reposi"),
     ({"training.seeds": [1, 1]}, "training.seeds: [1, 1] is not allowed: must be seeds that differ"),
     ({"training.seeds": []}, "training.seeds: [] is not allowed"),
     ({"gate.margin": 0.0}, "gate.margin: 0.0 is not allowed: input should be greater than 0"),
@@ -175,3 +177,24 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
         prefixes = ("training.", f"{stage.removeprefix('train_')}.")
         in_the_file = {key for key in flatten(read_yaml(Path("params.yaml"))) if key.startswith(prefixes)}
         assert stage_params(params, stage).keys() == in_the_file, "and so in dvc.lock"
+
+
+def test_a_backbone_outside_the_repository_is_refused_for_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen: a machine of the cluster linked the file at the same place there, outside its folder for the task.
+    content = read_yaml(ROOT / "params.yaml")
+    content["backbone"]["path"] = str(tmp_path / "own.keras")
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    YAML().dump(content, path := tmp_path / "params.yaml")
+    load_params(path)
+    content["pretrained_lstm"]["enabled"] = content["pretrained_bag"]["enabled"] = True
+    YAML().dump(content, path)
+    with pytest.raises(UserError) as refused:
+        load_params(path)
+    assert str(refused.value) == (
+        f"{path}: backbone.path: {tmp_path / 'own.keras'}: machines of a cluster get files of the repository alone; "
+        "copy it to data/backbone, or unset RAY_ADDRESS"
+    )
+    monkeypatch.delenv("RAY_ADDRESS")
+    load_params(path)

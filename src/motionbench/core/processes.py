@@ -22,6 +22,7 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import PROCESSES, repository_root
 
 PACKAGES = ("av", "keras", "numpy", "tensorflow")  # those whose version changes results
+RAY_ADDRESS = "RAY_ADDRESS"  # the environment variable that names a Ray cluster to work on
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of disks without file locks
 
 

@@ -1,8 +1,9 @@
 """What all sections of params.yaml share: their base class and the types of their values."""
 
+from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 # Bounds far above any useful value and far below what a machine cannot handle.
@@ -15,6 +16,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 # strict=False only lets a YAML list become a tuple; the items stay strict.
 Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=16)]
 Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=100)]
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _check_path(path: str) -> str:
+    if ".." in PurePath(path).parts:  # A copy of the repository would have it elsewhere.
+        raise PydanticCustomError("path", "must be a path in the repository, or an absolute one")
+    return path
+
+
+InputPath = Annotated[Text, AfterValidator(_check_path)]
 
 
 class Section(BaseModel):

@@ -17,12 +17,11 @@ from typing import Any
 import motionbench
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, files_below
-from motionbench.core.processes import describe_machine
+from motionbench.core.processes import RAY_ADDRESS, describe_machine
 from motionbench.execution.engine import FileTask, Message, Task, local_engine
 from motionbench.execution.node import Sent, read_kept, run_on_node
 from motionbench.execution.runtime import discarded_stderr
 
-ADDRESS = "RAY_ADDRESS"
 MIXED = "MOTIONBENCH_MIXED_CLUSTER"
 LOOK_SECONDS = 5.0  # how often the nodes are asked for: a task on one that is gone would say nothing for a minute
 ANSWER_SECONDS = 5
@@ -35,7 +34,7 @@ def open_engine() -> closing[Any]:
     Raises:
         UserError: if the cluster cannot be used.
     """
-    return closing(ClusterEngine(os.environ[ADDRESS])) if os.environ.get(ADDRESS) else local_engine()
+    return closing(ClusterEngine(os.environ[RAY_ADDRESS])) if os.environ.get(RAY_ADDRESS) else local_engine()
 
 
 class RemoteTask:
@@ -219,7 +218,7 @@ def _connect(address: str) -> Any:
     """
     host, _, port = address.rpartition(":")
     if not host or "/" in address or not port.isdecimal():
-        raise UserError(f"{ADDRESS}: {address}: must be HOST:PORT of the cluster's head, as in 192.168.0.10:6379")
+        raise UserError(f"{RAY_ADDRESS}: {address}: must be HOST:PORT of the cluster's head, as in 192.168.0.10:6379")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     # How long Ray looks for a process of the cluster on this machine, by default a minute.
     os.environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(ANSWER_SECONDS))
@@ -230,14 +229,14 @@ def _connect(address: str) -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{ADDRESS}: {address}: Ray is not installed here; run: make .venv/cluster, or unset {ADDRESS}"
+            f"{RAY_ADDRESS}: {address}: Ray is not installed here; run: make .venv/cluster, or unset {RAY_ADDRESS}"
         ) from error
     try:  # Ray would wait for minutes.
         socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         raise UserError(
-            f"{ADDRESS}: {address}: no answer ({error.strerror or error}); start the cluster there: make cluster-head, "
-            f"or unset {ADDRESS}"
+            f"{RAY_ADDRESS}: {address}: no answer ({error.strerror or error}); start the cluster there: make "
+            f"cluster-head, or unset {RAY_ADDRESS}"
         ) from error
     interrupt = signal.getsignal(signal.SIGTERM)
     try:
@@ -253,11 +252,11 @@ def _connect(address: str) -> Any:
             )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         raise UserError(
-            f"{ADDRESS}: {address}: this machine is no member of that cluster, or ~/.ray/auth_token is missing or not "
-            f"its token; copy it from the head, and run: make cluster-join ADDRESS={address}"
+            f"{RAY_ADDRESS}: {address}: this machine is no member of that cluster, or ~/.ray/auth_token is missing or "
+            f"not its token; copy it from the head, and run: make cluster-join ADDRESS={address}"
         ) from error
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"{ADDRESS}: {address}: {one_line(error.__cause__ or error)}") from error
+        raise UserError(f"{RAY_ADDRESS}: {address}: {one_line(error.__cause__ or error)}") from error
     finally:
         signal.signal(signal.SIGTERM, interrupt)  # which Ray replaces
     return ray

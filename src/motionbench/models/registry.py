@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, PositiveFloat
 
 from motionbench.core.errors import UserError
-from motionbench.core.schema import Count, Pixels, Section, Share, Width, Widths, refusal
+from motionbench.core.schema import Count, InputPath, Pixels, Section, Share, Width, Widths, refusal
 from motionbench.data.params import DataParams
 
 Activation = Literal["tanh", "relu"]
@@ -104,7 +104,7 @@ class LstmParams(GradientParams):
 class BackboneParams(Section):
     """The frozen network that turns frames into features."""
 
-    path: str
+    path: InputPath
     side: Pixels
     grid: Pixels
 

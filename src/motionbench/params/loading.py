@@ -1,5 +1,6 @@
 """Read and check params.yaml; each error is one line."""
 
+import os
 import reprlib
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 from motionbench.core.dvc_files import flatten, read_stages
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_yaml
-from motionbench.core.paths import PARAMS
+from motionbench.core.paths import BACKBONES, PARAMS
+from motionbench.core.processes import RAY_ADDRESS
 from motionbench.params.schema import Params, ParamsSchema
 
 
@@ -21,7 +23,13 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         UserError: naming file, key, value and what is allowed.
     """
-    return check_params(read_yaml(path), path)
+    params = check_params(read_yaml(path), path)
+    if os.environ.get(RAY_ADDRESS) and params.reads_features() and Path(params.backbone.path).is_absolute():
+        raise UserError(
+            f"{path}: backbone.path: {params.backbone.path}: machines of a cluster get files of the repository alone; "
+            f"copy it to {BACKBONES}, or unset {RAY_ADDRESS}"
+        )
+    return params
 
 
 def check_params(content: Any, path: Path) -> Params:

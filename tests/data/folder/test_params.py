@@ -18,8 +18,8 @@ FOLDS = "must be a number from 3 to 100, leave_one_group_out or null"
 SWAPS = "pairs of classes that swap, each class in one pair, as in [[opening, closing]], or [] or null"
 REFUSED: list[tuple[str, Any, str]] = [
     ("path", "", "folder.path: '' is not allowed: string should have at least 1 character"),
-    ("path", "../clips", "folder.path: ../clips is not allowed: must be a folder in the repository, or an absolute"),
-    ("path", "data/../../clips", "folder.path: data/../../clips is not allowed"),
+    ("path", "../clips", "folder.path: '../clips' is not allowed: must be a path in the repository, or an absolute"),
+    ("path", "data/../../clips", "folder.path: 'data/../../clips' is not allowed"),
     ("manifest", "", "folder.manifest: '' is not allowed"),
     ("group", "", "folder.group: '' is not allowed"),
     ("group", "(" * 1001, "folder.group: '((("),

@@ -2,11 +2,10 @@
 
 import unicodedata
 from contextlib import suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -16,17 +15,10 @@ from pydantic import (
 )
 
 from motionbench.core.processes import untracked
-from motionbench.core.schema import Seed, refusal
+from motionbench.core.schema import InputPath, Seed, Text, refusal
 from motionbench.data.params import DatasetParams, Resize
 
 LEAVE_ONE_GROUP_OUT = "leave_one_group_out"
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
-
-
-def _check_path(path: str) -> str:
-    if ".." in PurePath(path).parts:
-        raise refusal("folder.path", path, "a folder in the repository, or an absolute path")
-    return path
 
 
 def _check_folds(folds: Any) -> Any:
@@ -57,7 +49,7 @@ Swaps = Annotated[list[Pair] | None, WrapValidator(_check_swaps)]
 class FolderParams(DatasetParams):
     """Video files of the user's own."""
 
-    path: Annotated[Text, AfterValidator(_check_path)]
+    path: InputPath
     manifest: Text | None
     group: Text | None
     folds: Annotated[int | str | None, BeforeValidator(_check_folds)]

@@ -69,8 +69,8 @@ predict: .venv/installed ## classify a clip, or all of a folder, with the champi
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
 	@python -m pipeline.promote "$$VERSION"
 
-backbone: .venv/backbone ## write a pretrained backbone for the pretrained models to data/backbone/ (docs/pretrained.md)
-	python -m pipeline.backbone
+backbone: $(if $(NAME),.venv/installed,.venv/backbone) ## write a pretrained backbone: make backbone [NAME=MobileNetV3Small] (docs/pretrained.md)
+	@python -m pipeline.backbone "$$NAME"
 
 example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
 	python -m pipeline.example_clips "$${FOLDER:-data/clips}" $(if $(LEAK),leak)

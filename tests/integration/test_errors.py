@@ -53,6 +53,18 @@ def test_stages_name_what_they_lack_and_what_makes_it(workspace: Path) -> None:
     assert not (workspace / "metrics/inputs/compare.json").exists()
 
 
+def test_a_backbone_that_cannot_be_downloaded_leaves_nothing(workspace: Path, tmp_path: Path) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    no_network = {"https_proxy": "http://127.0.0.1:9", "TMPDIR": str(temporary)}
+    done = run(workspace, "python", "-m", "pipeline.backbone", "MobileNet", **no_network)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: NAME: MobileNet: its weights cannot be downloaded (URL fetch failure on https://")
+    assert "copy the archive here, or use one of your own (docs/pretrained.md)" in line
+    assert not list(temporary.iterdir())
+    assert not list((workspace / "data/backbone").glob("*.keras"))
+
+
 @pytest.mark.slow
 def test_file_that_cannot_grow_leaves_the_old_outputs(drawn: Path) -> None:
     before = path_md5(drawn / "data")

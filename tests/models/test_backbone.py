@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
+from motionbench.models import archive
 from motionbench.models import backbone as module
 from motionbench.models.backbone import (
     LITE0_STAGES,
@@ -19,9 +20,12 @@ from motionbench.models.backbone import (
     efficientnet_lite0,
     embed,
     load_backbone,
+    of_applications,
+    preprocessing,
     read_torch_tensors,
     with_backbone,
 )
+from motionbench.models.cost import count_flops
 from motionbench.models.networks import build_model
 from motionbench.models.registry import BackboneParams, LogisticParams
 
@@ -146,6 +150,35 @@ def test_lite0_as_by_hand() -> None:
     by_hand = lite0_by_hand(tensors, frame)
     assert found.shape == by_hand.shape == (3, 3, 8)
     np.testing.assert_allclose(found, by_hand, rtol=1e-3, atol=1e-3 * np.abs(by_hand).max())
+
+
+MODULES = [each for each in vars(keras.applications).values() if isinstance(each, ModuleType)]
+FRAMES = RANDOM.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("family", MODULES, ids=[each.__name__ for each in MODULES])
+def test_preprocessing_as_by_keras(family: ModuleType) -> None:
+    by_keras = family.preprocess_input(FRAMES.astype(np.float32))
+    np.testing.assert_allclose(preprocessing(family)(FRAMES.astype(np.float32)), by_keras, rtol=1e-5, atol=1e-4)
+
+
+def test_a_network_of_keras_applications_is_a_backbone(tmp_path: Path) -> None:
+    model = of_applications("MobileNet", weights=None)
+    archive.save_model(model, path := tmp_path / "MobileNet.keras")
+    loaded = load_backbone(path, 32)
+    alone = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
+    alone.set_weights(model.get_weights()[2:])
+    by_keras = np.asarray(alone(keras.applications.mobilenet.preprocess_input(FRAMES.astype(np.float32))))
+    np.testing.assert_allclose(loaded(FRAMES), by_keras, rtol=1e-3, atol=1e-3 * by_keras.std())
+    assert count_flops(loaded) == count_flops(alone) + 2 * 32 * 32 * 9
+    assert embed(FRAMES[None], BackboneParams(path=str(path), side=32, grid=1)).shape == (1, 2, 1, 1, 1024)
+
+
+def test_a_network_that_keras_applications_lacks() -> None:
+    with pytest.raises(UserError, match=r"^NAME: mobilenetv3_smal: .* no such network; it has MobileNetV3Small, "):
+        of_applications("mobilenetv3_smal")
+    with pytest.raises(UserError, match=r"no such network; it has ConvNeXtBase, .*, Xception$"):
+        of_applications("imagenet_utils")
 
 
 @pytest.fixture

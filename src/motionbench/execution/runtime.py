@@ -15,11 +15,14 @@ HARMLESS = ("TF_CPP_", "TF_FORCE_GPU_", "TF_GPU_")  # what is logged, and a GPU'
 
 
 @contextmanager
-def importing_tensorflow() -> Iterator[None]:
+def importing_tensorflow(keras_home: str = os.devnull) -> Iterator[None]:
     """Import TensorFlow and Keras, and discard what they write to stderr, which no log level turns off.
 
     Settings for other work, in the environment or in ~/.keras/keras.json, are ignored, since they decide results.
     Keras 3.15 imports packages for parts that are not used here. Hiding them saves a quarter of the time and 90 MB.
+
+    Args:
+        keras_home: an empty folder for what Keras downloads; by default none, and it downloads nothing.
 
     Raises:
         UserError: if this process has imported Keras with another backend.
@@ -27,8 +30,8 @@ def importing_tensorflow() -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(IGNORED) and not name.startswith(HARMLESS):
             del os.environ[name]
-    # No keras.json can be below this file, and Keras writes none.
-    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
+    # No keras.json can be below /dev/null, and Keras writes none.
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": keras_home}
     # TensorFlow 2.21 leaves oneDNN out on CPUs without instructions for neural networks, such as those with AVX2 alone,
     # where it makes training more than three times as fast (docs/performance.md).
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"

@@ -1,8 +1,10 @@
 """A frozen backbone: a Keras archive that turns frames into maps of features, and what is made of its maps."""
 
 import pickle
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,49 @@ def efficientnet_lite0(tensors: Mapping[str, NDArray[Any]]) -> keras.Model:
     for layer, values in weights:
         layer.set_weights(values)
     return keras.Model(frames, features, name="efficientnet_lite0")
+
+
+def of_applications(name: str, weights: str | None = "imagenet") -> keras.Model:
+    """Build a network of keras.applications without its last layers, which are for ImageNet's classes.
+
+    Args:
+        name: such as MobileNetV3Small.
+        weights: those that Keras downloads; None: random ones.
+
+    Returns:
+        A model from frames, uint8, shape (batch, height, width, 3), to maps, shape (batch, rows, columns, features).
+
+    Raises:
+        UserError: if there is no such network, or if its weights cannot be downloaded.
+    """
+    known = {each.lower(): each for each in dir(keras.applications) if each[0].isupper()}
+    if name not in known.values():
+        close = ", ".join(known[each] for each in get_close_matches(name.lower(), known) or known)
+        raise UserError(f"NAME: {name}: keras.applications has no such network; it has {close}")
+    build = getattr(keras.applications, name)
+    try:
+        network = build(include_top=False, weights=weights, input_shape=(224, 224, 3))  # any size, in what follows
+    except Exception as error:  # Keras raises no other class if a download fails
+        raise UserError(
+            f"NAME: {name}: its weights cannot be downloaded ({one_line(error)}); run it where they can, and copy "
+            "the archive here, or use one of your own (docs/pretrained.md)"
+        ) from error
+    frames = keras.Input((None, None, 3), dtype="uint8")
+    pixels = preprocessing(sys.modules[build.__module__])(keras.layers.Rescaling(1.0)(frames))
+    return keras.Model(frames, network.call(pixels), name=name)
+
+
+def preprocessing(module: Any) -> keras.Layer:
+    """Return what a module of keras.applications does to frames, as a layer, so that an archive holds no code.
+
+    All that they do is linear in the three values of a pixel: some scale them, some swap red and blue.
+    """
+    images = 255 * np.eye(4, 3, k=-1)[:, np.newaxis, np.newaxis]  # of one pixel: black, red, green and blue
+    black, *colours = module.preprocess_input(images)[:, 0, 0]
+    layer = keras.layers.Conv2D(3, 1, name="preprocessing")
+    layer.build((None, None, None, 3))
+    layer.set_weights([(np.array([[colours]]) - black) / 255, black])
+    return layer
 
 
 def load_backbone(path: Path, side: int) -> keras.Model:

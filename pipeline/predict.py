@@ -28,12 +28,17 @@ WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
 
 def main() -> None:
     """Print the probability of each class; for a long video or a folder write files below reports/predictions/ too."""
-    path = Path(sys.argv[1]) if len(sys.argv) == 2 and sys.argv[1] else Path("no such clip")
+    name, *options = sys.argv[1:] or [""]
+    path, explain = Path(name or "no such clip"), options == ["explain"]
     if not path.exists():
         raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
     files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
     if path.is_dir() and not files:
         raise UserError(f"CLIP: {path}: a folder without clips; these are known: {', '.join(sorted(SUFFIXES))}")
+    if path.is_dir() and explain:
+        raise UserError(
+            f"EXPLAIN: {path}: a folder; a picture explains one clip: make predict CLIP={min(files)} EXPLAIN=1"
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     from motionbench.tracking.champion import load_champion
 
@@ -42,7 +47,7 @@ def main() -> None:
     if path.is_dir():
         predict_folder(path, sorted(files), champion)
     else:
-        predict_file(path, champion)
+        predict_file(path, champion, explain)
 
 
 def output_path(name: str) -> Path:
@@ -90,8 +95,12 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
     print(f"{table}: {len(rows) - unread} files by {champion.name}; {unread} could not be read")
 
 
-def predict_file(path: Path, champion: "Champion") -> None:
-    """Print the probability of each class; of a long video the mean, and write its windows."""
+def predict_file(path: Path, champion: "Champion", explain: bool) -> None:
+    """Print the probability of each class; of a long video the mean, and write its windows.
+
+    Args:
+        explain: whether to draw what decides; of a long video in the window with the highest probability.
+    """
     from motionbench.reporting.timeline import write_timeline
 
     times, predictions, seconds = classify(path, champion)
@@ -107,6 +116,23 @@ def predict_file(path: Path, champion: "Champion") -> None:
     for name, probability in predictions.mean().sort_values(ascending=False).items():
         table.add_row(Text(str(name), overflow="fold"), f"{probability:.4f}")  # not markup, as [a] in it would be
     Console().print(table)
+    if explain:
+        surest = int(predictions.max(axis="columns").argmax())
+        explain_clip(path, champion, times[surest : surest + 1])
+
+
+def explain_clip(path: Path, champion: "Champion", window: list[tuple[float, float]]) -> None:
+    """Write reports/predictions/<name>.png: which frames and places of a clip, or of a window, decide."""
+    from motionbench.reporting.explanation import draw_losses, occlude
+
+    found = read_windows(path, champion.preprocessing, window) if window else read_clip(path, champion.preprocessing)[0]
+    losses = occlude(found[0], champion.predict)
+    title = " ".join([path.name, *(f"from {start:.1f} to {end:.1f} s" for start, end in window)])
+    with atomic_outputs(picture := Path(f"{output_path(path.stem)}.png")) as (new,):
+        draw_losses(found[0], losses, title).savefig(new, dpi=110)
+    print(
+        f"{picture}: how much of the probability of {losses.answer} is lost without each frame, and without each place"
+    )
 
 
 if __name__ == "__main__":

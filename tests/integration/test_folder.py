@@ -261,6 +261,15 @@ def test_prediction_sees_what_training_saw(copy_of_folded: Path) -> None:
     assert predicted.returncode == 0, predicted.stderr
     assert all(name in predicted.stdout for name in ("leftward", "rightward", "square"))
     assert not (copy_of_folded / "reports/predictions").exists(), "the clip is not long"
+    pictures = []
+    for _ in range(2):
+        explained = run(copy_of_folded, "python", "-m", "pipeline.predict", f"data/clips/{table['clip'][4]}", "explain")
+        assert explained.stdout.startswith(predicted.stdout), explained.stderr
+        [picture] = (copy_of_folded / "reports/predictions").iterdir()
+        assert f"\nreports/predictions/{picture.name}: how much of the probability of " in explained.stdout
+        pictures.append(picture.read_bytes())
+    assert pictures[0].startswith(b"\x89PNG")
+    assert pictures[0] == pictures[1]
 
 
 @pytest.fixture(scope="module")
@@ -272,10 +281,12 @@ def long_video(example_clips: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_long_video_is_classified_in_windows(folded: Path, long_video: Path) -> None:
-    done = run(folded, "python", "-m", "pipeline.predict", str(long_video))
+    done = run(folded, "python", "-m", "pipeline.predict", str(long_video), "explain")
     assert done.returncode == 0, done.stderr
     assert "was classified in 9 windows" in done.stdout
-    [folder] = folded.glob("reports/predictions/it_s a long one at 10_22_33~*")
+    [folder, picture] = sorted(folded.glob("reports/predictions/it_s a long one at 10_22_33~*"))
+    assert picture.name == f"{folder.name}.png"
+    assert picture.name in done.stdout
     windows = pd.read_csv(folder / "windows.csv")
     assert windows["start"].tolist() == pytest.approx([0, 1, 2, 3, 4, 5, 6, 7, 8])
     assert windows["end"].iloc[-1] == pytest.approx(10, abs=0.01)
@@ -294,6 +305,9 @@ def test_a_folder_is_classified_into_one_table(folded: Path, long_video: Path, t
     shutil.copy(long_video, clips)
     (clips / "bad.mp4").write_bytes(one.read_bytes()[:-900])
     (clips / "notes.txt").write_text("no clip")
+    done = run(folded, "python", "-m", "pipeline.predict", str(clips), "explain")
+    line = f"{clips}: a folder; a picture explains one clip: make predict CLIP={clips}/bad.mp4 EXPLAIN=1"
+    assert (done.returncode, done.stderr) == (2, f"error: EXPLAIN: {line}\n")
     done = run(folded, "python", "-m", "pipeline.predict", str(clips))
     assert done.returncode == 0, done.stderr
     assert "new clips.csv: 2 files by motionbench version 1; 1 could not be read" in done.stdout

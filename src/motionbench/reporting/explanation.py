@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from motionbench.data.splits import Clips
@@ -81,10 +82,11 @@ def draw_losses(clip: NDArray[np.uint8], losses: Losses, title: str) -> Figure:
     figure.colorbar(colours, ax=axes, label="probability lost\nwithout this place", alpha=0.7)
     axis = figure.add_subplot(layout[1, :])
     axis.bar(np.arange(1, len(clip) + 1), losses.frames, color=np.where(losses.frames > 0, "#b40426", "#3b4cc0"))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set(xlabel="frame", ylabel="probability lost\nwithout this frame")
-    half = max(SMALLEST_SCALE, float(np.abs(losses.frames).max()))
-    axis.set_ylim(min(-half / 10, 1.1 * losses.frames.min()), max(half, 1.1 * losses.frames.max()))
+    limit = max(SMALLEST_SCALE, float(np.abs(losses.frames).max()))
+    axis.set_ylim(min(-limit / 10, 1.1 * losses.frames.min()), max(limit, 1.1 * losses.frames.max()))
     text = f"{short_name(title, TITLE_COLUMNS)}: {short_name(losses.answer)} ({losses.probability:.2f})"
     figure.suptitle(text, parse_math=False)
     return figure

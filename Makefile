@@ -63,8 +63,8 @@ tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm
 tune-apply: .venv/installed ## write the best trial's values into params.yaml: make tune-apply MODEL=convlstm
 	python -m pipeline.tune_apply "$$MODEL"
 
-predict: .venv/installed ## classify a clip, or all of a folder, with the champion: make predict CLIP=reports/samples/sine.gif
-	python -m pipeline.predict "$$CLIP"
+predict: .venv/installed ## classify a clip, or all of a folder, with the champion: make predict CLIP=reports/samples/sine.gif [EXPLAIN=1]
+	python -m pipeline.predict "$$CLIP" $(if $(EXPLAIN),explain)
 
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
 	@python -m pipeline.promote "$$VERSION"

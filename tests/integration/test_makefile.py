@@ -107,6 +107,13 @@ def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:
     assert done.stdout == "make: optuna.journal is missing; search first: make tune\n"
 
 
+def test_options_reach_a_command(folder: Path) -> None:
+    assert 'pipeline.predict "$CLIP" \n' in make(folder, "-n", "predict", "CLIP=a.mp4").stdout
+    assert 'pipeline.predict "$CLIP" explain\n' in make(folder, "-n", "predict", "CLIP=a.mp4", "EXPLAIN=1").stdout
+    assert "requirements-backbone.lock" in make(folder, "-n", "backbone").stderr
+    assert make(folder, "-n", "backbone", "NAME=MobileNet").stdout.endswith('pipeline.backbone "$NAME"\n')
+
+
 @pytest.mark.parametrize(("target", "port"), [("ui", "5000"), ("tune-ui", "8080")])
 def test_pages_take_another_port(target: str, port: str, folder: Path) -> None:
     assert f"--port {port}\n" in make(folder, "-n", target).stdout

@@ -3,9 +3,10 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Settings for other work, as notebooks, modules of a cluster and images have them, are kept from programs that read them
 # before any code of ours does; core/commands.py has the others. DVC runs stages in the user's shell, which may be none,
-# and needs names of a user and of a home folder.
+# and needs names of a user and of a home folder. Names of files are UTF-8, whatever the language of the shell.
 unexport $(filter PYTHON%,$(.VARIABLES)) PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET
 export PIP_USER := 0
+export PYTHONUTF8 := 1
 export SHELL
 export LOGNAME ?= $(or $(USER),$(shell id -u))
 export HOME ?= $(CURDIR)/.venv

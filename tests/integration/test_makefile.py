@@ -55,12 +55,16 @@ def test_what_a_shell_has_for_other_work_does_not_reach_the_programs(folder: Pat
     (folder / "show.mk").write_text("show:\n\t@env\n", encoding="utf-8")
     other_work = {
         "PYTHONPATH": "/other", "PYTHONHOME": "/other", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2", "PIP_USER": "1",
-        "PIP_TARGET": "/other", "SHELL": "/usr/sbin/nologin",
+        "PYTHONUTF8": "0",        "PIP_TARGET": "/other", "SHELL": "/usr/sbin/nologin",
     }  # fmt: skip
     nobody = ["env", *(f"--unset={name}" for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"))]
     done = run(folder, *nobody, "make", "-f", "Makefile", "-f", "show.mk", "show", **other_work)
     shown = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    assert {name: shown[name] for name in other_work if name in shown} == {"PIP_USER": "0", "SHELL": "/bin/sh"}
+    assert {name: shown[name] for name in other_work if name in shown} == {
+        "PIP_USER": "0",
+        "PYTHONUTF8": "1",
+        "SHELL": "/bin/sh",
+    }
     assert shown["LOGNAME"] == str(os.getuid()), "as in a container"
     assert shown["HOME"] == f"{folder}/.venv"
 

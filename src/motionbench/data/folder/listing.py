@@ -201,9 +201,9 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     except PermissionError:
         raise
     except (csv.Error, OSError, ValueError) as error:
+        why = one_line(getattr(error, "strerror", error))
         raise UserError(
-            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({one_line(getattr(error, 'strerror', error))}); write or correct "
-            "it, or set folder.manifest to null"
+            f"folder.manifest: {path}: not readable as CSV in UTF-8 ({why}); write or correct it, or set it to null"
         ) from error
     known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
     if not set(REQUIRED_COLUMNS) <= set(columns) <= set(known) or len(set(columns)) < len(columns):

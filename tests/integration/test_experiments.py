@@ -1,12 +1,17 @@
 """An experiment, in a temporary copy, on video files that git does not have."""
 
+import os
+import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from motionbench.core.files import read_json
 from motionbench.core.paths import DECODED
-from tests.conftest import TINY, clone_with, run
+from tests.conftest import ROOT, TINY, clean_environment, clone_with, run
+from tests.execution.test_engine import eventually
 from tests.integration.test_folder import add_clips
 from tests.integration.test_pipeline import LOGGED, stage_runs
 
@@ -55,3 +60,34 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips_and_the_store(tmp_path
     source = read_json(clone / "data/folds/source.json")
     assert list(source["skipped"]) == ["carré/recorder-01_01.mp4"]
     assert source["label_maps"] == {"reversed": {"carré": "rightward", "rightward": "carré"}, "flipped": {}}
+
+
+STAGE = """
+stages:
+  wait:
+    cmd: sh -c 'echo > out; touch "$STARTED"; test -n "$GO" || sleep 3600'
+    params: [number]
+    outs: [out]
+"""
+
+
+def test_what_a_kill_leaves_of_an_experiment_is_removed_as_the_documentation_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    [remedy] = re.findall(r"(?m)^    (rm -rf .*/exps/.*)$", page)
+    (tmp_path / "dvc.yaml").write_text(STAGE)
+    (tmp_path / "params.yaml").write_text("number: 0\n")
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for command in ("git init -q", "dvc init -q", "git add --all", f"git {' '.join(identity)} commit -qm test"):
+        assert run(tmp_path, *command.split()).returncode == 0
+    started, copies = tmp_path / "started", tmp_path / ".dvc/tmp/exps/standalone"
+    experiment = ["dvc", "exp", "run", "--temp", "--set-param"]
+    settings = clean_environment() | {"STARTED": str(started)}
+    process = subprocess.Popen([*experiment, "number=1"], cwd=tmp_path, env=settings, start_new_session=True)
+    eventually(started.exists)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(copies.glob("tmp*/dvc.yaml"))
+    assert run(tmp_path, "sh", "-c", remedy).returncode == 0
+    assert not list(copies.glob("tmp*"))
+    done = run(tmp_path, *experiment, "number=2", STARTED=str(started), GO="1")
+    assert done.returncode == 0, done.stderr

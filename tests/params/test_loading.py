@@ -182,7 +182,7 @@ def test_stage_params_are_those_that_dvc_yaml_declares(params_with: Load, monkey
 def test_a_backbone_outside_the_repository_is_refused_for_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Seen: a machine of the cluster linked the file at the same place there, outside its folder for the task.
+    # A machine of the cluster would link it at the same place there, outside its folder for the task.
     content = read_yaml(ROOT / "params.yaml")
     content["backbone"]["path"] = str(tmp_path / "own.keras")
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")

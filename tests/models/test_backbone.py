@@ -163,7 +163,7 @@ def test_preprocessing_as_by_keras(family: ModuleType) -> None:
 
 
 def test_a_network_of_keras_applications_is_a_backbone(tmp_path: Path) -> None:
-    model = of_applications("MobileNet", weights=None)
+    model = of_applications("MobileNet", 32, weights=None)
     archive.save_model(model, path := tmp_path / "MobileNet.keras")
     loaded = load_backbone(path, 32)
     alone = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
@@ -176,9 +176,13 @@ def test_a_network_of_keras_applications_is_a_backbone(tmp_path: Path) -> None:
 
 def test_a_network_that_keras_applications_lacks() -> None:
     with pytest.raises(UserError, match=r"^NAME: mobilenetv3_smal: .* no such network; it has MobileNetV3Small, "):
-        of_applications("mobilenetv3_smal")
+        of_applications("mobilenetv3_smal", 32)
     with pytest.raises(UserError, match=r"no such network; it has ConvNeXtBase, .*, Xception$"):
-        of_applications("imagenet_utils")
+        of_applications("imagenet_utils", 32)
+    with pytest.raises(
+        UserError, match=r"^NAME: VGG16: Keras cannot make it for backbone.side: 16 \(Input size must be at"
+    ):
+        of_applications("VGG16", 16, weights=None)
 
 
 @pytest.fixture

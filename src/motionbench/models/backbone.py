@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -115,18 +116,19 @@ def efficientnet_lite0(tensors: Mapping[str, NDArray[Any]]) -> keras.Model:
     return keras.Model(frames, features, name="efficientnet_lite0")
 
 
-def of_applications(name: str, weights: str | None = "imagenet") -> keras.Model:
+def of_applications(name: str, side: int, weights: str | None = "imagenet") -> keras.Model:
     """Build a network of keras.applications without its last layers, which are for ImageNet's classes.
 
     Args:
         name: such as MobileNetV3Small.
+        side: of the frames, pixels: what Keras pads depends on it.
         weights: those that Keras downloads; None: random ones.
 
     Returns:
-        A model from frames, uint8, shape (batch, height, width, 3), to maps, shape (batch, rows, columns, features).
+        A model from frames, uint8, shape (batch, side, side, 3), to maps, shape (batch, rows, columns, features).
 
     Raises:
-        UserError: if there is no such network, or if its weights cannot be downloaded.
+        UserError: if there is no such network, if it takes no frames so small, or if no weights can be downloaded.
     """
     known = {each.lower(): each for each in dir(keras.applications) if each[0].isupper()}
     if name not in known.values():
@@ -134,13 +136,14 @@ def of_applications(name: str, weights: str | None = "imagenet") -> keras.Model:
         raise UserError(f"NAME: {name}: keras.applications has no such network; it has {close}")
     build = getattr(keras.applications, name)
     try:
-        network = build(include_top=False, weights=weights, input_shape=(224, 224, 3))  # any size, in what follows
+        with warnings.catch_warnings(action="ignore"):  # that the weights were trained with larger frames
+            network = build(include_top=False, weights=weights, input_shape=(side, side, 3))
     except Exception as error:  # Keras raises no other class if a download fails
         raise UserError(
-            f"NAME: {name}: its weights cannot be downloaded ({one_line(error)}); run it where they can, and copy "
-            "the archive here, or use one of your own (docs/pretrained.md)"
+            f"NAME: {name}: Keras cannot make it for backbone.side: {side} ({one_line(error)}); if it may download no "
+            "weights here, make it elsewhere and copy the archive, or use one of your own (docs/pretrained.md)"
         ) from error
-    frames = keras.Input((None, None, 3), dtype="uint8")
+    frames = keras.Input((side, side, 3), dtype="uint8")
     pixels = preprocessing(sys.modules[build.__module__])(keras.layers.Rescaling(1.0)(frames))
     return keras.Model(frames, network.call(pixels), name=name)
 

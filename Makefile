@@ -13,7 +13,7 @@ export HOME ?= $(CURDIR)/.venv
 
 # Only what make is told counts: shells and images export such names for other work. It reaches the shell as an environment
 # variable: quotes and dollars in it would be the shell's, or make's.
-NAMED := ADDRESS CLIP FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS
+NAMED := ADDRESS CLIP EXPLAIN FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS
 $(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origin $(name))),$$(value $(name)))))
 export $(NAMED)
 

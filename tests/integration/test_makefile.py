@@ -83,23 +83,10 @@ def test_names_reach_a_command_as_they_are(target: str, key: str, name: str, fol
 
 def test_names_that_a_shell_exports_for_other_work_are_not_for_make(folder: Path) -> None:
     (folder / "show.mk").write_text("show:\n\t@env\n", encoding="utf-8")
-    names = [
-        "ADDRESS",
-        "CLIP",
-        "FILE",
-        "FOLDER",
-        "HOST",
-        "KILLS",
-        "LEAK",
-        "MODEL",
-        "NAME",
-        "PORT",
-        "TRIALS",
-        "VERSION",
-        "WORKERS",
-    ]
+    listed = "ADDRESS CLIP EXPLAIN FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS"
+    names = listed.split()
     exported = dict.fromkeys(names, "1")
-    for target in ("tune", "example-clips", "ui", "tune-ui", "chaos", "cluster-head", "cluster-join"):
+    for target in ("predict", "tune", "example-clips", "ui", "tune-ui", "chaos", "cluster-head", "cluster-join"):
         assert make(folder, "-n", target, **exported).stdout == make(folder, "-n", target).stdout != ""
     shown = make(folder, "-f", "Makefile", "-f", "show.mk", "show", **exported).stdout.splitlines()
     assert {f"{name}=" for name in names} <= set(shown)

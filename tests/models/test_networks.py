@@ -73,14 +73,25 @@ def test_frames_are_pooled_while_there_are_two(frames: int, left: list[int], bui
     assert [layer.output.shape[1] for layer in model.layers if "pooling3d" in layer.name][:3] == left
 
 
-def test_controls_see_the_first_frame_or_all_in_no_order(build: Build, clips: Clips) -> None:
-    single_frame, bag_of_frames = build("single_frame"), build("bag_of_frames")
+@pytest.mark.parametrize("standardize", [False, True])
+def test_controls_see_the_first_frame_or_all_in_no_order(standardize: bool, build: Build, clips: Clips) -> None:
+    single_frame, bag_of_frames = (build(name, standardize=standardize) for name in ("single_frame", "bag_of_frames"))
     others_black = clips.copy()
     others_black[:, 1:] = 0
     np.testing.assert_array_equal(single_frame(others_black), single_frame(clips))
     assert np.abs(single_frame(clips[:, ::-1]) - single_frame(clips)).max() > 1e-4
     np.testing.assert_allclose(bag_of_frames(clips[:, ::-1]), bag_of_frames(clips), atol=1e-6)
     assert np.abs(bag_of_frames(others_black) - bag_of_frames(clips)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", CNNS)
+def test_standardized_a_clip_is_what_changes_in_it_however_faint(name: str, build_small: Build, small: Clips) -> None:
+    faint, picture = small // 16, np.random.default_rng(1).integers(0, 100, small.shape[2:], dtype=np.uint8)
+    bright = 8 * faint + (20 if name == "single_frame" else picture)
+    plain, standardized = build_small(name), build_small(name, standardize=True)
+    np.testing.assert_allclose(standardized(bright), standardized(faint), atol=1e-3)
+    assert np.abs(plain(bright) - plain(faint)).max() > 0.002
+    assert np.isfinite(standardized(np.zeros_like(small))).all()
 
 
 def layers_of(layer: keras.Layer) -> list[keras.Layer]:
@@ -164,7 +175,7 @@ def test_every_model_parameter_changes_the_model(name: str, build_small: Build) 
     plain = str(build_small(name).to_json())
     assert str(build_small(name).to_json()) == plain
     shared = {"dropout": 0.5} if name in BY_GRADIENTS else {}
-    shared |= {**STACK, "batch_normalization": True} if name in CNNS else {}
+    shared |= {**STACK, "downsample": 2, "standardize": True, "batch_normalization": True} if name in CNNS else {}
     for key, value in {**shared, **OWN.get(name, {})}.items():
         assert str(build_small(name, **{key: value}).to_json()) != plain, key
 

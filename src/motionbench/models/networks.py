@@ -16,6 +16,9 @@ HIDDEN_UNITS = 32
 # Keras' 0.99 suits epochs of hundreds of steps: after one of ten steps, validation would still use 90 % of the
 # statistics that training started with.
 MOMENTUM = 0.9
+# Of a standardized clip: the deviation is a quarter of a level of 255. Without it, a clip that stands still would be
+# the noise of its compression. Keras' 0.001 is the variance of dark clips with small movements.
+SMALLEST_VARIANCE = 1e-6
 
 
 def frame_layers(params: CnnParams) -> list[keras.Layer]:
@@ -30,10 +33,19 @@ def frame_layers(params: CnnParams) -> list[keras.Layer]:
 
 
 def scaled_pixels(params: CnnParams, *, frames: bool = True) -> list[keras.Layer]:
-    """Return the layers that turn pixels of clips, or of single frames, into shares of full brightness."""
-    side = params.downsample
-    smaller = keras.layers.AveragePooling3D((1, side, side)) if frames else keras.layers.AveragePooling2D(side)
-    return [keras.layers.Rescaling(1 / 255), *([smaller] if side > 1 else [])]
+    """Return the layers that turn pixels of clips, or of single frames, into shares of full brightness.
+
+    Standardized, a clip is what its frames change, which no order of the frames alters, at deviation 1. A single frame
+    is less its own mean.
+    """
+    side, layers = params.downsample, [keras.layers.Rescaling(1 / 255)]
+    if side > 1:
+        layers.append(keras.layers.AveragePooling3D((1, side, side)) if frames else keras.layers.AveragePooling2D(side))
+    if params.standardize:
+        axes = [1, 2, 3, 4] if frames else [1, 2, 3]
+        of_clip = keras.layers.LayerNormalization(axes, epsilon=SMALLEST_VARIANCE, center=False, scale=False)
+        layers += [*([LessMeanOverTime()] if frames else []), of_clip]
+    return layers
 
 
 def normalization(params: CnnParams) -> list[keras.Layer]:

@@ -49,6 +49,7 @@ class CnnParams(GradientParams):
     """A stack of convolutions, each followed by a 2x2 pooling."""
 
     downsample: Pixels = 1  # side of the squares of pixels whose mean the network sees
+    standardize: bool = False  # each clip less its mean over time, divided by its deviation
     filters: Widths
     kernel_sizes: Widths
     batch_normalization: bool

@@ -16,7 +16,7 @@ from tests.models.conftest import EVERY_VARIANT, Build
 def test_the_same_model_gives_the_same_bytes_and_opens_again(
     name: str, variant: dict[str, Any], build_small: Build, small: Clips, tmp_path: Path
 ) -> None:
-    model = build_small(name, batch_normalization=True, dropout=0.5, **variant)
+    model = build_small(name, standardize=True, batch_normalization=True, dropout=0.5, **variant)
     model(small, training=True)  # moves statistics and the state of the random numbers
     save_model(model, tmp_path / "once.keras")
     model(small, training=True)

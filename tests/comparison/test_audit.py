@@ -1,13 +1,16 @@
 """The leak audit fires where something else than motion tells the class, and nowhere else."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from motionbench.comparison.audit import (
+    LEVEL,
     METADATA,
     AuditCheck,
     Fold,
@@ -15,11 +18,13 @@ from motionbench.comparison.audit import (
     audit_control,
     audit_files,
     audit_groups,
+    audit_looks,
     summarise_audit,
 )
+from motionbench.comparison.looks import compare_neighbours
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
-from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, part_path
+from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, VALIDATION, part_path
 from motionbench.data.splits import ClipRecord, DatasetInfo
 from tests.comparison.made_up import Made, compared, models, result
 from tests.conftest import DRAWN_DATASET
@@ -152,9 +157,11 @@ def test_the_summary_names_what_fires() -> None:
     )
 
 
-def write_part(folder: Path, table: pd.DataFrame) -> None:
+def write_part(folder: Path, table: pd.DataFrame, pixels: NDArray[np.uint8] | None = None) -> None:
     folder.mkdir(parents=True)
-    np.save(folder / "clips.npy", np.zeros((len(table), 1, 2, 2, 1), np.uint8))
+    if pixels is None:
+        pixels = np.random.default_rng(len(table)).integers(0, 256, (len(table), 2, 3, 3, 1), np.uint8)
+    np.save(folder / "clips.npy", pixels)
     np.save(folder / "labels.npy", table["label"].to_numpy())
     write_json(folder / "class_names.json", ["a", "b", "c"])
     table[list(ClipRecord.model_fields)].to_csv(folder / "clips.csv", index=False)
@@ -170,11 +177,11 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     write_json(DATASET_INFO, FOLDER.model_dump())
     right = {name: model.right for name, model in found.models.items()}
     findings = audit(found.controls, right, FOLDER)
-    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates", "groups"]
+    checks = ["single_frame", "bag_of_frames", "metadata", "padding", "duplicates", "groups", "copies"]
     assert [each.check for each in findings] == checks
     # Fold 0 is trained on part 2, in which nothing tells the class, and validated on part 1.
     assert findings[2].accuracy == (7 + 40 + 7) / 80
-    assert findings[4][2:] == (None, None, False, "none")
+    assert findings[4][2:6] == (None, None, False, "none")
 
     write_part(TRAIN, clips(rate=telling))
     write_part(TEST, clips(80, rate=12 + np.arange(80) % CLASSES))
@@ -182,7 +189,7 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
     split = FOLDER.model_copy(update={"folds": 0, "duplicates": equal})
     findings = audit(found.controls, right, split)
     assert findings[2].accuracy == 1
-    assert findings[4][2:] == (None, None, True, equal)
+    assert findings[4][2:6] == (None, None, True, equal)
 
 
 @pytest.mark.parametrize(("right_clips", "fires"), [(3, True), (5, False), (10, False), (60, False)])
@@ -193,6 +200,80 @@ def test_worse_than_guessing_tells_of_groups_that_nobody_named(right_clips: int,
     assert (found.accuracy, found.reference, found.fires) == (right_clips / 100, 0.1, fires)
     assert ("bad is right less often than guessing" in found.sentence) == fires
     assert not audit_groups(right, clips.assign(group=np.arange(100) // 2)).fires, "groups are named"
+
+
+def scenes(count: int, *, of: int, channels: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Clips of 12 frames of 16x20 pixels, `of` successive ones before one wall, with a square somewhere, and noise."""
+    walls = random.uniform(40, 160, (-(-count // of), 1, 4, 5, channels)).repeat(4, axis=2).repeat(4, axis=3)
+    pixels = walls.repeat(12, axis=1).repeat(of, axis=0)[:count] + random.normal(0, 3, (count, 12, 16, 20, channels))
+    for clip in pixels:
+        row, column = random.integers(0, (12, 16))
+        for frame in clip:
+            row, column = (int(np.clip(at + random.integers(-1, 2), 0, most)) for at, most in ((row, 12), (column, 16)))
+            frame[row : row + 4, column : column + 4] = 250
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def looks(pixels: NDArray[np.uint8], labels: NDArray[np.int64], **columns: Any) -> dict[str, AuditCheck]:
+    """What is found of clips without groups, of which every third is to test with."""
+    table = clips(len(pixels)).assign(**{"label": labels, "group": np.arange(len(pixels)), **columns})
+    for number, folder in enumerate((TRAIN, VALIDATION, TEST)):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_part(folder, table[number::3], pixels[number::3])
+    return {finding.check: finding for finding in audit_looks([TRAIN, VALIDATION, TEST])}
+
+
+@pytest.mark.usefixtures("working_directory")
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("takes", [1, 4])
+def test_scenes_with_clips_of_each_class_are_groups_that_nobody_named(takes: int, channels: int) -> None:
+    size, random = CLASSES * takes, np.random.default_rng(takes)
+    pixels, labels = scenes(96, of=size, channels=channels, random=random), np.arange(96) % CLASSES
+    found = looks(pixels, labels)["scenes"]
+    assert found.fires
+    assert found.accuracy is not None
+    assert found.accuracy < (0.1 if takes == 1 else 0.29) < (found.reference or 0) < 1 / CLASSES
+    assert "your clips have groups that you did not name" in found.sentence
+    assert len(found.pairs) == 4
+    for one, other in found.pairs:
+        assert one.class_name != other.class_name
+        np.testing.assert_allclose(np.median(one.frame), np.median(other.frame), atol=20)
+        assert int(one.name[:-4]) // size == int(other.name[:-4]) // size
+    assert "scenes" not in looks(pixels, labels, group=np.arange(96) // size), "groups are named"
+
+
+def test_independent_clips_have_no_scenes_more_often_than_the_level_says() -> None:
+    fired = 0
+    for world in range(100):
+        random = np.random.default_rng(world)
+        labels = random.integers(0, CLASSES, 30 + world // 2)
+        # Some worlds have scenes of several clips, but their classes are drawn at random.
+        places = random.normal(0, 100, (len(labels), 12)).repeat(1 + world % 3, axis=0)[: len(labels)]
+        pictures = (places + random.normal(0, 1, places.shape)).astype(np.float32)
+        fired += compare_neighbours(pictures, labels).p_value < LEVEL
+    assert fired <= 6
+
+
+@pytest.mark.usefixtures("working_directory")
+@pytest.mark.parametrize("of", [1, 96])
+def test_one_scene_for_each_class_or_for_all_is_no_group(of: int) -> None:
+    random = np.random.default_rng(0)
+    pixels = scenes(96, of=max(of, 96 // CLASSES), channels=1, random=random)
+    found = looks(pixels, np.arange(96) // (96 // CLASSES))["scenes"]
+    assert (found.fires, found.pairs) == (False, [])
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_copies_in_different_parts_are_found_even_where_groups_are_named() -> None:
+    random = np.random.default_rng(0)
+    pixels = scenes(30, of=1, channels=3, random=random)
+    assert not looks(pixels, np.arange(30) % CLASSES)["copies"].fires
+    again = np.clip(pixels[[4, 6]] * 0.98 + random.normal(1, 2, pixels[:2].shape), 0, 255).astype(np.uint8)
+    pixels[[8, 9]] = again  # 4 is to validate with and 8 to test with; 6 and 9 are to train with
+    found = looks(pixels, np.arange(30) % CLASSES, group=np.arange(30) // 2)["copies"]
+    assert found.fires
+    assert found.sentence.startswith("1 pairs of clips of different parts look and move the same, such as 4.mp4 and 8")
+    assert [[each.name for each in pair] for pair in found.pairs] == [["4.mp4", "8.mp4"]]
 
 
 @pytest.mark.usefixtures("working_directory")

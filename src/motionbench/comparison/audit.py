@@ -6,19 +6,31 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from motionbench.comparison.intervals import Right
+from motionbench.comparison.looks import compare_neighbours, find_copies, look_at
 from motionbench.comparison.pairs import Comparison
-from motionbench.core.errors import UserError
-from motionbench.data.folds import held_out_folder, training_folders
-from motionbench.data.splits import REDRAW, DatasetInfo, read_clip_table, read_split
+from motionbench.core.errors import UserError, printable
+from motionbench.core.paths import CLIPS
+from motionbench.data.folds import held_out_folder, join, training_folders
+from motionbench.data.splits import REDRAW, DatasetInfo, part_folders, read_clip_table, read_split
 from motionbench.models.registry import MODELS
 
 METADATA = ("frames", "rate", "seconds", "width", "height", "aspect", "variable_rate", "audio")
-LEVEL = 0.05  # of the test for groups that nobody named
+LEVEL = 0.05  # of each test for groups that nobody named
+MOST_PAIRS = 4  # of clips that look alike, to show
 Fold = tuple[pd.DataFrame, pd.DataFrame]
 """The clips to train and to test with: the columns of `ClipRecord`, the label, and the aspect ratio."""
+
+
+class Shown(NamedTuple):
+    """A clip to show."""
+
+    name: str
+    class_name: str
+    frame: NDArray[np.uint8]  # shape (height, width, channels)
 
 
 class AuditCheck(NamedTuple):
@@ -30,6 +42,7 @@ class AuditCheck(NamedTuple):
     reference: float | None  # what the accuracy is compared with
     fires: bool
     sentence: str  # without its full stop
+    pairs: Sequence[Sequence[Shown]] = ()  # of clips that look alike, to show
 
 
 def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: DatasetInfo) -> list[AuditCheck]:
@@ -56,6 +69,7 @@ def audit(controls: Sequence[Comparison], right: Mapping[str, Right], dataset: D
             "duplicates", "decoded pixels", None, None, dataset.duplicates is not None, dataset.duplicates or "none"
         ),
         audit_groups(right, pd.concat([test for _, test in folds])),
+        *audit_looks([part for folder in CLIPS for part in part_folders(folder)]),
     ]
 
 
@@ -132,6 +146,59 @@ def audit_groups(right: Mapping[str, Right], clips: pd.DataFrame) -> AuditCheck:
         "with clips of several classes; name them in folder.group"
     )
     return AuditCheck("groups", "below guessing", least, rarest, fires, sentence if fires else "none is missed")
+
+
+def audit_looks(folders: Sequence[Path]) -> list[AuditCheck]:
+    """Check whether clips of different parts are copies, and whether clips that look alike differ in class too often.
+
+    The second fires if no groups are named, and the test of `compare_neighbours`, with Bonferroni's correction, shows
+    it of the clips' backgrounds, which are the medians over time, or of their mean colours.
+
+    Args:
+        folders: all splits or parts.
+    """
+    splits, clips = [read_split(folder) for folder in folders], _read_clips(folders)
+    names, labels, split = clips["clip"], clips["label"].to_numpy(), join(splits)
+    parts = np.repeat(range(len(splits)), [len(each.labels) for each in splits])
+    looks = look_at(clip for each in splits for clip in each.clips)
+
+    def show(pairs: Sequence[tuple[int, int]]) -> list[list[Shown]]:
+        spread = pairs[:: max(1, len(pairs) // MOST_PAIRS)][:MOST_PAIRS]
+        return [
+            [Shown(names[each], split.class_names[labels[each]], split.clips[each : each + 1][0, 0]) for each in pair]
+            for pair in spread
+        ]
+
+    copies = [(one, other) for one, other in find_copies(looks) if parts[one] != parts[other]]
+    sentence = "no clips of different parts look and move the same"
+    if copies:
+        such = printable(" and ".join(names[list(copies[0])]))
+        sentence = (
+            f"{len(copies)} pairs of clips of different parts look and move the same, such as {such}: delete one of "
+            "each, or put them into one group"
+        )
+    findings = [AuditCheck("copies", "small frames", None, None, bool(copies), sentence, show(copies))]
+    if clips["group"].is_unique:
+        descriptions = np.median(looks, axis=1), looks.mean(axis=(1, 2, 3))
+        tests = [compare_neighbours(each.reshape(len(looks), -1), labels) for each in descriptions]
+        found = min(tests, key=lambda each: each.p_value)
+        fires, mutual = found.p_value * len(tests) < LEVEL, []
+        sentence = "clips that look alike are not shown to differ in class"
+        if fires:
+            nearest = found.nearest[:, 0].tolist()
+            mutual = [
+                (one, other)
+                for one, other in enumerate(nearest)
+                if one < other and nearest[other] == one and labels[one] != labels[other]
+            ]
+            sentence = (
+                "clips that look alike differ in class more often than by chance: your clips have groups that you did "
+                "not name, such as a person or a scene with clips of several classes; name them in folder.group"
+            )
+        findings.append(
+            AuditCheck("scenes", "nearest clips", found.same_class, found.chance, fires, sentence, show(mutual))
+        )
+    return findings
 
 
 def _classify(check: str, columns: Sequence[str], folds: Sequence[Fold]) -> tuple[AuditCheck, str]:

@@ -167,7 +167,11 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
     accuracies_when_perturbed(findings).to_csv(folder / "perturbations.csv", index=False)
     if predictions.files is not None:
         missed_clips(findings).to_csv(folder / "missed.csv", index=False)
-        write_json(folder / "audit.json", [finding._asdict() for finding in findings.audit])
+        audit = [
+            finding._asdict() | {"pairs": [[each.name for each in pair] for pair in finding.pairs]}
+            for finding in findings.audit
+        ]
+        write_json(folder / "audit.json", audit)
     if predictions.groups is not None:
         group_accuracies(findings).to_csv(folder / "groups.csv", index=False)
     champion = findings.champion and findings.champion.as_posix()

@@ -12,14 +12,13 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import NearestNeighbors
 
+from motionbench.comparison.looks import FRAMES_SEEN, NEIGHBOURS, SIDE_SEEN, find_copies, look_at, nearest
 from motionbench.core.errors import UserError, printable
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import BACKBONES, EXPERIMENTS, PARAMS
@@ -31,9 +30,7 @@ from motionbench.data.folder.listing import REQUIRED_COLUMNS, BadClip, ClipFile,
 from motionbench.data.params import Preprocessing
 from motionbench.models.registry import CONTENDERS, CONTROLS, reads_features
 
-LOOK = Preprocessing(frames=8, height=16, width=16, colour="rgb", resize="stretch")  # enough to compare clips
-NEIGHBOURS = 5  # of a clip, that are compared with it
-SAME_LEVELS, SAME_MOTION = 4, 0.95  # of 255, and a correlation: as alike as two copies of one recording
+LOOK = Preprocessing(frames=FRAMES_SEEN, height=SIDE_SEEN, width=SIDE_SEEN, colour="rgb", resize="stretch")
 SCENE_LEVELS = 6  # of 255: how far the mean pictures of one scene are apart, at most
 COLOUR_LEVELS = 4  # of 255, between the channels of a pixel: grey videos have less
 COUNTERS = {"c", "clip", "img", "mov", "movie", "part", "seq", "take", "v", "vid", "video"}  # words before numbers
@@ -160,35 +157,14 @@ def _most_folds(files: Sequence[ClipFile]) -> int | None:
 
 def _look_at(clips: Sequence[DecodedClip]) -> tuple[list[tuple[str, str]], list[int], bool]:
     """Return the pairs that look the same, the number of each clip's scene, and whether there is colour."""
-    frames = np.empty((len(clips), LOOK.frames, LOOK.height * LOOK.width), np.float32)
-    colourful = 0
-    for number, clip in enumerate(clips):
-        pixels = clip.read().astype(np.float32)
-        colourful += float(np.ptp(pixels, axis=-1).mean()) > COLOUR_LEVELS
-        frames[number] = pixels.mean(axis=-1).reshape(LOOK.frames, -1)
-    means = frames.mean(axis=1)
-    first, second, levels = _neighbours(frames.reshape(len(clips), -1))
-    moving = (frames - means[:, np.newaxis]).reshape(len(clips), -1)
-    size = np.linalg.norm(moving, axis=1)
-    alike = []
-    for one, other, apart in zip(first, second, levels, strict=True):
-        same_motion = moving[one] @ moving[other] >= SAME_MOTION * size[one] * size[other]
-        if one < other and apart <= SAME_LEVELS and same_motion:
-            alike.append((clips[one].file.name, clips[other].file.name))
-    first, second, levels = _neighbours(means)
-    close = levels <= SCENE_LEVELS
-    edges = coo_array((np.ones(close.sum()), (first[close], second[close])), shape=(len(clips), len(clips)))
-    return alike, connected_components(edges, directed=False)[1].tolist(), colourful > len(clips) / 2
-
-
-def _neighbours(
-    pictures: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return each picture's number, that of each of its nearest ones, and how far they are apart, levels of 255."""
-    count = min(NEIGHBOURS, len(pictures) - 1)
-    distances, nearest = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(pictures).kneighbors()
-    levels = distances.ravel() / np.sqrt(pictures.shape[1])
-    return np.repeat(np.arange(len(pictures)), count), nearest.ravel(), levels
+    looks = look_at(clip.read() for clip in clips)
+    alike = [(clips[one].file.name, clips[other].file.name) for one, other in find_copies(looks)]
+    means = looks.mean(axis=(1, -1), dtype=np.float32).reshape(len(clips), -1)
+    numbers, levels = nearest(means, NEIGHBOURS)
+    first, place = np.nonzero(levels <= SCENE_LEVELS)
+    edges = coo_array((np.ones(len(first)), (first, numbers[first, place])), shape=(len(clips), len(clips)))
+    colourful = np.ptp(looks, axis=-1).mean(axis=(1, 2, 3)) > COLOUR_LEVELS
+    return alike, connected_components(edges, directed=False)[1].tolist(), bool(colourful.mean() > 0.5)
 
 
 def print_inspection(found: Inspection) -> None:

@@ -1,13 +1,17 @@
 """The report's pictures, written as files."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from motionbench.comparison.audit import Shown
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.probabilities import reliability
 from motionbench.comparison.tables import accuracies_when_perturbed, count_votes
+from motionbench.core.errors import printable
 from motionbench.data.folds import AnySplit
 from motionbench.data.perturbations import perturb
 from motionbench.data.splits import Clips
@@ -75,9 +79,25 @@ def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str
     if clips := disagreements(findings, split):
         caption = "What was shown, and what most seeds of each model say"
         pictures["disagreements"] = (caption, figures.film_strips(clips))
+    for finding in findings.audit:
+        if finding.pairs:
+            caption = f"Clips that look alike, with their classes: what the check {finding.check} found"
+            pictures[finding.check] = (caption, _side_by_side(finding.pairs))
     for name, (_, figure) in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
     return {name: caption for name, (caption, _) in pictures.items()}
+
+
+def _side_by_side(pairs: Sequence[Sequence[Shown]]) -> Figure:
+    """Show the first frames of clips, a row for each pair."""
+    figure = figures.new_figure(7, 2.4 * len(pairs))
+    axes = figure.subplots(len(pairs), 2, squeeze=False)
+    for axis, shown in zip(axes.flat, chain(*pairs), strict=True):
+        axis.imshow(shown.frame, cmap="gray", vmin=0, vmax=255)
+        axis.set_axis_off()
+        text = f"{figures.short_name(printable(shown.name), 50)}\n{figures.short_name(shown.class_name)}"
+        axis.set_title(text, fontsize="small", parse_math=False)  # Names come from the user: a $ is not TeX.
+    return figure
 
 
 def _reliability_diagram(findings: Findings) -> Figure:

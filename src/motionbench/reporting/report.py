@@ -179,9 +179,11 @@ def describe_audit(findings: Findings) -> Section:
         "Leak audit",
         "What could tell the class without motion, and whether it does. The accuracy of a model that cannot see motion "
         "is compared with that of the best model; that of a random forest on what the files say about themselves "
-        "(number of frames, rate, duration, size, proportions, audio), with the share of the commonest class.",
+        "(number of frames, rate, duration, size, proportions, audio), with the share of the commonest class; and how "
+        "often the clips that look most alike have one class, with chance.",
         ["check", "accuracy", "compared with", "", "what it means"],
         rows,
+        pictures=[each.check for each in findings.audit if each.pairs],
     )
 
 

@@ -233,7 +233,7 @@ def test_scenes_with_clips_of_each_class_are_groups_that_nobody_named(takes: int
     assert found.fires
     assert found.accuracy is not None
     assert found.accuracy < (0.1 if takes == 1 else 0.29) < (found.reference or 0) < 1 / CLASSES
-    assert "your clips have groups that you did not name" in found.sentence
+    assert "your clips may have groups that you did not name" in found.sentence
     assert len(found.pairs) == 4
     for one, other in found.pairs:
         assert one.class_name != other.class_name
@@ -257,7 +257,7 @@ def test_independent_clips_have_no_scenes_more_often_than_the_level_says() -> No
 @pytest.mark.usefixtures("working_directory")
 @pytest.mark.parametrize("of", [1, 96])
 def test_one_scene_for_each_class_or_for_all_is_no_group(of: int) -> None:
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(1)
     pixels = scenes(96, of=max(of, 96 // CLASSES), channels=1, random=random)
     found = looks(pixels, np.arange(96) // (96 // CLASSES))["scenes"]
     assert (found.fires, found.pairs) == (False, [])

@@ -192,8 +192,8 @@ def audit_looks(folders: Sequence[Path]) -> list[AuditCheck]:
                 if one < other and nearest[other] == one and labels[one] != labels[other]
             ]
             sentence = (
-                "clips that look alike differ in class more often than by chance: your clips have groups that you did "
-                "not name, such as a person or a scene with clips of several classes; name them in folder.group"
+                "clips that look alike differ in class more often than by chance: your clips may have groups that you "
+                "did not name, such as a person or a scene with clips of several classes; name them in folder.group"
             )
         findings.append(
             AuditCheck("scenes", "nearest clips", found.same_class, found.chance, fires, sentence, show(mutual))

@@ -83,16 +83,16 @@ def compare_neighbours(pictures: NDArray[np.float32], labels: NDArray[np.int64])
     chance = float((counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1)))
 
     def shares(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        same = (labels[numbers] == labels[:, np.newaxis]).mean(axis=0)
-        return np.asarray(same.cumsum() / sizes)
+        same = (labels[..., numbers] == labels[..., np.newaxis]).mean(axis=-2)
+        return np.asarray(same.cumsum(axis=-1) / sizes)
 
-    def statistic(labels: NDArray[np.int64]) -> float:
-        return float((np.sqrt(sizes) * (shares(labels) - chance)).min())
+    def statistic(labels: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+        return np.asarray((np.sqrt(sizes) * (shares(labels) - chance)).min(axis=axis))
 
-    p_value = permutation_test(
-        (labels,), statistic, permutation_type="pairings", vectorized=False, n_resamples=RESAMPLES, alternative="less",
-        rng=np.random.default_rng(0),
-    ).pvalue  # fmt: skip # what belongs together on one line
+    test = permutation_test(
+        (labels,), statistic, permutation_type="pairings", vectorized=True, n_resamples=RESAMPLES, batch=10,
+        alternative="less", rng=np.random.default_rng(0),
+    )  # fmt: skip # what belongs together on one line
     found = shares(labels)
     lowest = int((np.sqrt(sizes) * (found - chance)).argmin())
-    return Neighbours(float(found[lowest]), chance, float(p_value), numbers)
+    return Neighbours(float(found[lowest]), chance, float(test.pvalue), numbers)

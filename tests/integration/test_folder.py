@@ -112,7 +112,16 @@ def test_results_are_by_model_seed_and_fold(folded: Path) -> None:
     assert "The 36 test clips are in 12 groups of 3, and clips of a group are alike" in report
     assert "; trained again: not known from one seed" in report
     assert "| backwards |" in report
-    checks = ["single_frame", "bag_of_frames", "pretrained_bag", "metadata", "padding", "duplicates", "groups"]
+    checks = [
+        "single_frame",
+        "bag_of_frames",
+        "pretrained_bag",
+        "metadata",
+        "padding",
+        "duplicates",
+        "groups",
+        "copies",
+    ]
     assert [each["check"] for each in read_json(folded / "metrics/comparison/audit.json")] == checks
     assert "## Leak audit" in report
     assert "upside down" not in report, "it is not known which class a clip of the user's is in when it is upside down"
@@ -216,23 +225,30 @@ def test_another_head_is_trained_on_the_same_features(copy_of_folded: Path) -> N
     assert now["models/pretrained_linear"] == before["models/pretrained_linear"]
 
 
-def test_a_logged_head_brings_its_backbone_and_predicts_as_evaluate_did(copy_of_folded: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_features_and_heads_are_the_same_bytes_again(copy_of_folded: Path, workers: str) -> None:
+    before = outs(copy_of_folded)
+    shutil.rmtree(copy_of_folded / ".resume")
+    for stage in ("embed", "train_pretrained"):
+        done = run(copy_of_folded, "dvc", "repro", "--force", "--single-item", stage, LOKY_MAX_CPU_COUNT=workers)
+        assert done.returncode == 0, done.stderr
+    assert outs(copy_of_folded) == before
+
+
+def test_a_champion_brings_its_backbone_and_predicts_files_as_evaluate_did(copy_of_folded: Path) -> None:
+    edit_params(copy_of_folded / "params.yaml", {"cnn_lstm.enabled": False, "convlstm.enabled": False})
+    reproduce(copy_of_folded)
     (copy_of_folded / "data/backbone/own.keras").unlink()
-    table = pd.read_parquet(copy_of_folded / "data/predictions.parquet")
-    row = table[(table["model"] == "pretrained_linear") & (table["fold"] == 1) & (table["condition"] == "unchanged")]
-    program = (
-        "import mlflow, numpy\n"
-        f"mlflow.set_tracking_uri('sqlite:///{copy_of_folded}/mlflow.db')\n"
-        "mlflow.set_experiment('motionbench')\n"
-        "found = mlflow.search_logged_models(output_format='list')\n"
-        "[one] = [each for each in found if each.name == 'pretrained_linear fold-1-seed-0']\n"
-        "clip = numpy.load('data/folds/1/clips.npy')[:1]\n"
-        "print(*mlflow.pyfunc.load_model(one.model_uri).predict(clip).iloc[0].tolist())\n"
-    )
-    done = run(copy_of_folded, "python", "-c", program)
+    done = run(copy_of_folded, "python", "-m", "pipeline.predict", "data/clips")
     assert done.returncode == 0, done.stderr
-    expected = row.filter(like="probability ").iloc[0].to_numpy()
-    np.testing.assert_allclose([float(each) for each in done.stdout.split()], expected, atol=1e-6)
+    found = pd.read_csv(next((copy_of_folded / "reports/predictions").glob("*.csv"))).set_index("file")
+    champion = Path(read_json(copy_of_folded / "metrics/comparison_timing.json")["champion"])
+    assert champion.parent.name in PRETRAINED
+    table = pd.read_parquet(copy_of_folded / "data/predictions.parquet")
+    table = table[(table["model"] == champion.parent.name) & (table["condition"] == "unchanged")]
+    held_out = table[table["fold"] == int(champion.name.split("-")[1])].set_index("file").filter(like="probability ")
+    assert len(held_out) == 12
+    np.testing.assert_allclose(found.loc[held_out.index, held_out.columns], held_out, atol=1e-6)
 
 
 def test_without_its_backbone_embed_stops_first(copy_of_folded: Path) -> None:

@@ -1,3 +1,4 @@
+import importlib.util
 import pickle
 import re
 import sys
@@ -10,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from motionbench.core.errors import UserError
 from motionbench.models import archive
@@ -28,6 +31,7 @@ from motionbench.models.backbone import (
 from motionbench.models.cost import count_flops
 from motionbench.models.networks import build_model
 from motionbench.models.registry import BackboneParams, LogisticParams
+from pipeline.backbone import PACKAGE, WEIGHTS
 
 SIDE = 16
 RANDOM = np.random.default_rng(0)
@@ -183,6 +187,22 @@ def test_a_network_that_keras_applications_lacks() -> None:
         UserError, match=r"^NAME: VGG16: Keras cannot make it for backbone.side: 16 \(Input size must be at"
     ):
         of_applications("VGG16", 16, weights=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation", "centre"),
+    [("china.jpg", 0.058, 8.006, [6.38, -0.88, 0.97, 0.19]), ("flower.jpg", 0.350, 7.412, [9.31, 9.86, 10.22, 8.06])],
+)
+def test_lite0_knows_photographs(name: str, mean: float, deviation: float, centre: list[float]) -> None:
+    """The features are those with which the network's own classifier saw a palace (0.30) and a daisy (0.23)."""
+    if (package := importlib.util.find_spec(PACKAGE)) is None or package.origin is None:
+        pytest.skip("its weights are not installed: make .venv/backbone")
+    network = efficientnet_lite0(read_torch_tensors(Path(package.origin).parent / WEIGHTS))
+    frame = np.asarray(Image.fromarray(load_sample_image(name)).resize((112, 112), Image.Resampling.BOX))
+    features = np.asarray(network(frame[None]))[0]
+    assert features.shape == (7, 7, 112)
+    found = [features.mean(), features.std(), *features[3, 3, :4]]
+    np.testing.assert_allclose(found, [mean, deviation, *centre], atol=0.05)  # decoders of JPEG differ
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from motionbench.comparison.audit import AuditCheck, Shown
 from motionbench.comparison.findings import Findings
 from motionbench.data.folds import AnySplit, join
 from motionbench.data.perturbations import perturb
 from motionbench.reporting.figures import short_name
 from motionbench.reporting.pictures import disagreements, draw_pictures
+from motionbench.reporting.report import describe_audit
 from tests.comparison.made_up import (
     CLASS_NAMES,
     FIVE,
@@ -127,6 +129,18 @@ def test_models_that_agree_have_no_picture_of_disagreements(saved: dict[str, Fig
     captions = draw(models(result(80), result(80)), Path())
     assert list(captions) == list(saved)
     assert list(captions) == ["cost", "reliability", "perturbations", "confusions", "learning_curves", "samples"]
+
+
+def test_clips_that_look_alike_are_shown_side_by_side(saved: dict[str, Figure]) -> None:
+    pair = [Shown(f"$x_{{/\x1b{number}.mp4", HOSTILE, SPLIT.clips[number, 0]) for number in range(2)]
+    found = AuditCheck("scenes", "nearest clips", 0.1, 0.3, True, "may have groups", [pair, pair, pair])
+    made = compared(models(result(80), result(80)))
+    assert "scenes" in draw_pictures(Path(), made._replace(audit=[found]), SPLIT)
+    assert [axis.get_title() for axis in saved["scenes"].axes][:2] == [
+        f"$x_{{/\\x1b{number}.mp4\n{HOSTILE}" for number in range(2)
+    ]
+    assert len(saved["scenes"].axes) == 6
+    assert describe_audit(made._replace(audit=[found])).pictures == ["scenes"]
 
 
 def test_the_reliability_diagram_has_the_accuracy_at_each_confidence(saved: dict[str, Figure]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from motionbench.core.errors import UserError
-from motionbench.core.paths import EXPERIMENTS
+from motionbench.core.paths import BACKBONES, EXPERIMENTS
 from motionbench.data.folder.listing import ClipFile
 from motionbench.params.editing import read_experiment
 from motionbench.reporting.inspection import find_groupings, inspect_folder
@@ -67,6 +67,18 @@ def test_uneven_classes_and_proportions_change_what_is_suggested(clips: Path, mo
     values, _ = read_experiment("mine")
     assert values["folder.resize"] == "crop"
     assert values["training.class_weights"] == "balanced"
+
+
+def test_a_backbone_gets_larger_frames_and_networks_from_pixels_as_many_as_without(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BACKBONES.mkdir(parents=True)
+    (BACKBONES / "some.keras").touch()
+    run_inspect(monkeypatch, clips, "mine")
+    _, params = read_experiment("mine")
+    assert params.data.clip_shape() == (12, 84, 112, 1)
+    assert {params.model(name).downsample for name in (*ALL, "single_frame", "bag_of_frames")} == {2}
+    assert {"pretrained_lstm", "pretrained_linear", "pretrained_bag"} <= set(params.enabled_models())
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ COLOUR_LEVELS = 4  # of 255, between the channels of a pixel: grey videos have l
 COUNTERS = {"c", "clip", "img", "mov", "movie", "part", "seq", "take", "v", "vid", "video"}  # words before numbers
 SHOWN = 10  # rows of a table
 FRAMES, FRAMES_A_SECOND = (8, 20), 6  # of a clip
-PIXELS, SIDES = 48 * 48, (24, 96)  # of a frame
+PIXELS, SIDES = 48 * 48, (24, 192)  # of a frame
 UNEVEN = 1.5  # times as many clips in one class as in another
 
 SUITABLE = {
@@ -224,15 +224,18 @@ def suggest_experiment(found: Inspection) -> str:
     counts = [*Counter(clip.file.label for clip in found.clips).values()]
     rare = max(counts) > UNEVEN * min(counts)
     uneven = len({round(each.width / each.height, 1) for each in facts}) > 1
+    learns, backbone = read_yaml(EXPERIMENTS / "folder.yaml"), any(BACKBONES.glob("*.keras"))
+    pixels = PIXELS * 4 if backbone else PIXELS  # networks from pixels see means of 2x2
+    colours = "rgb if they tell classes, or a backbone sees them" if found.colour else "most clips have none"
     folds = "each clip is tested, and no group is in two parts" if best.folds else "too few for folds"
     folds = "the manifest says train or test" if any(clip.file.split for clip in found.clips) else folds
     suggested: dict[str, dict[str, tuple[Any, str]]] = {
         "data": {
             "source": ("folder", ""),
             "frames": (frames, f"of clips of {seconds:.3g} s; more for fast movements"),
-            "height": (_side((PIXELS / aspect) ** 0.5), "more for finer movements; time grows with the pixels"),
-            "width": (_side((PIXELS * aspect) ** 0.5), f"proportions {aspect:.3g} : 1, as most files have"),
-            "colour": ("grey", "rgb if colours tell classes" if found.colour else "most clips have no colour"),
+            "height": (_side((pixels / aspect) ** 0.5), "more for finer movements; time grows with the pixels"),
+            "width": (_side((pixels * aspect) ** 0.5), f"proportions {aspect:.3g} : 1, as most files have"),
+            "colour": ("rgb" if backbone and found.colour else "grey", colours),
         },
         "folder": {
             "path": (found.path, ""),
@@ -250,26 +253,22 @@ def suggest_experiment(found: Inspection) -> str:
         lines.append(f"{section}:")
         lines += [f"  {key}: {_yaml(value)}{f' # {why}' if why else ''}" for key, (value, why) in values.items()]
         if section == "training":
-            lines += [f"  {key}: {_yaml(value)}" for key, value in _learns(section).items() if key not in values]
+            lines += [f"  {key}: {_yaml(value)}" for key, value in learns.get(section, {}).items() if key not in values]
     known = read_yaml(PARAMS)
-    suitable = {name: SUITABLE[name] for name in SUITABLE if not reads_features(name) or any(BACKBONES.glob("*.keras"))}
+    suitable = {name: SUITABLE[name] for name in SUITABLE if not reads_features(name) or backbone}
     for model in (*CONTENDERS, *CONTROLS):
-        settings = _learns(model)
+        settings = learns.get(model, {}) | ({"downsample": 2} if backbone and "downsample" in known[model] else {})
         if "enabled" in known[model]:
             settings["enabled"] = model in suitable
         if settings:
             lines.append(f"{model}:{f' # {suitable[model]}' if model in suitable else ''}")
             lines += [f"  {key}: {_yaml(value)}" for key, value in settings.items()]
-    lines += ["gate:", *(f"  {key}: {_yaml(value)}" for key, value in _learns("gate").items())]
+    lines += ["gate:", *(f"  {key}: {_yaml(value)}" for key, value in learns.get("gate", {}).items())]
     return "\n".join(lines) + "\n"
 
 
 def _side(pixels: float) -> int:
     return 4 * round(min(max(pixels, SIDES[0]), SIDES[1]) / 4)
-
-
-def _learns(section: str) -> dict[str, Any]:
-    return dict(read_yaml(EXPERIMENTS / "folder.yaml").get(section, {}))
 
 
 def _yaml(value: object) -> str:

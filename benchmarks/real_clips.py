@@ -30,12 +30,13 @@ from motionbench.reporting.inspection import find_groupings
 
 SOURCES = {
     "colored_shape": "Shapes that move in a circle, horizontally or vertically; groups are shape and colour. From "
-    "zygis009/colored-shape-action-dataset on GitHub (Apache-2.0).",
+    "zygis009/colored-shape-action-dataset on GitHub, commit 1b9fdc2 (Apache-2.0).",
     "EgoGestAR": "Gestures that a finger draws in the air, seen by who makes them; groups are places, sorted by eye "
-    "(the clips of one person in one office or one home are one). From varunj/EgoGestAR on GitHub, folder testvideo, "
-    "without its class unclassified (offered as a public testing dataset; there is no licence file).",
-    "fight": "Two seconds of surveillance video, of people who fight or do not; groups are the source videos, so "
-    "that the people of a test clip were never seen. From seymanurakti/fight-detection-surv-dataset on GitHub (MIT).",
+    "(the clips of one person in one office or one home are one). From varunj/EgoGestAR on GitHub, commit 90188de, "
+    "folder testvideo, without its class unclassified (offered as a public testing dataset; there is no licence file).",
+    "fight": "Two seconds of surveillance video, of people who fight or do not; groups are the source videos, so that "
+    "the people of a test clip were never seen. From seymanurakti/fight-detection-surv-dataset on GitHub, commit "
+    "ff83b7c (MIT).",
 }
 """By the name of the folder."""
 BASELINE, BLIND = "frame_differences", "pretrained_bag"
@@ -131,8 +132,9 @@ def as_markdown(measured: Sequence[Measured]) -> list[str]:
         "# Real clips: public sets",
         f"Written by `python -m benchmarks.real_clips` on {datetime.now(UTC):%Y-%m-%d} at commit "
         f"`{git('rev-parse', '--short', 'HEAD').strip()}`, on {machine()}: "
-        "[experiments/real_clips.yaml](../../experiments/real_clips.yaml) on each set, five folds by group. "
-        "Intervals and tests are those of [the comparison](../own-clips.md#how-it-is-judged); the p-values of each "
+        "[experiments/real_clips.yaml](../../experiments/real_clips.yaml) on each set, five folds by group. Clips lie "
+        "in class folders, with the group and a number as names. Intervals and tests are those of "
+        "[the comparison](../own-clips.md#how-it-is-judged); the p-values of each "
         "question are adjusted for its comparisons, not for the choice of the more accurate of two pretrained models.",
         markdown_table(summary),
         *sections,

@@ -75,4 +75,5 @@ def test_it_fires_on_the_planted_leak_and_not_without_it(
         "padding": False,
         "duplicates": False,
         "groups": False,
+        "copies": False,
     }

@@ -28,7 +28,7 @@ from motionbench.models.registry import MODELS, contenders_among, reads_features
 from motionbench.params.editing import update_yaml
 from motionbench.reporting.inspection import find_groupings
 
-SOURCES = {
+SOURCES = {  # by the name of the folder
     "colored_shape": "Shapes that move in a circle, horizontally or vertically; groups are shape and colour. From "
     "zygis009/colored-shape-action-dataset on GitHub, commit 1b9fdc2 (Apache-2.0).",
     "EgoGestAR": "Gestures that a finger draws in the air, seen by who makes them; groups are places, sorted by eye "
@@ -38,9 +38,7 @@ SOURCES = {
     "the people of a test clip were never seen. From seymanurakti/fight-detection-surv-dataset on GitHub, commit "
     "ff83b7c (MIT).",
 }
-"""By the name of the folder."""
 BASELINE, BLIND = "frame_differences", "pretrained_bag"
-MARGIN = 0.02
 
 
 class Measured(NamedTuple):
@@ -76,25 +74,16 @@ def measure(folder: Path) -> Measured:
 
 
 def judge(right: Mapping[str, Right], groups: Groups | None) -> list[list[Comparison]]:
-    """Compare what three questions ask for; p-values are adjusted for the comparisons of each.
-
-    Args:
-        right: by model, whether each prediction is right, shape (seeds, clips).
-        groups: what belongs together.
-
-    Returns:
-        Each pretrained model with their control, which knows no order; each contender with the baseline; and the more
-        accurate pretrained model with each network from pixels.
-    """
+    """Return the comparisons that answer three questions; p-values are adjusted for those of each."""
     contenders = contenders_among(right)
     pretrained = [name for name in contenders if reads_features(name)]
     best = max(pretrained, key=lambda name: float(right[name].mean()))
     pairs = (
-        [(name, BLIND) for name in pretrained],
-        [(name, BASELINE) for name in contenders],
+        [(name, BLIND) for name in pretrained],  # does order add anything?
+        [(name, BASELINE) for name in contenders],  # are networks worth their cost?
         [(best, name) for name in contenders if name not in pretrained],
     )
-    return [compare_pairs(right, groups, MARGIN, each) for each in pairs]
+    return [compare_pairs(right, groups, margin=0.02, pairs=each) for each in pairs]
 
 
 def as_markdown(measured: Sequence[Measured]) -> list[str]:
@@ -104,13 +93,14 @@ def as_markdown(measured: Sequence[Measured]) -> list[str]:
         right, groups = {each: predictions.unchanged.right(each) for each in predictions.models}, predictions.groups
         questions = judge(right, groups)
         order, worth, pixels = map(_answer, questions, (any, any, all))
+        said = [
+            "; ".join(f"{each.first} {_lead(each)} than {each.second}" for each in pairs) + "." for pairs in questions
+        ]
         counts = np.bincount(predictions.labels)
         summary.append(
             {
                 "set": name,
-                "clips": str(counts.sum()),
-                "classes": str(len(counts)),
-                "groups": str(questions[0][0].units),
+                "clips, classes, groups": f"{counts.sum()}, {len(counts)}, {questions[0][0].units}",
                 "chance": f"{counts.max() / counts.sum():.3f}",
                 "does order add anything?": order,
                 "is a network better than the baseline?": worth,
@@ -121,10 +111,7 @@ def as_markdown(measured: Sequence[Measured]) -> list[str]:
             f"## {name}",
             f"{SOURCES.get(name, '')} The run took {seconds / 60:.0f} minutes.".strip(),
             markdown_table([_describe_model(model, predictions) for model in right]),
-            *(
-                "; ".join(f"{pair.first} {_lead(pair)} than {pair.second}" for pair in pairs) + "."
-                for pairs in questions
-            ),
+            *said,
             markdown_table([_describe_pair(pair) for pairs in questions for pair in pairs]),
             f"Leak audit: {'; '.join(fires) or 'nothing fires'}.",
         ]
@@ -157,8 +144,7 @@ def _describe_model(model: str, predictions: Predictions) -> dict[str, str]:
     right, [shuffled] = predictions.unchanged.right(model), predictions.perturbed
     low, high = accuracy_interval(right, predictions.groups)
     return {
-        "model": model,
-        "role": MODELS[model].role,
+        "model": f"{model}, {MODELS[model].role}",
         "sees": MODELS[model].sees,
         "accuracy": f"{right.mean():.3f}",
         "95 % interval": f"{low:.3f} to {high:.3f}",

@@ -26,8 +26,8 @@ def test_the_page_answers_three_questions_of_each_set() -> None:
         as_markdown([measured(name, dict(zip(models, each, strict=True))) for name, each in skills.items()])
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
-    assert rows[2] == ["ordered", "200", "2", "20", "0.500", "yes", "yes", "yes"]
-    assert rows[3] == ["blind", "200", "2", "20", "0.500", "not shown", "not shown", "not shown"]
+    assert rows[2] == ["ordered", "200, 2, 20", "0.500", "yes", "yes", "yes"]
+    assert rows[3] == ["blind", "200, 2, 20", "0.500", "not shown", "not shown", "not shown"]
     assert "pretrained_lstm is better than pretrained_bag; pretrained_linear" in page
     assert "is not shown to be better than cnn3d" in page
     assert "Leak audit: metadata fires: what files say about themselves tells the class." in page

@@ -101,7 +101,7 @@ def test_runs_name_their_data_by_the_md5_of_dvc_lock(reproduced: Path) -> None:
     inputs = {stage: parent.inputs.dataset_inputs for stage, parent in parents.items() if parent.inputs}
     assert [item.dataset.name for item in inputs["generate"]] == ["train", "validation", "test"]
     assert [item.dataset.name for item in inputs["train_convlstm"]] == ["train", "validation"]
-    assert [item.dataset.name for item in inputs["compare"]] == ["train", "test"]
+    assert [item.dataset.name for item in inputs["compare"]] == ["train", "validation", "test"]
     [test_data] = inputs["evaluate"]
     assert test_data.dataset.digest == parents["evaluate"].data.tags["data.md5.test"]
     assert test_data.dataset.digest == path_md5(reproduced / "data/test")

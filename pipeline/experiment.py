@@ -25,6 +25,10 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-m", "dvc", *command], check=False)
         if done.returncode:
             sys.exit(done.returncode)
+    print(
+        f"To have its files here, and its champion for make predict: dvc exp apply {name}\n"
+        "and then: dvc repro --single-item --force compare"
+    )
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ def main() -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
         raise UserError(f"NAME: {name}: not a name of letters A to Z, digits, - and _; choose another")
     if path.exists():
-        raise UserError(
-            f"{path}: exists; choose another name: make inspect FOLDER='{folder}' NAME={name}-2; or delete it"
-        )
+        raise UserError(f"{path}: exists; add another name to the command, as NAME={name}-2, or delete the file")
     from motionbench.reporting.inspection import inspect_folder, print_inspection, suggest_experiment
 
     found = inspect_folder(folder)

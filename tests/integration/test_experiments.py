@@ -45,6 +45,7 @@ def test_an_experiment_in_a_temporary_copy_sees_the_clips_and_the_store(tmp_path
     done = run(clone, "python", "-m", "pipeline.experiment", "grouped")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bad clip: carré/recorder-01_01.mp4: damaged" in done.stderr
+    assert "dvc exp apply grouped\nand then: dvc repro --single-item --force compare\n" in done.stdout
     files = list((clone / "data/clips").glob("*/*.mp4"))
     assert len(list((clone / DECODED).iterdir())) == len(files) - 1, "decoded for this and other experiments"
     assert not (clone / "models/convlstm").exists(), "the working tree stays as it is"

@@ -131,7 +131,7 @@ def test_what_cannot_be_done_is_one_line_and_nothing_is_written(clips: Path, mon
         (clips, "", "and none of class lost; .* 1 cannot, such as lost/z.mp4: damaged"),
         (clips / "nowhere", "", "no such folder"),
         ("", "", "FOLDER: name the folder"),
-        (clips, "folder", "experiments/folder.yaml: exists; choose another name: make inspect .* NAME=folder-2"),
+        (clips, "folder", "experiments/folder.yaml: exists; add another name to the command, as NAME=folder-2, "),
         (clips, "../x", "NAME: ../x: not a name of letters"),
     ):
         with pytest.raises(UserError, match=expected):

@@ -187,7 +187,7 @@ def print_inspection(found: Inspection) -> None:
     ]
     _print_rows(console, "what names suggest as groups", "groups", "clips in each", "such as", rows=groupings)
     _print_rows(console, "looks the same", "as", rows=found.alike)
-    _print_rows(console, "cannot be used", "why", rows=found.bad)
+    _print_rows(console, "cannot be used", "why", rows=[(each.name, each.reason) for each in found.bad])
     console.print(
         f"{len(found.clips)} clips can be used, {len(found.bad)} cannot. By their mean pictures they show "
         f"{len(set(found.scenes))} scenes, of which the commonest has {max(Counter(found.scenes).values())} clips."

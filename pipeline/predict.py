@@ -32,12 +32,12 @@ def main() -> None:
     path, explain = Path(name or "no such clip"), options == ["explain"]
     if not path.exists():
         raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
-    files = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()]
+    files = clips_below(path) if path.is_dir() else []
     if path.is_dir() and not files:
         raise UserError(f"CLIP: {path}: a folder without clips; these are known: {', '.join(sorted(SUFFIXES))}")
     if path.is_dir() and explain:
         raise UserError(
-            f"EXPLAIN: {path}: a folder; a picture explains one clip: make predict CLIP={min(files)} EXPLAIN=1"
+            f"EXPLAIN: {path}: a folder; a picture explains one clip: make predict CLIP={files[0]} EXPLAIN=1"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     from motionbench.tracking.champion import load_champion
@@ -45,9 +45,14 @@ def main() -> None:
     champion = load_champion()
     print(f"champion: {champion.what}", flush=True)
     if path.is_dir():
-        predict_folder(path, sorted(files), champion)
+        predict_folder(path, files, champion)
     else:
         predict_file(path, champion, explain)
+
+
+def clips_below(folder: Path) -> list[Path]:
+    """Return the video files of a folder, sorted."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def output_path(name: str) -> Path:
@@ -81,7 +86,8 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
     rows: list[dict[str, Any]] = []
     with clip_progress("predict", len(files), "files classified") as show:
         for file in files:
-            row: dict[str, Any] = {"file": file.relative_to(folder).as_posix()}
+            name = file.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()  # maybe not UTF-8
+            row: dict[str, Any] = {"file": name}
             try:
                 probabilities = classify(file, champion)[1].mean()
                 row |= {"class": probabilities.idxmax(), "not read": "", **probabilities.add_prefix("probability ")}

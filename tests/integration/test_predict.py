@@ -1,0 +1,39 @@
+"""`make predict`: which files of a folder it takes, and where results go."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from motionbench.data.params import Preprocessing
+from motionbench.tracking.champion import Champion
+from pipeline.predict import clips_below, predict_folder
+from tests.data.videos import write_video
+
+CHAMPION = Champion(
+    "a champion",
+    "a function",
+    Preprocessing(4, 16, 16, "grey", "pad"),
+    2.0,
+    lambda clips: pd.DataFrame([[0.75, 0.25]] * len(clips), columns=["wave", "bow"]),
+)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "video.mp4", np.zeros((10, 16, 16, 3), np.uint8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on this system")
+@pytest.mark.usefixtures("working_directory")
+def test_a_name_that_is_not_utf8_is_written_with_escapes(video: Path) -> None:
+    Path("clips").mkdir()
+    for name in (os.fsdecode(b"M\xfcller.mp4"), "a.mp4"):
+        shutil.copy(video, Path("clips", name))
+    predict_folder(Path("clips"), clips_below(Path("clips")), CHAMPION)
+    [table] = Path("reports/predictions").iterdir()
+    assert pd.read_csv(table)["file"].tolist() == ["M\\udcfcller.mp4", "a.mp4"]

@@ -15,7 +15,7 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
-from motionbench.data.folder.listing import SUFFIXES
+from motionbench.data.folder.visible import SUFFIXES, visible_below
 from motionbench.execution.progress import clip_progress
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def main() -> None:
 
 
 def clips_below(folder: Path) -> list[Path]:
-    """Return the video files of a folder, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    """Return the video files of a folder, sorted: those that would be clips in class folders, and others beside them."""
+    files = [folder / path for path in visible_below(folder) if path.suffix.lower() in SUFFIXES]
+    return [file for file in files if file.is_file()]
 
 
 def output_path(name: str) -> Path:

@@ -37,3 +37,11 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(video: Path) -> None:
     predict_folder(Path("clips"), clips_below(Path("clips")), CHAMPION)
     [table] = Path("reports/predictions").iterdir()
     assert pd.read_csv(table)["file"].tolist() == ["M\\udcfcller.mp4", "a.mp4"]
+
+
+def test_a_folder_has_the_files_that_a_data_set_would_have(tmp_path: Path) -> None:
+    hidden = ("$RECYCLE.BIN/$R1.gif", ".Trash-1000/a.gif", "wave/._1.gif", "wave/.b.gif", "wave/@eaDir/a.gif/SYNO.gif")
+    for name in (*hidden, "wave/a.GIF", "b.mp4", "wave/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert clips_below(tmp_path) == [tmp_path / "b.mp4", tmp_path / "wave/a.GIF"]

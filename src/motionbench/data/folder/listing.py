@@ -2,33 +2,21 @@
 
 import csv
 import math
-import os
 import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from motionbench.core.errors import UserError, one_line, printable
 from motionbench.data.folder.params import plain_name
+from motionbench.data.folder.visible import OTHER_VIDEOS, SUFFIXES, counted, to_use, visible_below
 from motionbench.data.splits import SPLITS
 
 REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("group", "split", "start", "end")
-SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov"),
-    *(".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".npz", ".ogg", ".ogm", ".ogv", ".qt", ".tod", ".ts", ".vob"),
-    *(".webm", ".wmv"),
-)
-"""Of clips in class folders. Cameras and programs put other files beside them, such as small copies (.lrv)."""
-OTHER_VIDEOS = {".264", ".dv", ".h264", ".h265", ".hevc", ".m1v", ".m2v", ".mjpeg", ".mxf", ".rm", ".rmvb", ".y4m"}
-PICTURES = {".bmp", ".heic", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-OF_SYSTEMS = {"$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
-"""Folders that disks and archives add, as for what was deleted."""
-ENDINGS = 5  # in a message
 SPLIT_FOLDERS = ({"train", "training"}, {"dev", "eval", "test", "testing", "val", "valid", "validation"})
 Rows = dict[str, dict[str, str]]
 """By where a clip is named, for messages: what the folder or the manifest says of it, not checked yet."""
@@ -68,9 +56,9 @@ class BadClip(NamedTuple):
 def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[list[ClipFile], list[BadClip]]:
     """Find the clips of a folder, and what cannot be used as one. Both lists are sorted by name.
 
-    Without a manifest, each file in `folder/class-name`, at any depth, with one of `SUFFIXES` is a clip. Names that
-    begin with a dot, and `OF_SYSTEMS`, are ignored. How many other files there are, and which folders have only such
-    and are no classes, goes to stderr.
+    Without a manifest, each file in `folder/class-name`, at any depth, with one of `SUFFIXES` is a clip, unless
+    `visible_below` leaves it out. How many other files there are, and which folders have only such and are no classes,
+    goes to stderr.
 
     Args:
         manifest: the name of a CSV file in `folder` with the columns path, label and, optionally, group, split, start
@@ -132,12 +120,8 @@ def _compile(group: str) -> re.Pattern[str]:
 
 def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip]]:
     """Return a row for each file in a class folder, and for each link to a folder, which DVC does not follow."""
-    visible, folders = list[Path](), set[Path]()
-    for place, below, files in os.walk(folder, onerror=_raise):
-        below[:] = [name for name in below if not name.startswith(".") and name.casefold() not in OF_SYSTEMS]
-        here = Path(place).relative_to(folder)
-        visible += [here / name for name in (*below, *files) if not name.startswith(".")]
-        folders |= {here / name for name in below if not Path(place, name).is_symlink()}
+    visible = visible_below(folder)
+    folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
     classes = {path.name for path in folders if len(path.parts) == 1}
     if all(names & {name.casefold() for name in classes} for names in SPLIT_FOLDERS):
         raise UserError(
@@ -145,7 +129,7 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
             "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
         )
     rows, bad, others = {}, [], defaultdict[str, Counter[str]](Counter)  # other files: endings by class folder
-    for path in sorted(visible):
+    for path in visible:
         name, ending = path.as_posix(), path.suffix.lower()
         if path in folders:
             continue
@@ -158,36 +142,19 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
     found = sum(others.values(), Counter[str]())
     without = sorted(classes - {row["label"] for row in rows.values()})
     if not rows:
-        listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + [_counted(found)] * bool(found)
-        raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{_to_use(found)}")
+        listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + [counted(found)] * bool(found)
+        raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{to_use(found)}")
     for name in without:
-        if _to_use(others[name]) or not others[name]:
+        if to_use(others[name]) or not others[name]:
             raise UserError(
-                f"{folder / name}: an empty class: {_counted(others[name]) or 'no files'}; put clips there, or "
-                f"take it out of {folder}{_to_use(others[name])}"
+                f"{folder / name}: an empty class: {counted(others[name]) or 'no files'}; put clips there, or "
+                f"take it out of {folder}{to_use(others[name])}"
             )
     if found:
         none = f"; no classes, since they have no clips: {', '.join(without)}" if without else ""
-        text = f"{folder}: files that are no clips: {_counted(found)}{none}{_to_use(found.keys() & OTHER_VIDEOS)}"
+        text = f"{folder}: files that are no clips: {counted(found)}{none}{to_use(found.keys() & OTHER_VIDEOS)}"
         print(printable(f"warning: {text}"), file=sys.stderr)
     return rows, bad
-
-
-def _counted(endings: Counter[str]) -> str:
-    listed = [f"{count} {ending}" for ending, count in endings.most_common(ENDINGS)]
-    return ", ".join(listed + [f"{endings.total()} in all"] * (len(endings) > ENDINGS))
-
-
-def _to_use(endings: Iterable[str]) -> str:
-    """Return how files with these endings could become clips."""
-    video = min(OTHER_VIDEOS.intersection(endings), default="")
-    convert = f"; such videos must be converted: ffmpeg -i a{video} a.mp4" if video else ""
-    pictures = not PICTURES.isdisjoint(endings)
-    return convert + "; each clip is one file: frames as pictures must become a video" * pictures
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error  # A folder that cannot be read would be left out.
 
 
 def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:

@@ -51,14 +51,17 @@ def main() -> None:
 
 
 def clips_below(folder: Path) -> list[Path]:
-    """Return the video files of a folder, sorted: those that would be clips in class folders, and others beside them."""
+    """Return the video files of a folder, sorted: those that could be clips of a data set."""
     files = [folder / path for path in visible_below(folder) if path.suffix.lower() in SUFFIXES]
     return [file for file in files if file.is_file()]
 
 
-def output_path(name: str) -> Path:
-    """Return where results go; a number tells apart names that differ only in characters that become `_`."""
-    return ANNOTATED / file_stem(name.replace(".", "?"), zlib.crc32(os.fsencode(name)) % 10_000)
+def output_path(source: Path) -> Path:
+    """Return where the results of a file or folder go: its name, and a number of its path, as others have its name."""
+    path = source.resolve()
+    name = path.name if path.is_dir() else source.stem  # not that of a file in a cache, to which a link may lead
+    # The blank at the end asks for the number, also after a plain name.
+    return ANNOTATED / file_stem(f"{name} ".replace(".", "_"), zlib.crc32(os.fsencode(path)) % 10**6)
 
 
 def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
@@ -81,7 +84,7 @@ def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float
 
 
 def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> None:
-    """Write reports/predictions/<name>.csv: a row per file with its class and probabilities, or why it has none."""
+    """Write reports/predictions/<name>~<number>.csv: a row per file with its class and probabilities, or why not."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -96,7 +99,7 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
                 row |= {"class": "", "not read": one_line(error)}
             rows.append(row)
             show()
-    with atomic_outputs(table := Path(f"{output_path(folder.resolve().name)}.csv")) as (new,):
+    with atomic_outputs(table := Path(f"{output_path(folder)}.csv")) as (new,):
         pd.DataFrame(rows).to_csv(new, index=False)
     unread = sum(bool(row["not read"]) for row in rows)
     print(f"{table}: {len(rows) - unread} files by {champion.name}; {unread} could not be read")
@@ -112,7 +115,7 @@ def predict_file(path: Path, champion: "Champion", explain: bool) -> None:
 
     times, predictions, seconds = classify(path, champion)
     if times:
-        with atomic_outputs(folder := output_path(path.stem)) as (new_folder,):
+        with atomic_outputs(folder := output_path(path)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)
         print(
             f"{path} lasts {seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
@@ -129,13 +132,13 @@ def predict_file(path: Path, champion: "Champion", explain: bool) -> None:
 
 
 def explain_clip(path: Path, champion: "Champion", window: list[tuple[float, float]]) -> None:
-    """Write reports/predictions/<name>.png: which frames and places of a clip, or of a window, decide."""
+    """Write reports/predictions/<name>~<number>.png: which frames and places of a clip, or of a window, decide."""
     from motionbench.reporting.explanation import draw_losses, occlude
 
     found = read_windows(path, champion.preprocessing, window) if window else read_clip(path, champion.preprocessing)[0]
     losses = occlude(found[0], champion.predict)
     title = " ".join([path.name, *(f"from {start:.1f} to {end:.1f} s" for start, end in window)])
-    with atomic_outputs(picture := Path(f"{output_path(path.stem)}.png")) as (new,):
+    with atomic_outputs(picture := Path(f"{output_path(path)}.png")) as (new,):
         draw_losses(found[0], losses, title).savefig(new, dpi=110)
     print(
         f"{picture}: how much of the probability of {losses.answer} is lost without each frame, and without each place"

@@ -11,7 +11,7 @@ import pytest
 
 from motionbench.data.params import Preprocessing
 from motionbench.tracking.champion import Champion
-from pipeline.predict import clips_below, predict_folder
+from pipeline.predict import clips_below, output_path, predict_folder
 from tests.data.videos import write_video
 
 CHAMPION = Champion(
@@ -45,3 +45,17 @@ def test_a_folder_has_the_files_that_a_data_set_would_have(tmp_path: Path) -> No
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert clips_below(tmp_path) == [tmp_path / "b.mp4", tmp_path / "wave/a.GIF"]
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_results_of_one_name_are_kept_apart() -> None:
+    for folder in ("monday/clips", "tuesday/clips"):
+        Path(folder).mkdir(parents=True)
+    files = ("a.mp4", "a.mov", "b/a.mp4", "10.5.mp4", "10_5.mp4", "10:5.mp4", "a .mp4")
+    sources = [Path(name) for name in (*files, "monday/clips", "tuesday/clips")]
+    paths = [output_path(source) for source in sources]
+    assert len(set(paths)) == len(sources)
+    assert {path.suffix for path in paths} == {""}, "folders"
+    names = [path.name.partition("~")[0] for path in paths]
+    assert names == [*["a"] * 3, *["10_5"] * 3, "a", *["clips"] * 2]
+    assert output_path(Path("monday/../a.mp4")) == output_path(Path.cwd() / "a.mp4") == paths[0]

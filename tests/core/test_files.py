@@ -8,6 +8,14 @@ from motionbench.core.errors import UserError
 from motionbench.core.files import atomic_outputs, file_md5s, file_stem, path_md5, read_yaml
 from tests.conftest import ROOT
 
+OF_SYSTEMS = (
+    *("b/.DS_Store", "b/._c.txt", "b/.directory", "b/.dropbox", "b/.nomedia", "b/.~lock.clips.csv#", "b/.picasa.ini"),
+    *("b/Thumbs.db", "thumbs.db", "b/ehthumbs.db", "b/Desktop.ini", "b/Picasa.ini", "b/~$clips.xlsx"),
+    *(".fseventsd/0", ".Spotlight-V100/a", ".thumbnails/1.jpg", ".Trash-1000/a.mp4", ".Trashes/501/a.mp4"),
+    *("$RECYCLE.BIN/$R1.mp4", "b/@eaDir/c.txt@SynoEAStream", "__MACOSX/b/c.txt", "lost+found/1", "THMBNL/1.JPG"),
+    *("System Volume Information/a", "Thumbnails/1.jpg"),
+)
+
 
 def test_outputs_are_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder, file = tmp_path / "models", tmp_path / "timing" / "model.json"
@@ -64,7 +72,7 @@ def test_md5s_are_those_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "b/c.txt": "two",
         "b.txt": "three",
         "__pycache__/d.pyc": "four",
-        "b/Thumbs.db": "",
+        **dict.fromkeys(OF_SYSTEMS, "what a system adds"),
     }.items():
         (folder / path).parent.mkdir(exist_ok=True, parents=True)
         (folder / path).write_text(content, encoding="utf-8")
@@ -76,7 +84,8 @@ def test_md5s_are_those_of_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert names(folder) == ["a.txt", "b.txt", "b/c.txt"]
     # Seen: outside the repository DVC ignores nothing, so that a folder that is a repository, too, could not be used.
     monkeypatch.chdir(ROOT)
-    assert names(folder) == [".git/HEAD", "__pycache__/d.pyc", "a.txt", "b.txt", "b/Thumbs.db", "b/c.txt"]
+    others = ["a.txt", "b.txt", "b/c.txt", ".git/HEAD", "__pycache__/d.pyc"]
+    assert names(folder) == sorted([*others, *OF_SYSTEMS])
 
 
 def names(folder: Path) -> list[str]:

@@ -75,21 +75,24 @@ def test_files_outside_class_folders_are_bad_and_empty_classes_refused(tmp_path:
     pictures = "; each clip is one file: frames as pictures must become a video"
     (tmp_path / "nod").mkdir()
     assert refusal(tmp_path) == f"{empty}no files{out}"
-    write(tmp_path, "nod/.gitkeep", "nod/clip1/1.jpg", "nod/clip1/2.JPG", "nod/readme.txt")
-    assert refusal(tmp_path) == f"{empty}2 .jpg, 1 .txt{out}{pictures}"
+    write(tmp_path, "nod/.gitkeep", "nod/clip1/1.jpg", "nod/clip1/2.JPG")
+    assert refusal(tmp_path) == f"{empty}2 .jpg{out}{pictures}"
     write(tmp_path, "nod/a.MXF")
     converted = "; such videos must be converted: ffmpeg -i a.mxf a.mp4"
-    assert refusal(tmp_path) == f"{empty}2 .jpg, 1 .mxf, 1 .txt{out}{converted}{pictures}"
+    assert refusal(tmp_path) == f"{empty}2 .jpg, 1 .mxf{out}{converted}{pictures}"
 
 
 def test_folders_without_clips_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "wave/a.mp4", "bow/b.mp4", "bow/c.m2v", "notes/day 1.txt", "notes/day 2/a.txt", "labels/a.csv")
     write(tmp_path, "__MACOSX/wave/._a.mp4", "$RECYCLE.BIN/S-1/a.mp4", "wave/@eaDir/a.mp4/SYNOINDEX.mp4")
+    write(tmp_path, "THMBNL/C0001T01.JPG", "Thumbnails/1.jpg")
+    write(tmp_path, "plans/a.png", "plans/a.md")
     clips, bad = list_clips(tmp_path, None, None)
     assert (names(clips), bad) == (["bow/b.mp4", "wave/a.mp4"], [])
     assert capsys.readouterr().err == (
-        f"warning: {tmp_path}: files that are no clips: 2 .txt, 1 .m2v, 1 .csv; no classes, since they have no clips: "
-        "labels, notes; such videos must be converted: ffmpeg -i a.m2v a.mp4\n"
+        f"warning: {tmp_path}: files that are no clips: 2 .txt, 1 .m2v, 1 .csv, 1 .md, 1 .png; "
+        "no classes, since they have no clips: labels, notes, plans; such videos must be converted: "
+        "ffmpeg -i a.m2v a.mp4\n"
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from motionbench.core.errors import UserError, one_line, printable
 from motionbench.data.folder.params import plain_name
-from motionbench.data.folder.visible import OTHER_VIDEOS, SUFFIXES, counted, to_use, visible_below
+from motionbench.data.folder.visible import OTHER_VIDEOS, PICTURES, SUFFIXES, counted, to_use, visible_below
 from motionbench.data.splits import SPLITS
 
 REQUIRED_COLUMNS = ("path", "label")
@@ -145,7 +145,7 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
         listed = [f"{len(bad)} clips in no class folder"] * bool(bad) + [counted(found)] * bool(found)
         raise UserError(f"{folder}: no clips{', but ' * bool(listed)}{', '.join(listed)}; {expected}{to_use(found)}")
     for name in without:
-        if to_use(others[name]) or not others[name]:
+        if not others[name].keys() - PICTURES - OTHER_VIDEOS:
             raise UserError(
                 f"{folder / name}: an empty class: {counted(others[name]) or 'no files'}; put clips there, or "
                 f"take it out of {folder}{to_use(others[name])}"

@@ -14,8 +14,10 @@ SUFFIXES = (
 """Of clips in class folders. Cameras and programs put other files beside them, such as small copies (.lrv)."""
 OTHER_VIDEOS = {".264", ".dv", ".h264", ".h265", ".hevc", ".m1v", ".m2v", ".mjpeg", ".mxf", ".rm", ".rmvb", ".y4m"}
 PICTURES = {".bmp", ".heic", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-OF_SYSTEMS = {"$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information"}
-"""Folders that disks and archives add, as for what was deleted."""
+OF_SYSTEMS = {
+    *("$recycle.bin", "@eadir", "__macosx", "lost+found", "system volume information", "thmbnl", "thumbnails"),
+}
+"""Folders that disks, archives and cameras add, as for what was deleted. `.dvcignore` has them, too."""
 ENDINGS = 5  # in a message
 
 

@@ -112,15 +112,39 @@ def test_other_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.Captur
     assert refusal(tmp_path / "raw").endswith("; such videos must be converted: ffmpeg -i a.m2v a.mp4")
 
 
-@pytest.mark.parametrize("splits", [["train", "test"], ["Training", "Val", "wave"]])
+SPLITS = [
+    *(["train", "test"], ["Training", "Val", "wave"], ["train_set", "test_set"], ["TrainSet", "dev-set"]),
+    *(["Training", "Testing1"], ["train1", "train2", "valid 1"], ["train_data", "test_split_2"]),
+]
+
+
+@pytest.mark.parametrize("splits", SPLITS)
 def test_folders_of_splits_are_no_classes(splits: list[str], tmp_path: Path) -> None:
     write(tmp_path, *(f"{split}/wave/a.mp4" for split in splits))
     manifest = (
         "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
     )
     assert manifest in refusal(tmp_path)
-    write(tmp_path / "classes", "train/a.mp4", "plane/a.mp4")
-    assert names(list_clips(tmp_path / "classes", None, None)[0]) == ["plane/a.mp4", "train/a.mp4"]
+
+
+def test_classes_may_have_names_like_those_of_splits(tmp_path: Path) -> None:
+    expected = ["plane/a.mp4", "test_drive/a.mp4", "train/a.mp4", "train_station/a.mp4"]
+    write(tmp_path, *expected)
+    assert names(list_clips(tmp_path, None, None)[0]) == expected
+
+
+def test_splits_below_the_classes_are_not_used_and_a_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "bow/train/a.mp4", "bow/deep/test/a.mp4", "wave/Train/a.mp4")
+    list_clips(tmp_path, None, None)
+    assert capsys.readouterr().err == ""
+    write(tmp_path, "bow/test/b.mp4", "wave/Test/b.mp4")
+    assert len(list_clips(tmp_path, None, None)[0]) == 5
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}: the splits that folders below the classes name, such as bow/test, are not used; to use "
+        "them, list the clips in a CSV file with the columns path,label,split, and name it in folder.manifest\n"
+    )
 
 
 def test_class_folders_and_groups_are_one_in_both_unicode_forms(tmp_path: Path) -> None:

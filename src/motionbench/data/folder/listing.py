@@ -17,7 +17,8 @@ from motionbench.data.splits import SPLITS
 
 REQUIRED_COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("group", "split", "start", "end")
-SPLIT_FOLDERS = ({"train", "training"}, {"dev", "eval", "test", "testing", "val", "valid", "validation"})
+SPLIT_FOLDERS = ("train|training", "dev|eval|test|testing|val|valid|validation")  # as in train_set or Testing1
+IN_MANIFEST = "list the clips in a CSV file with the columns path,label,split, and name it in folder.manifest"
 Rows = dict[str, dict[str, str]]
 """By where a clip is named, for messages: what the folder or the manifest says of it, not checked yet."""
 
@@ -123,10 +124,10 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
     visible = visible_below(folder)
     folders = {path for path in visible if (folder / path).is_dir() and not (folder / path).is_symlink()}
     classes = {path.name for path in folders if len(path.parts) == 1}
-    if all(names & {name.casefold() for name in classes} for names in SPLIT_FOLDERS):
+    if {_split_of(name) for name in classes} >= {*SPLIT_FOLDERS}:
         raise UserError(
-            f"{folder}: its folders {', '.join(sorted(classes))} would be the classes; for given splits list the clips "
-            "in a CSV file with the columns path,label,split, and name it in folder.manifest; for classes without split"
+            f"{folder}: its folders {', '.join(sorted(classes))} would be the classes; for given splits {IN_MANIFEST}; "
+            "for classes without split"
         )
     rows, bad, others = {}, [], defaultdict[str, Counter[str]](Counter)  # other files: endings by class folder
     for path in visible:
@@ -154,7 +155,17 @@ def _read_class_folders(folder: Path, expected: str) -> tuple[Rows, list[BadClip
         none = f"; no classes, since they have no clips: {', '.join(without)}" if without else ""
         text = f"{folder}: files that are no clips: {counted(found)}{none}{to_use(found.keys() & OTHER_VIDEOS)}"
         print(printable(f"warning: {text}"), file=sys.stderr)
+    below = sorted(path for path in folders if len(path.parts) == 2 and _split_of(path.name))
+    if len({_split_of(path.name) for path in below}) > 1:
+        text = f"the splits that folders below the classes name, such as {below[0].as_posix()}, are not used"
+        print(printable(f"warning: {folder}: {text}; to use them, {IN_MANIFEST}"), file=sys.stderr)
     return rows, bad
+
+
+def _split_of(name: str) -> str | None:
+    """Return which of `SPLIT_FOLDERS` the name of a folder is, if any."""
+    end = r"[\W_]*(set|data|split)?[\W_]*\d*"
+    return next((names for names in SPLIT_FOLDERS if re.fullmatch(f"({names}){end}", name.casefold())), None)
 
 
 def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:

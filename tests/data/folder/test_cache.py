@@ -171,7 +171,10 @@ def test_what_no_run_has_used_for_a_month_is_removed() -> None:
     clips, _ = decode(*NAMES)
     for clip in clips:
         os.utime(clip.kept, (0, time.time() - cache.KEPT - 1))
+    gone = Path(DECODED, "listed, but gone")  # as where another process removes it meanwhile
+    gone.symlink_to("nowhere")
     decode(NAMES[0])
+    gone.unlink()
     assert [*kept()] == [clips[0].kept.name]
 
 

@@ -6,6 +6,7 @@ import os
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -78,8 +79,9 @@ def decode_clips(
             last = ", ".join(started[-engine.slots(1) :])
             raise UserError(f"the last files to be read were {last}: {error}") from error
     for kept in folder.iterdir():  # of other files, other sizes or other code
-        if kept.stat().st_mtime < now - KEPT:
-            kept.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # Another process may rename or remove it meanwhile.
+            if kept.stat().st_mtime < now - KEPT:
+                kept.unlink()
     clips = [each for each in results if isinstance(each, DecodedClip)]
     return clips, [each for each in results if isinstance(each, BadClip)]
 

@@ -1,12 +1,16 @@
 """Videos of all formats become clips, whoever wrote them; any damage is refused, or gives a clip."""
 
+import errno
 import io
+import os
 import struct
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,13 +80,39 @@ def test_prediction_reads_the_same_clips_and_says_which_file_is_wrong(tmp_path: 
         read_clip(path, SMALL)
 
 
-def test_a_bug_of_ours_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [AttributeError, ValueError, ZeroDivisionError, RuntimeError])
+def test_a_bug_of_ours_is_not_called_a_damaged_file(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def scaler(*_arguments: Any) -> Any:
-        raise AttributeError("a bug")
+        raise kind("a bug")
 
     monkeypatch.setattr(decoding, "scaler", scaler)
-    with pytest.raises(AttributeError, match="a bug"):
+    with pytest.raises(kind, match="a bug"):
         decode_clip(write_video(tmp_path / "x.mp4", brightening(8)), SMALL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process that can be taken back")
+@pytest.mark.parametrize("lacking", ["memory", "open files", "open files for FFmpeg"])
+def test_what_the_system_lacks_is_not_called_a_damaged_file(lacking: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "x.mp4", brightening(3, 2160, 3840), codec="mpeg4")
+    resource = pytest.importorskip("resource")
+    lowest = os.dup(0)  # of the numbers of files that are free
+    os.close(lowest)
+    kind, most, number = {
+        "memory": (resource.RLIMIT_AS, psutil.Process().memory_info().vms + 2**20, errno.ENOMEM),
+        "open files": (resource.RLIMIT_NOFILE, lowest, errno.EMFILE),
+        "open files for FFmpeg": (resource.RLIMIT_NOFILE, lowest + 1, errno.EMFILE),
+    }[lacking]
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, before[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(number)) as raised:
+            decode_clip(path, SMALL, end=0.08)
+    finally:
+        resource.setrlimit(kind, before)
+    assert raised.value.errno == number
+    assert decode_clip(path, SMALL)[1].frames == 3
 
 
 def test_windows_of_a_video_are_its_pieces_in_their_order(tmp_path: Path) -> None:

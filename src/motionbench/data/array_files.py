@@ -22,9 +22,15 @@ def read_array(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     """Return the frames in an .npz file, shape (frames, height, width) if grey, or (frames, height, width, 3).
 
     Raises:
-        UserError: if it holds something else, or if that is too large.
-        Exception: one of `DAMAGED`, if it is damaged.
+        UserError: if it is damaged, holds something else, or if that is too large.
     """
+    try:
+        return _read(path, max_pixels)
+    except DAMAGED as error:
+        raise UserError(f"damaged or no array ({type(error).__name__})") from error
+
+
+def _read(path: Path, max_pixels: int) -> NDArray[np.uint8]:
     if path.stat().st_size > MAX_ARRAY_BYTES:
         raise UserError(f"larger than {MAX_ARRAY_BYTES:,} bytes")
     with zipfile.ZipFile(path) as archive:

@@ -16,8 +16,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from motionbench.core.errors import UserError, one_line
-from motionbench.data.array_files import DAMAGED, read_array
+from motionbench.core.errors import UserError, is_of_the_system, one_line
+from motionbench.data.array_files import read_array
 from motionbench.data.params import Preprocessing
 from motionbench.data.scaling import displayed_size, scaler
 from motionbench.data.splits import Clips
@@ -26,6 +26,7 @@ from motionbench.data.video_files import (
     READ_SECONDS,
     UnusableTimesError,
     check_not_cut_off,
+    check_system,
     decode_again,
     decode_from,
     decode_packets,
@@ -93,6 +94,7 @@ def decode_clip(
 
     Raises:
         UserError: if the file is damaged, cut off, too large or no video. The message is the reason, without the path.
+        OSError: if the system is at fault, such as where it has no more memory.
     """
     first, last = round(start or 0, 6), None if end is None else round(end, 6)
     if not 0 <= first < math.inf:
@@ -109,16 +111,15 @@ def decode_clip(
             return _decode_by_time(path, preprocessing, first, last, max_pixels)
         except UnusableTimesError:
             return _decode_in_order(path, preprocessing, first, last, max_pixels)
-    except UserError:
-        raise
     except av.error.ExitError as error:
         raise UserError(f"damaged: nothing to decode within {READ_SECONDS} s") from error
     except av.error.FFmpegError as error:
+        check_system(error)
         raise UserError(f"damaged, cut off or no video ({one_line(error.strerror)}); {CONTAINERS_READ}") from error
     except OSError as error:
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise  # It says nothing of this file.
         raise UserError(f"not readable ({one_line(error.strerror)})") from error
-    except DAMAGED as error:
-        raise UserError(f"damaged or no video ({type(error).__name__}); {CONTAINERS_READ}") from error
 
 
 def read_clip(

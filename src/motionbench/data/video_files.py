@@ -1,6 +1,8 @@
 """Video files as packets and frames: opened without trust, and refused where they are damaged or cut off."""
 
+import errno
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -21,6 +24,7 @@ MAX_PACKETS = 1_000_000  # of a file: more than two hours at 60 frames a second,
 KEPT_BYTES = 20_000_000  # of packets in memory: larger videos are read twice
 PACKET_BYTES = 1_000  # that a packet takes besides its content, at most
 READ_SECONDS = 20  # that FFmpeg may search for one packet
+SPARE_BYTES = 500_000_000  # that must be free where a file is called damaged: more than FFmpeg takes for large frames
 
 # FFmpeg's names. It would also "play" playlists, scripts, still pictures and text.
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,gif,flv,asf,ogg"
@@ -126,6 +130,17 @@ def _gif_ends(file: BinaryIO) -> bool:
             file.seek(size, 1)
         before, block = block, file.read(1)
     return block == b";" or before + block == b","
+
+
+def check_system(error: av.error.FFmpegError) -> None:
+    """Raise an `OSError` where the system lacks memory or open files: FFmpeg may call a lack of memory invalid data."""
+    number = error.errno if error.errno in (errno.EMFILE, errno.ENFILE) else None
+    try:
+        np.empty(SPARE_BYTES, np.uint8)
+    except MemoryError:
+        number = errno.ENOMEM
+    if number:
+        raise OSError(number, os.strerror(number)) from error
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:

@@ -223,10 +223,19 @@ def test_a_line_that_was_cut_off_costs_no_finished_trial(
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_that_lacks_only_its_end_is_kept(params_with: Load) -> None:
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_line_that_lacks_only_its_end_is_kept(
+    goes_on: bool, params_with: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(opened(params_with({})), params_with({}), 3)
+    other = opened(params_with({}))
     os.truncate(JOURNAL, JOURNAL.stat().st_size - 1)
-    assert len(finished(opened(params_with({})))) == 3
+    if goes_on:
+        other.set_user_attr("written", "behind it")
+    study = opened(params_with({}))
+    assert len(finished(study)) == 3
+    assert study.user_attrs.get("written") == ("behind it" if goes_on else None)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_journal_that_is_damaged_otherwise_is_refused(params_with: Load) -> None:

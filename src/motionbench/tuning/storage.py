@@ -6,7 +6,6 @@ import re
 import sys
 import time
 import warnings
-from contextlib import suppress
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -19,6 +18,7 @@ from motionbench.core.files import atomic_outputs
 from motionbench.core.paths import JOURNAL
 from motionbench.core.redaction import without_secrets
 
+RECORD = re.compile(rb'(?=\{"op_code":)')  # where one of the journal begins
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 90  # of trials in a database that other machines may share
 
 
@@ -60,16 +60,28 @@ def _repair_journal() -> None:
     lock.acquire()
     try:
         found = JOURNAL.read_bytes() if JOURNAL.exists() else b""
-        whole, last = found[: (end := found.rfind(b"\n") + 1)], found[end:]
-        with suppress(ValueError):  # Of a line that lacks only its end, nothing is lost.
-            whole += json.dumps(json.loads(last), separators=(",", ":")).encode() + b"\n"
-        whole = re.sub(rb'(?m)^.*(?=\{"op_code":)', b"", whole)
+        *lines, end = found.split(b"\n")
+        kept: list[bytes] = []
+        for line in lines:
+            *before, last = RECORD.split(line)
+            kept += [*filter(_is_json, before), last]
+        kept += filter(_is_json, RECORD.split(end))
+        whole = b"".join(record + b"\n" for record in kept)
         if found != whole:
             with atomic_outputs(JOURNAL) as (new,):
                 new.write_bytes(whole)
+        if found.replace(b"\n", b"") != whole.replace(b"\n", b""):  # not where a line's end alone was missing
             print(f"{JOURNAL}: removed a line that was cut off; finished trials are kept", file=sys.stderr)
     finally:
         lock.release()
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _open_database(url: str, attempts: int = 5) -> RDBStorage:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +30,19 @@ WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
 def main() -> None:
     """Print the probability of each class; for a long video or a folder write files below reports/predictions/ too."""
     name, *options = sys.argv[1:] or [""]
-    path, explain = Path(name or "no such clip"), options == ["explain"]
-    if not path.exists():
-        raise UserError(f"CLIP: {path}: no such file; name one, as in make predict CLIP=reports/samples/sine.gif")
+    explain = options == ["explain"]
+    if not name:
+        raise UserError("CLIP: name a video file or a folder of them, as in make predict CLIP=data/clips/wave/01.mp4")
+    # Keyboards and disks have letters in two Unicode forms, which look the same.
+    forms = [Path(name), *(Path(unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))]
+    path = next((each for each in forms if each.exists()), None)
+    if path is None:
+        raise UserError(f"CLIP: {name}: no such file or folder; check the path, from the repository's root")
     files = clips_below(path) if path.is_dir() else []
     if path.is_dir() and not files:
         raise UserError(f"CLIP: {path}: a folder without clips; these are known: {', '.join(sorted(SUFFIXES))}")
     if path.is_dir() and explain:
-        raise UserError(
-            f"EXPLAIN: {path}: a folder; a picture explains one clip: make predict CLIP={files[0]} EXPLAIN=1"
-        )
+        raise UserError(f"EXPLAIN: {path}: a folder; a picture explains one clip: name a file, such as {files[0].name}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
     from motionbench.tracking.champion import load_champion
 

@@ -321,7 +321,7 @@ def test_a_folder_is_classified_into_one_table(folded: Path, long_video: Path, t
     (clips / "bad.mp4").write_bytes(one.read_bytes()[:-900])
     (clips / "notes.txt").write_text("no clip")
     done = run(folded, "python", "-m", "pipeline.predict", str(clips), "explain")
-    line = f"{clips}: a folder; a picture explains one clip: make predict CLIP={clips}/bad.mp4 EXPLAIN=1"
+    line = f"{clips}: a folder; a picture explains one clip: name a file, such as bad.mp4"
     assert (done.returncode, done.stderr) == (2, f"error: EXPLAIN: {line}\n")
     done = run(folded, "python", "-m", "pipeline.predict", str(clips))
     assert done.returncode == 0, done.stderr

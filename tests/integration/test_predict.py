@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from motionbench.core.errors import UserError
 from motionbench.data.params import Preprocessing
 from motionbench.tracking.champion import Champion
-from pipeline.predict import clips_below, output_path, predict_folder
+from pipeline.predict import clips_below, main, output_path, predict_folder
 from tests.data.videos import write_video
 
 CHAMPION = Champion(
@@ -59,3 +60,19 @@ def test_results_of_one_name_are_kept_apart() -> None:
     names = [path.name.partition("~")[0] for path in paths]
     assert names == [*["a"] * 3, *["10_5"] * 3, "a", *["clips"] * 2]
     assert output_path(Path("monday/../a.mp4")) == output_path(Path.cwd() / "a.mp4") == paths[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("", "CLIP: name a video file or a folder of them, as in "),
+        ("b\u00e4r", "CLIP: b\u00e4r: no such file or folder; check the path"),
+        ("\u00e4", "CLIP: a\u0308: a folder without clips"),  # found in its other Unicode form
+    ],
+)
+@pytest.mark.usefixtures("working_directory")
+def test_what_cannot_be_found_is_named(name: str, refusal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a\u0308").mkdir()
+    monkeypatch.setattr(sys, "argv", ["predict", name])
+    with pytest.raises(UserError, match=f"^{refusal}"):
+        main()

@@ -81,7 +81,7 @@ def inspect_folder(folder: Path) -> Inspection:
     manifest = None
     for table in sorted(filter(Path.is_file, folder.glob("*.csv"))):
         with table.open(encoding="utf-8-sig", errors="replace") as file:
-            if set(REQUIRED_COLUMNS) <= set(next(csv.reader(file), [])):
+            if set(REQUIRED_COLUMNS) <= {cell.strip() for cell in next(csv.reader(file), [])}:
                 manifest = table.name
     files, bad = list_clips(folder, manifest, None)
     clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)

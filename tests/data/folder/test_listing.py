@@ -154,6 +154,11 @@ def test_class_folders_and_groups_are_one_in_both_unicode_forms(tmp_path: Path) 
     manifest(tmp_path, "path,label\n\u00fcben/\u00e9_1.mp4,a\nu\u0308ben/e\u0301_2.mp4,b\n")
     clips, bad = list_clips(tmp_path, "clips.csv", None)
     assert (names(clips), bad) == (["u\u0308ben/e\u0301_1.mp4", "\u00fcben/\u00e9_2.mp4"], [])
+    write(tmp_path, "e\u0301/\u00e9.mp4")  # copied into a folder from another system
+    for path in ("\u00e9/\u00e9.mp4", "e\u0301/e\u0301.mp4", "\u00e9/e\u0301.mp4"):
+        manifest(tmp_path, f"path,label\n{path},a\n")
+        clips, bad = list_clips(tmp_path, "clips.csv", None)
+        assert (names(clips), bad) == (["e\u0301/\u00e9.mp4"], [])
 
 
 def test_a_folder_without_clips_is_refused_saying_what_is_expected(tmp_path: Path) -> None:
@@ -343,9 +348,24 @@ def test_a_bad_row_is_named_by_its_line(columns: str, row: str, reason: str, tmp
 
 def test_rows_that_a_spreadsheet_leaves_empty_are_no_clips(tmp_path: Path) -> None:
     write(tmp_path, "a.mp4", "b.mp4")
-    manifest(tmp_path, ",\npath,label\n\na.mp4,wave\n,\nb.mp4,bow\n,\n,\n")
+    manifest(tmp_path, ",\npath,label\n\na.mp4,wave\n,\nb.mp4,bow\n,\n   \n  , \n")
     clips, bad = list_clips(tmp_path, "clips.csv", None)
     assert (names(clips), bad) == (["a.mp4", "b.mp4"], [])
+
+
+def test_blanks_around_cells_empty_columns_and_case_of_splits_do_not_matter(tmp_path: Path) -> None:
+    write(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    manifest(
+        tmp_path,
+        "path, label ,split,start , end,,\na.mp4, wave, train,,,,\n b.mp4 ,bow,Test, 1,2 ,,\nc.mp4,bow,TRAIN ,,,,x\n",
+    )
+    clips, bad = list_clips(tmp_path, "clips.csv", None)
+    assert not bad
+    assert [(clip.name, clip.label, clip.split) for clip in clips] == [
+        ("a.mp4", "wave", "train"),
+        ("b.mp4 1-2 s", "bow", "test"),
+        ("c.mp4", "bow", "train"),
+    ]
 
 
 def test_a_split_column_that_is_empty_says_nothing(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import csv
 import math
 import re
 import sys
-import unicodedata
 from collections import Counter, defaultdict
 from contextlib import suppress
+from itertools import product, starmap
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from unicodedata import normalize
 
 from motionbench.core.errors import UserError, one_line, printable
 from motionbench.data.folder.params import plain_name
@@ -108,7 +109,7 @@ def list_clips(folder: Path, manifest: str | None, group: str | None) -> tuple[l
 
 def _compile(group: str) -> re.Pattern[str]:
     try:
-        pattern = re.compile(unicodedata.normalize("NFC", group))
+        pattern = re.compile(normalize("NFC", group))
     except (re.error, RecursionError, OverflowError) as error:
         raise UserError(f"folder.group: {group} is not a regular expression ({one_line(error)}); correct it") from error
     if pattern.groups != 1:
@@ -175,7 +176,7 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            (_, columns), *lines = [(reader.line_num, line) for line in reader if any(line)] or [(0, [])]
+            numbered = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except PermissionError:
         raise
     except (csv.Error, OSError, ValueError) as error:
@@ -183,7 +184,8 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
         raise UserError(
             f"folder.manifest: {path}: not readable as CSV in UTF-8 ({why}); write or correct it, or set it to null"
         ) from error
-    known = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
+    (_, header), *lines = [(number, line) for number, line in numbered if any(line)] or [(0, [])]
+    columns, known = [*filter(None, header)], (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)
     if not set(REQUIRED_COLUMNS) <= set(columns) <= set(known) or len(set(columns)) < len(columns):
         raise UserError(
             f"{path}: the first line names the columns {one_line(','.join(columns)) or '(none)'}; it must name path "
@@ -194,11 +196,11 @@ def _read_manifest(folder: Path, manifest: str) -> tuple[Rows, list[BadClip]]:
     rows, bad = {}, []
     for number, line in lines:
         origin = f"{manifest} line {number}"
-        if len(line) == len(columns):
-            row = dict(zip(columns, line, strict=True))
+        if len(line) == len(header):
+            row = {column: cell for column, cell in zip(header, line, strict=True) if column}
             rows[f"{origin} ({row['path']})"] = row
         else:
-            bad.append(BadClip(origin, f"{len(line)} fields, but the first line names {len(columns)} columns"))
+            bad.append(BadClip(origin, f"{len(line)} fields, but the first line has {len(header)}"))
     return rows, bad
 
 
@@ -211,9 +213,11 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     relative = PurePosixPath(row["path"])
     if relative.is_absolute() or ".." in relative.parts:
         raise UserError("leads out of the folder; give a path relative to it, without ..")
-    forms = [PurePosixPath(unicodedata.normalize(form, row["path"])) for form in ("NFC", "NFD")]
-    with suppress(OSError):  # A manifest and the names of files may come from two systems.
-        relative = next((each for each in (relative, *forms) if (folder / each).is_file()), relative)
+    # A manifest, folders and files may each come from another system.
+    forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in relative.parts]
+    with suppress(OSError):
+        paths = starmap(PurePosixPath, product(*forms))
+        relative = next((path for path in paths if (folder / path).is_file()), relative)
     path = folder / relative
     root = folder.resolve()
     real = _real_file(path, root)
@@ -223,7 +227,7 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     except UnicodeEncodeError as error:
         raise UserError("its name is not UTF-8; rename it") from error
 
-    label, split, group = plain_name(row["label"]), row.get("split", ""), row.get("group")
+    label, split, group = plain_name(row["label"]), row.get("split", "").casefold(), row.get("group")
     if not label:
         raise UserError("no label")
     if len(label) > 100 or not label.isprintable():
@@ -231,7 +235,7 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     if split_given and split not in SPLITS:
         raise UserError(f"split {split or '(none)'}; expected {', '.join(SPLITS)} in each row, or in none")
     if group is None and pattern is not None:
-        match = pattern.search(unicodedata.normalize("NFC", name))
+        match = pattern.search(normalize("NFC", name))
         group = plain_name(match[1] or "") if match else None
         if not group:
             raise UserError(f"folder.group: {pattern.pattern} does not match its path")

@@ -119,15 +119,34 @@ def test_rates_and_sizes_that_are_all_different_are_compared_with_the_class() ->
         for label, rate, width in (("bow", 29.0, 100), ("wave", 30.0, 150))
         for take in range(40)
     ]
-    rates, sizes = misleading(clips, None)
+    rates, sizes, _ = misleading(clips, None)
     assert rates.startswith(
-        "frame rates go with the class (bow mostly 29 to 29.39 per second, wave mostly 29.89 to 30.39 "
+        "frame rates go with the class (bow mostly 29 to 29.38 per second, wave mostly 30 to 30.38 "
     )
     assert sizes.startswith("frame sizes go with the class (bow mostly ")
     shuffled = [
         one._replace(file=one.file._replace(label="bow" if take % 2 else "wave")) for take, one in enumerate(clips)
     ]
     assert misleading(shuffled, None) == []
+
+
+def test_one_common_rate_hides_no_others_and_sizes_no_proportions() -> None:
+    record(Path("clips/bow/a.mp4"))
+    [clip] = decode("bow/a.mp4")
+
+    def warned(label: str, **facts: float) -> DecodedClip:
+        return clip._replace(file=clip.file._replace(label=label), facts=clip.facts._replace(**facts))
+
+    clips = [warned("bow", rate=30.0) for _ in range(100)] + [
+        warned("wave", rate=29.5 + take / 100) for take in range(25)
+    ]
+    [rates] = misleading(clips, None)
+    assert "(bow mostly 30 per second, wave mostly 29.5 to 29.74 per second)" in rates
+    clips = [warned("bow", width=300 + take, height=200) for take in range(40)] + [
+        warned("wave", width=200, height=300 + take) for take in range(40)
+    ]
+    [proportions] = misleading(clips, None)
+    assert proportions.startswith("frame proportions (width / height) go with the class (bow mostly 1.")
 
 
 def test_sizes_of_one_area_have_no_ranges() -> None:

@@ -256,11 +256,12 @@ def test_rates_and_sizes_that_go_with_the_class_are_named() -> None:
             record(Path(f"clips/wave/{person}_{take}.mp4"), width=2 * WIDTH)
     # One exception hides nothing.
     record(Path("clips/bow/anna_0.mp4"), width=2 * WIDTH, times=range(0, 12, 2))
-    rates, sizes = generate().info.warnings
+    rates, sizes, proportions = generate().info.warnings
     assert rates.startswith(
         "frame rates go with the class (bow mostly 13.64 per second, wave mostly 25 per second), so"
     )
     assert sizes.startswith("frame sizes go with the class (bow mostly 32x24, wave mostly 64x24), so")
+    assert proportions.startswith("frame proportions (width / height) go with the class (bow mostly 1.33, wave mostly")
 
 
 def test_another_folder_and_a_manifest_are_read(clips: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
@@ -117,15 +118,18 @@ def misleading(clips: Sequence[DecodedClip], group: str | None) -> list[str]:
             "several classes, it must match the same in each, and not the class folder"
         )
     sizes = table["width"].astype(str) + "x" + table["height"].astype(str)
+    proportions = table["width"] / table["height"]
     properties = {
-        "frame rates": (table["rate"].map("{:.4g} per second".format), table["rate"], "per second"),
-        "frame sizes": (sizes, table["width"] * table["height"] / 1000, "thousand pixels"),
+        "frame rates": (table["rate"].map("{:.4g} per second".format), table["rate"], " per second"),
+        "frame sizes": (sizes, table["width"] * table["height"] / 1000, " thousand pixels"),
+        "frame proportions (width / height)": (proportions.map("{:.3g}".format), proportions, ""),
     }
     for what, (values, numbers, unit) in properties.items():
         # Too few of each for the test; sizes of one area have no ranges.
         if values.nunique() > max(BINS, len(values) / 5) and numbers.min() < numbers.max():
-            bins = pd.qcut(numbers, BINS, duplicates="drop")
-            values = pd.Series([f"{found.left:.4g} to {found.right:.4g} {unit}" for found in bins])
+            bins = np.ceil(numbers.rank(pct=True) * BINS)  # Equal numbers are in one, and others beside it.
+            ends = zip(*(numbers.groupby(bins).transform(end) for end in ("min", "max")), strict=True)
+            values = pd.Series([" to ".join(dict.fromkeys(f"{end:.4g}" for end in pair)) + unit for pair in ends])
         counts = pd.crosstab(values, table["label"])
         if len(counts) > 1 and chi2_contingency(counts).pvalue < LEVEL:
             commonest = ", ".join(f"{label} mostly {counts[label].idxmax()}" for label in counts)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -134,7 +135,7 @@ def test_one_common_rate_hides_no_others_and_sizes_no_proportions() -> None:
     record(Path("clips/bow/a.mp4"))
     [clip] = decode("bow/a.mp4")
 
-    def warned(label: str, **facts: float) -> DecodedClip:
+    def warned(label: str, **facts: Any) -> DecodedClip:
         return clip._replace(file=clip.file._replace(label=label), facts=clip.facts._replace(**facts))
 
     clips = [warned("bow", rate=30.0) for _ in range(100)] + [

@@ -161,14 +161,17 @@ def test_a_design_without_a_way_is_refused(capsys: pytest.CaptureFixture[str]) -
     assert "4 groups: no way was found to deal them into 3 parts" in refusal(clips, 3, capsys)
 
 
-def test_the_search_for_a_way_has_a_limit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("limit", ["NODES", "SECONDS"])
+def test_the_search_for_a_way_has_limits(
+    limit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     random = np.random.default_rng(1)
     counts = np.zeros((20, 15), np.int64)  # Each of 15 classes is in 5 of 20 groups.
     for label in range(15):
         counts[random.permutation(20)[:5], label] = 1
     clips = make_clips(counts[counts.any(axis=1)].tolist())
     assert_sound(clips, deal(clips, 4, 0))
-    monkeypatch.setattr(dealing, "NODES", 0)
+    monkeypatch.setattr(dealing, limit, 0)
     assert "no way was found to deal them into 4 parts" in refusal(clips, 4, capsys)
 
 

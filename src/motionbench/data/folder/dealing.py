@@ -23,6 +23,7 @@ TRAIN_SHARES = {"train": 4, "validation": 1}  # where the test clips are given
 TABLE_GROUPS = 30
 SMALL = 500  # groups x classes x parts for which the most balanced way is searched for: seconds
 NODES = 1000  # of that search's tree, at most
+SECONDS = 120  # of that search, at most: one node of many classes and groups may take minutes
 
 
 def deal(clips: Sequence[ClipFile], folds: int | str | None, seed: int) -> list[str]:
@@ -154,9 +155,9 @@ def _search(counts: NDArray[np.int64], shares: NDArray[np.int64], start: NDArray
         -staying.ravel(),
         integrality=1,
         constraints=[LinearConstraint(in_one_part, 1, 1), LinearConstraint(holders, 1, np.inf)],
-        options={"node_limit": NODES},
+        options={"node_limit": NODES, "time_limit": SECONDS},
     )
-    if possible.x is None:
+    if possible.x is None or "Time limit" in possible.message:  # what is found by then differs between machines
         return None
     found = possible.x
     if counts.size * len(shares) <= SMALL:

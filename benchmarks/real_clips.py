@@ -79,7 +79,7 @@ def judge(right: Mapping[str, Right], groups: Groups | None) -> list[list[Compar
     pretrained = [name for name in contenders if reads_features(name)]
     best = max(pretrained, key=lambda name: float(right[name].mean()))
     pairs = (
-        [(name, BLIND) for name in pretrained],  # does order add anything?
+        [(name, BLIND) for name in pretrained],  # the order of the frames
         [(name, BASELINE) for name in contenders],  # are networks worth their cost?
         [(best, name) for name in contenders if name not in pretrained],
     )
@@ -102,7 +102,7 @@ def as_markdown(measured: Sequence[Measured]) -> list[str]:
                 "set": name,
                 "clips, classes, groups": f"{counts.sum()}, {len(counts)}, {questions[0][0].units}",
                 "chance": f"{counts.max() / counts.sum():.3f}",
-                "does order add anything?": order,
+                "is a pretrained model that sees order better than one that does not?": order,
                 "is a network better than the baseline?": worth,
                 "does a pretrained model beat every network from pixels?": pixels,
             }

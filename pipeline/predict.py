@@ -2,7 +2,6 @@
 
 import os
 import sys
-import unicodedata
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from motionbench.core.errors import UserError, one_line
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
-from motionbench.data.folder.visible import SUFFIXES, visible_below
+from motionbench.data.folder.contents import SUFFIXES, spellings, visible_below
 from motionbench.execution.progress import clip_progress
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def main() -> None:
     explain = options == ["explain"]
     if not name:
         raise UserError("CLIP: name a video file or a folder of them, as in make predict CLIP=data/clips/wave/01.mp4")
-    # Keyboards and disks have letters in two Unicode forms, which look the same.
-    forms = [Path(name), *(Path(unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))]
-    path = next((each for each in forms if each.exists()), None)
+    path = next((each for each in spellings(Path(name)) if each.exists()), None)
     if path is None:
         raise UserError(f"CLIP: {name}: no such file or folder; check the path, from the repository's root")
     files = clips_below(path) if path.is_dir() else []

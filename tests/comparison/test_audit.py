@@ -21,7 +21,7 @@ from motionbench.comparison.audit import (
     audit_looks,
     summarise_audit,
 )
-from motionbench.comparison.looks import compare_neighbours
+from motionbench.comparison.similarity import compare_neighbours
 from motionbench.core.errors import UserError
 from motionbench.core.files import write_json
 from motionbench.core.paths import DATASET_INFO, TEST, TRAIN, VALIDATION, part_path

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from motionbench.comparison.intervals import Right
-from motionbench.comparison.looks import compare_neighbours, find_copies, look_at
 from motionbench.comparison.pairs import Comparison
+from motionbench.comparison.similarity import compare_neighbours, find_copies, look_at
 from motionbench.core.errors import UserError, printable
 from motionbench.core.paths import CLIPS
 from motionbench.data.folds import held_out_folder, join, training_folders

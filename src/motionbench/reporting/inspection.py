@@ -18,7 +18,7 @@ from rich.table import Table
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from motionbench.comparison.looks import FRAMES_SEEN, NEIGHBOURS, SIDE_SEEN, find_copies, look_at, nearest
+from motionbench.comparison.similarity import FRAMES_SEEN, NEIGHBOURS, SIDE_SEEN, find_copies, look_at, nearest
 from motionbench.core.errors import UserError, printable
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import BACKBONES, EXPERIMENTS, PARAMS

@@ -6,14 +6,13 @@ import re
 import sys
 from collections import Counter, defaultdict
 from contextlib import suppress
-from itertools import product, starmap
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
 from motionbench.core.errors import UserError, one_line, printable
+from motionbench.data.folder.contents import OTHER_VIDEOS, PICTURES, SUFFIXES, counted, spellings, to_use, visible_below
 from motionbench.data.folder.params import plain_name
-from motionbench.data.folder.visible import OTHER_VIDEOS, PICTURES, SUFFIXES, counted, to_use, visible_below
 from motionbench.data.splits import SPLITS
 
 REQUIRED_COLUMNS = ("path", "label")
@@ -210,16 +209,12 @@ def _check(row: dict[str, str], folder: Path, pattern: re.Pattern[str] | None, s
     Raises:
         UserError: saying why there is none, but not where.
     """
-    relative = PurePosixPath(row["path"])
+    relative = Path(row["path"])
     if relative.is_absolute() or ".." in relative.parts:
         raise UserError("leads out of the folder; give a path relative to it, without ..")
-    # A manifest, folders and files may each come from another system.
-    forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in relative.parts]
     with suppress(OSError):
-        paths = starmap(PurePosixPath, product(*forms))
-        relative = next((path for path in paths if (folder / path).is_file()), relative)
-    path = folder / relative
-    root = folder.resolve()
+        relative = next((each for each in spellings(relative) if (folder / each).is_file()), relative)
+    path, root = folder / relative, folder.resolve()
     real = _real_file(path, root)
     name = relative.as_posix()
     try:

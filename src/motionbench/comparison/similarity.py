@@ -1,4 +1,4 @@
-"""What clips look like, to find copies of one recording, and clips of one scene."""
+"""How alike clips are: copies of one recording, and clips of one scene."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -2,9 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import product, starmap
 from pathlib import Path
 from typing import NoReturn
+from unicodedata import normalize
 
 SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2t", ".m2ts", ".m4v", ".mkv", ".mod", ".mov"),
@@ -39,6 +41,12 @@ def visible_below(folder: Path) -> list[Path]:
 
 def _raise(error: OSError) -> NoReturn:
     raise error  # A folder that cannot be read would be left out.
+
+
+def spellings(path: Path) -> Iterator[Path]:
+    """Yield a path, then it with parts in other Unicode forms, which keyboards, manifests and disks do not share."""
+    forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in path.parts]
+    return starmap(Path, product(*forms))
 
 
 def counted(endings: Counter[str]) -> str:

@@ -129,13 +129,13 @@ def as_markdown(measured: Sequence[Measured]) -> list[str]:
 
 
 def _answer(pairs: Sequence[Comparison], enough: Callable[[Iterable[bool]], bool]) -> str:
-    if enough(pair.first_leads for pair in pairs):
+    if enough(pair.better == pair.first for pair in pairs):
         return "yes"
     return "these trained networks" if enough(pair.better_network == pair.first for pair in pairs) else "not shown"
 
 
 def _lead(pair: Comparison) -> str:
-    if pair.leader or not pair.better_network:
+    if pair.better or not pair.better_network:
         return describe_lead(pair)
     return f"has {'better' if pair.better_network == pair.first else 'worse'} trained networks"
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motionbench.core.commands import run_command
-from motionbench.core.errors import UserError, one_line
+from motionbench.core.errors import UserError, one_line, printable
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
@@ -119,10 +119,10 @@ def predict_file(path: Path, champion: "Champion", explain: bool) -> None:
         with atomic_outputs(folder := output_path(path)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)
         print(
-            f"{path} lasts {seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): it was "
-            f"classified in {len(times)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
+            f"{printable(str(path))} lasts {seconds:.1f} s, a clip of the training {champion.seconds:.1f} s (median): "
+            f"it was classified in {len(times)} windows. {folder}: windows.csv, timeline.png, annotated.mp4"
         )
-    print(f"{path} by {champion.name}:")
+    print(f"{printable(str(path))} by {champion.name}:")
     table = Table("class", "probability")
     for name, probability in predictions.mean().sort_values(ascending=False).items():
         table.add_row(Text(str(name), overflow="fold"), f"{probability:.4f}")  # not markup, as [a] in it would be

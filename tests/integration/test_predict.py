@@ -12,7 +12,7 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.data.params import Preprocessing
 from motionbench.tracking.champion import Champion
-from pipeline.predict import clips_below, main, output_path, predict_folder
+from pipeline.predict import clips_below, main, output_path, predict_file, predict_folder
 from tests.data.videos import write_video
 
 CHAMPION = Champion(
@@ -38,6 +38,16 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(video: Path) -> None:
     predict_folder(Path("clips"), clips_below(Path("clips")), CHAMPION)
     [table] = Path("reports/predictions").iterdir()
     assert pd.read_csv(table)["file"].tolist() == ["M\\udcfcller.mp4", "a.mp4"]
+
+
+@pytest.mark.usefixtures("working_directory")
+def test_a_name_with_terminal_codes_is_printed_with_escapes(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seconds in (2.0, 0.2):  # a clip, and a long video
+        predict_file(video.rename("a\n\x1b[31mred.mp4"), CHAMPION._replace(seconds=seconds), explain=False)
+        video = Path("a\n\x1b[31mred.mp4")
+    printed = capsys.readouterr().out
+    assert printed.count("a\\n\\x1b[31mred.mp4 by a champion:\n") == 2
+    assert "a\\n\\x1b[31mred.mp4 lasts 0.4 s" in printed
 
 
 def test_a_folder_has_the_files_that_a_data_set_would_have(tmp_path: Path) -> None:

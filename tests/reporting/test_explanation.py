@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from motionbench.reporting.explanation import CLIPS_AT_ONCE, GRID, draw_losses, occlude
@@ -49,4 +50,8 @@ def test_clips_smaller_than_the_grid() -> None:
     losses = occlude(clip, share_of_white)
     assert losses.places.shape == (GRID, GRID)
     assert not losses.places.any(), "the only frame is the mean"
-    draw_losses(clip, losses, "small").savefig("/dev/null", format="png")
+    figure = draw_losses(clip, losses._replace(answer="W" * 90), f"new\nline \x1b{'W' * 90}")
+    figure.savefig("/dev/null", format="png")
+    title = figure.findobj(lambda part: isinstance(part, Text) and part.get_text() == figure.get_suptitle())[0]
+    assert title.get_text().startswith("new\\nline \\x1bWWW")
+    assert title.get_window_extent().x0 > 0, "a long name is not cut off at the edges"

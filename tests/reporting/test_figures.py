@@ -55,6 +55,20 @@ def test_names_of_classes_leave_room_and_letters_that_no_font_has_are_no_warning
         assert min(axis.get_position().width for axis in figure.axes) > 0.05
 
 
+@pytest.mark.parametrize("letter", ["E", "\u8df3"])
+def test_counts_of_classes_with_long_names_can_be_read(letter: str) -> None:
+    names = [f"{letter * 80}{number}" for number in range(14)]
+    matrices = confusions(dict.fromkeys(FIVE, np.eye(14, dtype=int).tolist()), names)
+    matrices.draw_without_rendering()
+    for axis in matrices.axes:
+        counts = [text.get_window_extent() for text in axis.texts]
+        apart = np.diff([count.x0 for count in counts[:14]])
+        assert apart.min() > 2 * counts[0].width
+        for place, name in enumerate(axis.get_xticklabels()):
+            extent = name.get_window_extent()
+            assert (extent.x0 + extent.x1) / 2 == pytest.approx(sum(counts[place].intervalx) / 2, abs=1)
+
+
 def test_as_many_models_as_are_likely_look_different() -> None:
     names = [f"model {number}" for number in range(len(COLOURS) * len(MARKERS))]
     assert len(set(model_styles(names).values())) == len(names) == 35

@@ -140,6 +140,11 @@ def test_clips_that_look_alike_are_shown_side_by_side(saved: dict[str, Figure]) 
         f"$x_{{/\\x1b{number}.mp4\n{HOSTILE}" for number in range(2)
     ]
     assert len(saved["scenes"].axes) == 6
+    long = [Shown("W" * 90, HOSTILE, SPLIT.clips[0, 0])] * 2
+    draw_pictures(Path(), made._replace(audit=[found._replace(pairs=[long])]), SPLIT)
+    saved["scenes"].draw_without_rendering()
+    left, right = (axis.title.get_window_extent() for axis in saved["scenes"].axes)
+    assert left.x1 < right.x0, "two long names leave room for each other"
     assert describe_audit(made._replace(audit=[found])).pictures == ["scenes"]
 
 

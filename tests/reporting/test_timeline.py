@@ -110,10 +110,10 @@ def test_the_chart_has_a_line_for_each_class(classes: int, tmp_path: Path) -> No
     edges = np.array([0.0, 1.0, 2.0, 4.0])
     means = np.random.default_rng(0).dirichlet(np.ones(classes), 3)
     means[1] = np.nan
-    figure = timeline_chart(edges, means, names, "clip $_{$.mp4")
+    figure = timeline_chart(edges, means, names, "clip $_{$\x1b.mp4")
     figure.savefig(tmp_path / "chart.png")  # warns where the names leave no room
     [axis], [legend] = figure.axes, figure.legends
-    assert axis.get_title() == "clip $_{$.mp4"
+    assert axis.get_title() == "clip $_{$\\x1b.mp4"
     for drawn, values in zip(axis.patches, means.T, strict=True):
         np.testing.assert_array_equal(drawn.get_data().values, values)  # type: ignore[attr-defined] # of stairs
         np.testing.assert_array_equal(drawn.get_data().edges, edges)  # type: ignore[attr-defined]

@@ -11,13 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from motionbench.data.splits import Clips
-from motionbench.reporting.figures import new_figure, short_name
+from motionbench.reporting.figures import TITLE_COLUMNS, new_figure, short_name
 
 GRID = 6  # places in each direction
 CLIPS_AT_ONCE = 8
 MOST_FRAMES = 8  # in the picture
 SMALLEST_SCALE = 0.01  # so that rounding errors get no colour
-TITLE_COLUMNS = 80
 
 
 class Losses(NamedTuple):
@@ -87,6 +86,6 @@ def draw_losses(clip: NDArray[np.uint8], losses: Losses, title: str) -> Figure:
     axis.set(xlabel="frame", ylabel="probability lost\nwithout this frame")
     limit = max(SMALLEST_SCALE, float(np.abs(losses.frames).max()))
     axis.set_ylim(min(-limit / 10, 1.1 * losses.frames.min()), max(limit, 1.1 * losses.frames.max()))
-    text = f"{short_name(title, TITLE_COLUMNS)}: {short_name(losses.answer)} ({losses.probability:.2f})"
+    text = f"{short_name(title, TITLE_COLUMNS)}\n{short_name(losses.answer)} ({losses.probability:.2f})"
     figure.suptitle(text, parse_math=False)
     return figure

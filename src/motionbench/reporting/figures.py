@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from rich.cells import cell_len, set_cell_size
 
+from motionbench.core.errors import printable
 from motionbench.data.folds import AnySplit
 from motionbench.data.splits import Clips
 
@@ -25,6 +26,7 @@ GIF_MILLISECONDS = 100
 GAP = 4  # pixels between frames
 MOST_CLASSES = 20  # in a picture: more can neither be read nor be drawn in seconds
 NAME_COLUMNS = 24  # of a class name in a picture, so that a long one leaves room
+TITLE_COLUMNS = 60  # of a file's name above a picture
 OTHER_FONTS = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
     *("PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Microsoft YaHei", "Malgun Gothic"),
@@ -56,7 +58,8 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def short_name(name: str, columns: int = NAME_COLUMNS) -> str:
-    """Return a name as wide as so many Latin letters at most; letters such as the Chinese count twice."""
+    """Return a name on one line, as wide as so many Latin letters at most; letters such as the Chinese count twice."""
+    name = printable(name)
     return name if cell_len(name) <= columns else f"{set_cell_size(name, columns - 1).rstrip()}…"
 
 
@@ -162,7 +165,9 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
 
     Of more than 20 classes those are shown that all models together confuse most.
     """
-    side = max(3.6, 0.28 * min(len(class_names), MOST_CLASSES))
+    many, longest = len(class_names) > 6, max(cell_len(short_name(name)) for name in class_names)
+    # 0.28 inches for a count, and 0.1 for each letter of names that stand upright.
+    side = max(3.6, 0.28 * min(len(class_names), MOST_CLASSES) + many * 0.1 * longest)
     figure = new_figure((side + 0.6) * len(matrices), side)
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
     total = np.sum([*matrices.values()], axis=0)
@@ -176,7 +181,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
         axis.imshow(counts, cmap="Blues", vmin=0)
         axis.set(title=model, xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
         # Class names come from the user: a $ is not TeX.
-        axis.set_xticklabels(class_names, rotation=30 if len(ticks) <= 6 else 90, ha="right", parse_math=False)
+        rotation, alignment = (90, "center") if many else (30, "right")
+        axis.set_xticklabels(class_names, rotation=rotation, ha=alignment, parse_math=False)
         axis.set_yticklabels(class_names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if count > counts.max() / 2 else "black"

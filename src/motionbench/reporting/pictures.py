@@ -11,7 +11,6 @@ from motionbench.comparison.audit import Shown
 from motionbench.comparison.findings import Findings
 from motionbench.comparison.probabilities import reliability
 from motionbench.comparison.tables import accuracies_when_perturbed, count_votes
-from motionbench.core.errors import printable
 from motionbench.data.folds import AnySplit
 from motionbench.data.perturbations import perturb
 from motionbench.data.splits import Clips
@@ -90,12 +89,12 @@ def draw_pictures(folder: Path, findings: Findings, split: AnySplit) -> dict[str
 
 def _side_by_side(pairs: Sequence[Sequence[Shown]]) -> Figure:
     """Show the first frames of clips, a row for each pair."""
-    figure = figures.new_figure(7, 2.4 * len(pairs))
+    figure = figures.new_figure(9, 2.4 * len(pairs))
     axes = figure.subplots(len(pairs), 2, squeeze=False)
     for axis, shown in zip(axes.flat, chain(*pairs), strict=True):
         axis.imshow(shown.frame, cmap="gray", vmin=0, vmax=255)
         axis.set_axis_off()
-        text = f"{figures.short_name(printable(shown.name), 50)}\n{figures.short_name(shown.class_name)}"
+        text = f"{figures.short_name(shown.name, 36)}\n{figures.short_name(shown.class_name)}"
         axis.set_title(text, fontsize="small", parse_math=False)  # Names come from the user: a $ is not TeX.
     return figure
 

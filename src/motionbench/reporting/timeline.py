@@ -20,13 +20,12 @@ from motionbench.data.decoding import MAX_PIXELS
 from motionbench.data.params import Preprocessing, Resize
 from motionbench.data.scaling import displayed_size, scaler
 from motionbench.data.video_files import Video, decode_rest, open_video
-from motionbench.reporting.figures import COLOURS, new_figure, short_name
+from motionbench.reporting.figures import COLOURS, TITLE_COLUMNS, new_figure, short_name
 
 LONG = 1.5  # times the clips of the training
 RATE = 25  # frames a second of the annotated video
 WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the bar
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
-TITLE_COLUMNS = 80
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
 
 

@@ -162,12 +162,14 @@ def test_md5_of_a_file_that_only_the_store_knows_leads_to_its_run() -> None:
     [
         ("1" * 32, r"no md5 of an output here .* and no store at sqlite:.*: make mlflow-sync"),
         ("README.md", r"README\.md: not an output of a stage .*: git log -- README\.md"),
-        ("", r"nothing: no output, md5 or run id; outputs of the stages: models/convlstm"),
+        ("", r"nothing: no output of a stage, md5 or run id; name one, as in make lineage FILE=models/\S+$"),
+        ("$(touch x)", r"\$\(touch x\): not an output of a stage .*: git log -- '\$\(touch x\)'$"),
         ("models", r"models: not an output of a stage"),
     ],
 )
 def test_unknown_things_are_refused(what: str, message: str) -> None:
-    Path("README.md").write_text("text", encoding="utf-8")
+    for name in ("README.md", "$(touch x)"):
+        Path(name).write_text("text", encoding="utf-8")
     record({"models/convlstm": "2"})
     commit("recorded")
     with pytest.raises(UserError, match=f"FILE: .*{message}"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +35,11 @@ def lineage(what: str) -> Lines:
         if any(path.is_relative_to(out) for out in entry.outs):
             return _of_file(path, entry, commit_of(entry))
     if what and path.exists():
-        raise UserError(f"FILE: {what}: not an output of a stage in dvc.lock; for other files: git log -- {what}")
+        command = f"git log -- {shlex.quote(what)}"
+        raise UserError(f"FILE: {what}: not an output of a stage in dvc.lock; for other files: {command}")
     if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", what):
-        outs = ", ".join(out for each in lock.values() for out in each.outs)
-        raise UserError(f"FILE: {what or 'nothing'}: no output, md5 or run id; outputs of the stages: {outs}")
+        example = "make lineage FILE=models/convlstm/seed-0.keras"
+        raise UserError(f"FILE: {what or 'nothing'}: no output of a stage, md5 or run id; name one, as in {example}")
     if found := _find(what, lock):
         return _of_file(*found)
     from motionbench.tracking import address, store  # imported late: keeps error messages fast

@@ -8,8 +8,10 @@ import pytest
 from motionbench.core.errors import UserError
 from motionbench.core.paths import BACKBONES, EXPERIMENTS
 from motionbench.data.folder.listing import ClipFile
+from motionbench.models.registry import SEARCHABLE
 from motionbench.params.editing import read_experiment
 from motionbench.reporting.inspection import find_groupings, inspect_folder
+from motionbench.tuning.space import check_search_space
 from pipeline import inspect
 from tests.conftest import ROOT
 from tests.data.folder.recordings import record
@@ -50,6 +52,9 @@ def test_the_experiment_is_accepted_and_says_why(
     assert (values["folder.folds"], values["folder.on_bad"], values["folder.resize"]) == (5, "skip", "pad")
     assert params.data.clip_shape() == (12, 40, 56, 1)
     assert {*ALL, "single_frame", "bag_of_frames"} <= set(params.enabled_models())
+    for model in params.enabled_models():
+        if model in SEARCHABLE:
+            check_search_space(params, model)
     text = (EXPERIMENTS / "my-clips.yaml").read_text()
     assert "# 6 groups, such as recorder-01" in text
     printed = capsys.readouterr().out

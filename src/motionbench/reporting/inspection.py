@@ -263,7 +263,8 @@ def suggest_experiment(found: Inspection) -> str:
         if settings:
             lines.append(f"{model}:{f' # {suitable[model]}' if model in suitable else ''}")
             lines += [f"  {key}: {_yaml(value)}" for key, value in settings.items()]
-    lines += ["gate:", *(f"  {key}: {_yaml(value)}" for key, value in learns.get("gate", {}).items())]
+    for section in ("tuning", "gate"):  # searches around the values above
+        lines += [f"{section}:", *(f"  {key}: {_yaml(value)}" for key, value in learns.get(section, {}).items())]
     return "\n".join(lines) + "\n"
 
 

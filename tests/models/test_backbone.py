@@ -207,10 +207,12 @@ def test_lite0_knows_photographs(name: str, mean: float, deviation: float, centr
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> BackboneParams:
-    """Return a small backbone of a user's own."""
+    """Return a small backbone of a user's own, which sees what the frames that it gets together have in common."""
     path = tmp_path / "own.keras"
-    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(5, 3, strides=4, padding="same")]
-    keras.Sequential([keras.Input((None, None, 3), dtype="uint8"), *layers]).save(path)
+    frames = keras.Input((None, None, 3), dtype="uint8")
+    pixels = keras.layers.Rescaling(1 / 255)(frames)
+    changes = pixels - keras.ops.mean(pixels, axis=0, keepdims=True)
+    keras.Model(frames, keras.layers.Conv2D(5, 3, strides=4, padding="same")(changes)).save(path)
     return BackboneParams(path=str(path), side=SIDE, grid=2)
 
 
@@ -235,10 +237,10 @@ def test_features_are_means_of_the_map(backbone: BackboneParams) -> None:
 
 def test_a_whole_model_is_the_head_on_the_features(backbone: BackboneParams) -> None:
     module._embeddings.clear()
-    clips = RANDOM.integers(0, 256, (1, 3, SIDE, SIDE, 3), dtype=np.uint8)
+    clips = RANDOM.integers(0, 256, (4, 3, SIDE, SIDE, 3), dtype=np.uint8)
     head = build_model("pretrained_linear", LogisticParams(epochs=1), (3, 2, 2, 5), 4)
     whole = with_backbone(head, load_backbone(backbone.archive(), SIDE), clips.shape[1:])
-    np.testing.assert_array_equal(whole(clips), head(embed(clips, backbone)))
+    np.testing.assert_allclose(whole(clips), head(embed(clips, backbone)), rtol=1e-5)
 
 
 def test_refused_backbones(tmp_path: Path) -> None:
@@ -253,7 +255,11 @@ def test_refused_backbones(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Flatten()]).save(flat)
     grey = tmp_path / "grey.keras"
     keras.Sequential([keras.Input((SIDE, SIDE, 1)), keras.layers.Conv2D(2, 3)]).save(grey)
-    for path in (damaged, flat, grey):
+    larger = tmp_path / "larger.keras"
+    keras.Sequential([keras.Input((2 * SIDE, 2 * SIDE, 3), dtype="uint8"), keras.layers.Rescaling(1)]).save(larger)
+    floats = tmp_path / "floats.keras"
+    keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(2, 3)]).save(floats)
+    for path in (damaged, flat, grey, larger, floats):
         with pytest.raises(UserError, match=f"{re.escape(str(path))}: not a Keras archive that maps frames"):
             load_backbone(path, SIDE)
 

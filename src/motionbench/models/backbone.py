@@ -169,17 +169,19 @@ def load_backbone(path: Path, side: int) -> keras.Model:
     """
     try:
         backbone = keras.saving.load_model(path, compile=False, safe_mode=True)
+        if backbone.input_shape[1:3] not in ((None, None), (side, side)):
+            raise ValueError(f"its input has the shape {backbone.input_shape}")
         frames = keras.Input((side, side, 3), dtype="uint8")
         # A copy for frames of this side: FLOPs are counted by the shapes of its layers.
         sized = keras.models.clone_model(keras.Model(backbone.inputs[0], backbone.outputs[0]), frames)
         sized.set_weights(backbone.get_weights())
-        maps = sized.output
-        if len(maps.shape) != 4 or None in maps.shape[1:]:
-            raise ValueError(f"its output has the shape {maps.shape}")
+        if len(shape := sized(np.zeros((1, side, side, 3), np.uint8)).shape) != 4:
+            raise ValueError(f"its output has the shape {shape}")
     except Exception as error:  # Keras raises what the layers of a foreign archive raise
         raise UserError(
             f"{path}: not a Keras archive that maps frames, uint8, (batch, {side}, {side}, 3), to features, (batch, "
-            f"rows, columns, channels) ({type(error).__name__}: {one_line(error)[:200]}); make one: make backbone"
+            f"rows, columns, channels) ({type(error).__name__}: {one_line(error)[:200]}); make one for backbone.side: "
+            "make backbone"
         ) from error
     return sized
 
@@ -196,16 +198,18 @@ class Embedding(keras.layers.Layer):
         self.grid = grid
 
     def call(self, clips: Any) -> Any:
-        """Return the features. The number of clips changes their last bits, as the size of any batch does."""
+        """Return the features, clip by clip: larger batches would change their last bits, and take memory."""
+        return tf.map_fn(self.of_clip, clips, parallel_iterations=1, fn_output_signature=tf.float16)
+
+    def of_clip(self, frames: Any) -> Any:
+        """Return the features of one clip."""
         side = self.backbone.input_shape[1]
-        frames = ops.reshape(clips, (-1, *clips.shape[2:]))
         if frames.shape[-1] == 1:
             frames = ops.repeat(frames, 3, axis=-1)
         if frames.shape[1:3] != (side, side):
             scaled = ops.image.resize(ops.cast(frames, "float32"), (side, side), antialias=True)
             frames = ops.cast(ops.round(scaled), "uint8")
-        means = ops.cast(grid_means(self.backbone(frames, training=False), self.grid), "float16")
-        return ops.reshape(means, (-1, clips.shape[1], *means.shape[1:]))
+        return ops.cast(grid_means(self.backbone(frames, training=False), self.grid), "float16")
 
 
 def with_backbone(head: keras.Model, backbone: keras.Model, clip_shape: ClipShape) -> keras.Model:
@@ -218,7 +222,7 @@ _embeddings: dict[tuple[Any, ...], Any] = {}
 
 
 def embed(clips: Clips, params: BackboneParams) -> NDArray[np.float16]:
-    """Return the features of the frames of clips, one clip at a time, so that their bits do not depend on others.
+    """Return the features of the frames of clips.
 
     Raises:
         UserError: if the backbone cannot be used, or if a feature is not a number.
@@ -227,9 +231,8 @@ def embed(clips: Clips, params: BackboneParams) -> NDArray[np.float16]:
     key = file_md5(path := params.archive()), params.side, params.grid, clips.shape[1:]
     if key not in _embeddings:
         layer = Embedding(load_backbone(path, params.side), params.grid)
-        signature = tf.TensorSpec((1, *clips.shape[1:]), tf.uint8)
-        _embeddings[key] = tf.function(layer.call, [signature])
-    features: NDArray[np.float16] = np.concatenate([_embeddings[key](clip[None]) for clip in clips])
+        _embeddings[key] = tf.function(layer.of_clip, [tf.TensorSpec(clips.shape[1:], tf.uint8)])
+    features: NDArray[np.float16] = np.stack([_embeddings[key](clip) for clip in clips])
     if not np.isfinite(features).all():
         raise UserError(f"{path}: it makes features of the clips that are not numbers; use another: make backbone")
     return features

@@ -18,7 +18,7 @@ $(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origi
 export $(NAMED)
 
 .PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync docs lock clean
+  promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync notebook docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -108,8 +108,12 @@ lint: .venv/installed ## check style, formatting, types and the layers of the pa
 	mypy
 	PYTHONPATH=src:. lint-imports --no-logo
 
-docs: .venv/installed ## write docs/perturbations.md anew from the code
+notebook: .venv/notebook ## open docs/chapter.ipynb, the reference notebook with this library, in JupyterLab
+	jupyter lab docs/chapter.ipynb
+
+docs: .venv/notebook ## write docs/perturbations.md anew from the code, and docs/chapter.ipynb from chapter.py
 	PYTHONPATH=src python -c 'from motionbench.reporting import report; print(report.describe_perturbations(), end="")' > docs/perturbations.md
+	jupytext --quiet --to ipynb docs/chapter.py
 
 ui: .venv/installed ## show all runs at http://127.0.0.1:5000 (mlflow ui): make ui [PORT=5001]
 	mlflow ui --port $(or $(PORT),5000)
@@ -122,8 +126,8 @@ COMPILE := uv pip compile --quiet --upgrade --universal --python-version 3.11 --
 
 lock: .venv/installed ## resolve requirements.lock and those of the optional groups anew from pyproject.toml
 	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
-	for each in cluster backbone; do \
-	  python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$each'])" | \
+	for each in cluster backbone notebook; do \
+	  python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$each'], sep='\n')" | \
 	    $(COMPILE) --constraint requirements.lock - --output-file requirements-$$each.lock || exit; done
 
 clean: ## remove .venv, decoded clips and what the tools cache; clips, models, reports and runs stay
@@ -150,6 +154,6 @@ endif
 	  .write_text('import os; os.environ.setdefault(\"MLFLOW_DISABLE_TELEMETRY\", \"true\")\n')"
 	@pwd -P > $@
 
-.venv/cluster .venv/backbone: .venv/%: requirements-%.lock .venv/installed
+.venv/cluster .venv/backbone .venv/notebook: .venv/%: requirements-%.lock .venv/installed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

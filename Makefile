@@ -17,7 +17,7 @@ NAMED := ADDRESS CLIP EXPLAIN FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS
 $(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origin $(name))),$$(value $(name)))))
 export $(NAMED)
 
-.PHONY: help repro verify lineage experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
+.PHONY: help repro verify lineage judge experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
   promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync notebook docs lock clean
 .DEFAULT_GOAL := help
 
@@ -32,6 +32,9 @@ verify: .venv/installed ## run every stage of the last commit from nothing, and 
 
 lineage: .venv/installed ## show what made a file, an md5 or a run: make lineage FILE=models/convlstm/seed-0.keras
 	@python -m pipeline.lineage "$$FILE"
+
+judge: .venv/installed ## say what a change does, compared with another working tree: make judge FOLDER=../main
+	@python -m pipeline.judge "$$FOLDER"
 
 test: .venv/installed ## run the fast tests
 	pytest -n 2 --dist loadfile

@@ -118,8 +118,10 @@ docs: .venv/notebook ## write docs/perturbations.md anew from the code, and docs
 	PYTHONPATH=src python -c 'from motionbench.reporting import report; print(report.describe_perturbations(), end="")' > docs/perturbations.md
 	jupytext --quiet --to ipynb docs/chapter.py
 
+# One worker, and none for jobs, which only MLflow's pages on language models start: they cost two gigabytes.
 ui: .venv/installed ## show all runs at http://127.0.0.1:5000 (mlflow ui): make ui [PORT=5001]
-	mlflow ui --port $(or $(PORT),5000)
+	@python -m pipeline.ui "$(or $(PORT),5000)" &
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --port $(or $(PORT),5000)
 
 mlflow-sync: .venv/installed ## log to MLflow what the files have and its store has not; safe to repeat
 	python -m pipeline.mlflow_sync

@@ -37,9 +37,9 @@ def main() -> None:
     searches = {name: read_applied_search(name, trained[name]) for name in contenders_among(trained)}
     with stage_run("compare", inputs.params, check=inputs.check) as run:
         findings = compare_models(predictions, trained, costs, searches, dataset, params.gate)
-        if findings.champion and os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
-            how = f"apply it, then {run_again('compare')}"
-            findings = findings._replace(champion=None, reason=f"{findings.reason} An experiment makes none: {how}.")
+        if os.environ.get("DVC_EXP_NAME"):  # DVC's, while `dvc exp run` runs
+            none = f" An experiment makes none: apply it, then {run_again('compare')}." if findings.champion else ""
+            findings = findings._replace(champion=None, challenger=None, reason=f"{findings.reason}{none}")
         champion_in_use = run.describe_champion_in_use(inputs.md5s, chosen=findings.champion is not None)
         notes = [*findings.notes, findings.reason, *champion_in_use]
         outputs = (paths.COMPARISON_METRICS, paths.COMPARISON_TIMING, paths.COMPARISON_REPORT)

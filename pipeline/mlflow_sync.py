@@ -34,7 +34,8 @@ def _log(what: str, source: Path | StageLock | None) -> bool:
     """Log the record in a folder, or of a stage's outputs, and say what of it was missing, or why it is not logged."""
     from motionbench.tracking.champion import champion_not_in_use
     from motionbench.tracking.errors import StoreError
-    from motionbench.tracking.record import read_spooled, restored_record
+    from motionbench.tracking.from_files import restored_record
+    from motionbench.tracking.record import read_spooled
     from motionbench.tracking.runs import log_run
     from motionbench.tracking.store import open_store
 

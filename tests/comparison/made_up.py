@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings, compare_models
-from motionbench.core.paths import ReplicateKey
+from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.data.splits import DatasetInfo, Split
 from motionbench.evaluation.costs import Cost
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions
@@ -90,7 +90,11 @@ def predictions(
             )
             for level in first.at_speed
         ],
-        md5s={},
+        md5s={
+            replicate_path(MODELS / name, ReplicateKey(seed)).as_posix(): f"{name} {seed}"
+            for name, each in made.items()
+            for seed in range(len(each.correct))
+        },
     )  # fmt: skip # what belongs together on one line
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from motionbench.comparison.gate import Contender, choose_winner
+from motionbench.comparison.gate import Contender, choose_challenger, choose_winner
 from motionbench.comparison.pairs import Comparison, Estimate
 
 SLOW, FAST = Contender(0.96, 0.92, 2.2), Contender(0.95, 0.91, 1.7)
@@ -59,3 +59,10 @@ def test_if_none_passes_the_reason_names_each_fault() -> None:
 
 def test_a_single_contender_needs_no_pair() -> None:
     assert choose_winner({"slow": SLOW}, [], 0.9, 100)[1].startswith("Champion: slow, the only contender (")
+
+
+def test_the_challenger_is_the_best_beside_the_champion_whether_it_passes_the_gate_or_not() -> None:
+    contenders = {"fast": FAST, "slow": SLOW._replace(latency=150.0), "worse": FAST._replace(accuracy=0.5)}
+    assert choose_challenger(contenders, "fast", 0.9, 100) == ("slow", "latency is 150.0 ms, above 100")
+    assert choose_challenger(contenders, "slow", 0.9, 100) == ("fast", None)
+    assert choose_challenger({"slow": SLOW}, "slow", 0.9, 100) == (None, None)

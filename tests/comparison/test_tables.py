@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
+from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import Estimate
 from motionbench.comparison.tables import (
     accuracies_when_perturbed,
@@ -14,9 +15,11 @@ from motionbench.comparison.tables import (
     conclusions,
     macro_f1,
     missed_clips,
+    replicate_accuracies,
     write_comparison,
 )
 from motionbench.core.files import read_json
+from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.evaluation.predictions import Condition
 from tests.comparison.made_up import (
     CLASS_NAMES,
@@ -93,12 +96,30 @@ def test_the_files_of_a_comparison_name_every_model_and_pair(tmp_path: Path, mon
     perturbed = pd.read_csv(tmp_path / "perturbations.csv")
     assert perturbed["model"].unique().tolist() == list(made)
     measured = json.loads(timing.read_text(encoding="utf-8"))
-    assert list(measured) == ["champion", "reason", "environment"]
     assert measured["champion"] == "models/convlstm/seed-0.keras"
     assert measured["reason"] == found.reason
+    assert measured["challenger"] == "models/cnn_lstm/seed-0.keras"
+    assert measured["challenger_fault"] is None
+    assert measured["latency_milliseconds"] == dict.fromkeys(made, 1.0)
+    replicates = pd.read_csv(tmp_path / "replicates.csv")
+    assert list(replicates) == ["model", "seed", "clips", "accuracy", "low", "high", "md5"]
+    last = replicates.iloc[5]
+    assert last[["model", "seed", "clips", "accuracy", "md5"]].tolist() == ["cnn3d", 1, 80, 22 / 80, "cnn3d 1"]
+    assert (last["low"], last["high"]) == pytest.approx(accuracy_interval(found.models["cnn3d"].right[1:]))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "perturbations.csv", "scores.json", "summary.json", "timing.json", "verdict.txt",
+        "perturbations.csv", "replicates.csv", "scores.json", "summary.json", "timing.json", "verdict.txt",
     ]  # fmt: skip # what belongs together on one line
+
+
+def test_with_folds_a_replicate_is_judged_on_the_clips_of_its_fold() -> None:
+    made = models(result(70), result(80))
+    folds = np.arange(80) // 40
+    keys = [(name, ReplicateKey(0, fold)) for fold in (0, 1) for name in made]
+    md5s = {replicate_path(MODELS / name, key).as_posix(): f"{name} {key}" for name, key in keys}
+    found = describe(predictions(made), made)
+    table = replicate_accuracies(found._replace(predictions=found.predictions._replace(folds=folds, md5s=md5s)))
+    assert table[["fold", "clips", "accuracy"]].to_numpy().tolist()[::4] == [[0, 40, 1.0], [1, 40, 0.75]]
+    assert table["md5"].tolist() == [f"{name} {key}" for name, key in keys]
 
 
 def test_a_reversed_verdict_of_one_seed_is_another_conclusion() -> None:

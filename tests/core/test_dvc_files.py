@@ -17,6 +17,7 @@ stages:
       - models/two
       - metrics/training/one: {cache: false}
   compare:
+    desc: Compares the models
     cmd: python -m pipeline.compare
     outs: [reports/comparison]
 """
@@ -32,7 +33,8 @@ def test_stages_are_read_as_dvc_yaml_declares_them(tmp_path: Path, monkeypatch: 
     assert stages["train_both"].outs == ["models/one", "models/two", "metrics/training/one"]
     assert stages["train_both"].params == ["data", "synthetic", "training.seeds"]
     assert stages["train_both"].model_names() == ["one", "two"]
-    assert stages["compare"] == Stage("compare", "python -m pipeline.compare", [], ["reports/comparison"], [])
+    command = "python -m pipeline.compare"
+    assert stages["compare"] == Stage("compare", command, [], ["reports/comparison"], [], "Compares the models")
     assert training_stage("two") == "train_both"
     assert training_stage("new") == "train_new"
 

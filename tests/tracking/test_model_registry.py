@@ -15,7 +15,9 @@ from motionbench.core.paths import DVC_LOCK
 from motionbench.data.params import Preprocessing
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.champion import (
+    CHALLENGER,
     CHAMPION,
+    challenge,
     champion_not_in_use,
     describe_champion_in_use,
     list_versions,
@@ -111,6 +113,29 @@ def test_the_alias_moves_forward_in_time_of_the_comparison(capsys: pytest.Captur
     compared(one, 5)
     compared(other, 5)
     assert number_in_use() == 1, "an archive that is chosen again has the time of that comparison"
+
+
+def test_the_challenger_is_the_latest_that_is_not_in_use() -> None:
+    one, other = archive("one"), archive("other")
+    compared(one.model_copy(update={"description": "Champion: one."}), 2)
+    compared(other, 1)
+
+    def challenger() -> int | None:
+        found = version_in_use(CHALLENGER)
+        return int(found.version) if found else None
+
+    assert mlflow.MlflowClient().get_model_version(REGISTERED, "1").description == "Champion: one."
+    challenge(one.md5, "")
+    assert challenger() is None, "it is the champion"
+    challenge(other.md5, "")
+    assert challenger() == 2
+    third = archive("third")
+    compared(third, 3)
+    challenge(one.md5, "2026-01-03T10:00:00.000+00:00")
+    challenge(other.md5, "2026-01-01T10:00:00.000+00:00")
+    assert challenger() == 1, "the other comparison started earlier"
+    use_version("1")
+    assert (number_in_use(), challenger()) == (1, None)
 
 
 def test_a_version_is_put_in_use_by_its_number_whatever_its_time() -> None:

@@ -6,10 +6,12 @@ import pytest
 
 from motionbench.core.dvc_files import StageLock
 from motionbench.core.errors import UserError
-from motionbench.core.files import path_md5, write_json
-from motionbench.core.paths import ReplicateKey, part_path, stage_inputs_path
+from motionbench.core.files import path_md5, read_json, write_json
+from motionbench.core.paths import COMPARISON_REPORT, COMPARISON_TIMING, ReplicateKey, part_path, stage_inputs_path
 from motionbench.data.splits import read_dataset_info
-from motionbench.tracking.record import Record, as_text, build_record, pending, read_spooled, restored_record, spool
+from motionbench.tracking.description import COLOURS
+from motionbench.tracking.from_files import as_text, build_record, restored_record
+from motionbench.tracking.record import Record, pending, read_spooled, spool
 from motionbench.training.replicates import leave_untrained
 from tests.tracking.conftest import FOLD_LOSSES, write_comparison_of
 
@@ -68,7 +70,9 @@ def test_record_has_each_replicate_of_each_fold() -> None:
     record = build_record("train_convlstm", PARAMS)
     for each, (key, losses) in zip(record.replicates, FOLD_LOSSES.items(), strict=True):
         assert each.name == f"train_convlstm fold {key.fold} seed {key.seed}"
-        assert each.params == {**record.params, "seed": str(key.seed), "fold": str(key.fold)}
+        assert each.params == {**record.params, "model": "convlstm", "seed": str(key.seed), "fold": str(key.fold)}
+        assert each.tags["mlflow.runColor"] == COLOURS[1]
+        assert each.tags["mlflow.note.content"].startswith(f"convlstm, {key}: one network of this contender, which")
         assert [(point["epoch"], point["validation_loss"]) for point in each.curves] == list(enumerate(losses, start=1))
         assert {*each.curves[0]} == {"epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"}
         assert each.metrics["best_validation_loss"] == min(losses)
@@ -92,12 +96,26 @@ def test_comparison_names_its_verdict_and_the_clips_that_its_champion_was_made_f
     used = {f"data.md5.{folder}": path_md5(Path("data", folder)) for folder in folders}
     for folder in folders:
         (Path("data", folder) / "later").write_text("what is here now is not what was used", encoding="utf-8")
-    record = build_record("compare", PARAMS)
-    assert record.tags["mlflow.note.content"] == "a is better than b.\n\nNo evidence.\n\nChampion: a."
+    (COMPARISON_REPORT / "cost.png").write_text("a picture", encoding="utf-8")
+    params = {"gate.margin": 0.02, "data.source": "synthetic"}
+    record = build_record("compare", params)
+    assert record.tags["mlflow.note.content"] == (
+        "Compares the models by their predictions, and chooses the champion.\n\na is better than b.\n\nNo evidence.\n\n"
+        "Champion: a.\n\nPictures, among the artifacts: `reports/comparison` (cost.png)\n\n"
+        "To repeat it: `dvc repro --single-item --force compare`"
+    )
+    gate = {"gate.margin": "0.02", "gate.passed": "true"}
     assert record.model
-    assert record.model.facts == {"model": "convlstm", "source": read_dataset_info().source, **used}
+    assert record.model.facts == {"model": "convlstm", "source": read_dataset_info().source, **gate, **used}
+    assert record.challenger is None, "an earlier version of this project chose none"
     write_comparison_of(None, "")
-    assert build_record("compare", PARAMS).model is None
+    challenged = {"challenger": "models/convlstm/seed-0.keras", "challenger_fault": "latency is 2 ms, above 1"}
+    write_json(COMPARISON_TIMING, read_json(COMPARISON_TIMING) | challenged)
+    record = build_record("compare", params)
+    assert record.model is None
+    assert record.challenger
+    assert {"model": "convlstm", "gate.passed": "false"}.items() <= record.challenger.facts.items()
+    assert record.challenger.description.endswith("Fails the gate: latency is 2 ms, above 1.")
 
 
 @pytest.mark.usefixtures("generated")
@@ -126,7 +144,7 @@ def test_record_of_a_model_that_is_switched_off_has_no_replicates() -> None:
     assert [each.name for each in record.datasets] == ["train", "validation"]
     assert record.tags["md5.models/cnn3d"] == path_md5(Path("models/cnn3d"))
     assert "cores" in record.tags["environment"]
-    assert "mlflow.note.content" not in record.tags
+    assert "Pictures" not in record.tags["mlflow.note.content"]
 
 
 def test_missing_output_is_named(generated: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from getpass import getuser
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,13 +23,25 @@ from mlflow import experiments
 from mlflow.entities import Run
 
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5, file_stem, path_md5, write_json
-from motionbench.core.paths import DVC_LOCK, ReplicateKey, part_path, stage_inputs_path, training_paths
+from motionbench.core.files import file_md5, file_stem, path_md5, read_json, write_json
+from motionbench.core.paths import (
+    COMPARISON_METRICS,
+    COMPARISON_TIMING,
+    DVC_LOCK,
+    MODELS,
+    ReplicateKey,
+    part_path,
+    replicate_path,
+    stage_inputs_path,
+    training_paths,
+)
 from motionbench.core.processes import git
 from motionbench.tracking import store
 from motionbench.tracking.champion import version_in_use
+from motionbench.tracking.description import COLOURS
 from motionbench.tracking.errors import OutOfReachError
-from motionbench.tracking.record import Record, build_record, pending, read_spooled, spool
+from motionbench.tracking.from_files import build_record
+from motionbench.tracking.record import Record, pending, read_spooled, spool
 from motionbench.tracking.runs import log_run, stage_run
 from motionbench.tracking.study_runs import study_run
 from motionbench.training.replicates import leave_untrained
@@ -44,6 +57,11 @@ def generate() -> None:
     """Run the stage `generate`, whose outputs are there."""
     with stage_run("generate", PARAMS):
         pass
+
+
+def run_named(name: str) -> str:
+    """Return the id of the newest run with this name."""
+    return str(mlflow.search_runs(["1"], f"run_name = '{name}'", output_format="list")[0].info.run_id)
 
 
 def statuses(runs: Runs) -> dict[str, str]:
@@ -70,6 +88,10 @@ def test_run_has_what_the_outputs_say_and_is_logged_once(runs: Runs) -> None:
     assert [each.dataset.name for each in stored.inputs.dataset_inputs] == ["train", "validation", "test"]
     assert not log_run(build_record("generate", PARAMS))
     assert "restored" not in stored.data.tags
+    told = {"mlflow.source.name": "pipeline/generate.py", "mlflow.source.type": "LOCAL", "mlflow.user": getuser()}
+    assert told.items() <= stored.data.tags.items()
+    assert stored.data.tags["mlflow.source.git.branch"] == git("branch", "--show-current").strip() != ""
+    assert stored.data.tags["mlflow.note.content"].startswith("Draws the clips, or makes them from video files.\n\n")
 
 
 def test_block_that_raises_ends_its_runs_as_failed(runs: Runs) -> None:
@@ -100,7 +122,8 @@ def check_folded(runs: dict[str, Run]) -> None:
     for key, losses in FOLD_LOSSES.items():
         child = runs[f"train_convlstm {key}"]
         assert child.info.status == "FINISHED"
-        assert child.data.params == {"synthetic.seed": "0", "seed": str(key.seed), "fold": str(key.fold)}
+        identity = {"model": "convlstm", "seed": str(key.seed), "fold": str(key.fold)}
+        assert child.data.params == {"synthetic.seed": "0", **identity}
         assert child.data.tags["mlflow.parentRunId"] == runs["train_convlstm"].info.run_id
         points = client.get_metric_history(child.info.run_id, "validation_loss")
         assert sorted((point.step, point.value) for point in points) == list(enumerate(losses, start=1))
@@ -119,10 +142,38 @@ def test_replicates_of_folds_are_child_runs_with_their_own_curves(runs: Runs) ->
             epoch = {"seed": key.seed, "fold": key.fold, "epoch": 1, "validation_loss": losses[0]}
             run.log_epoch("convlstm", epoch)
         while_it_trains = runs()["train_convlstm fold 1 seed 4"].data
-        assert while_it_trains.params == {"synthetic.seed": "0", "seed": "4", "fold": "1"}
+        assert while_it_trains.params == {"synthetic.seed": "0", "model": "convlstm", "seed": "4", "fold": "1"}
+        assert while_it_trains.tags["mlflow.runColor"] == COLOURS[1]
         assert while_it_trains.metrics["validation_loss"] == 0.45
     check_folded(runs())
     assert not log_run(build_record("train_convlstm", PARAMS)), "nothing is missing"
+
+
+@pytest.mark.usefixtures("folded", "runs")
+def test_a_comparison_logs_scores_to_the_models_that_it_compared() -> None:
+    write_comparison_of(None, "")
+    compared = build_record("compare", PARAMS)
+    key, digest = ReplicateKey(4, 1), path_md5(part_path(1))
+    md5 = file_md5(replicate_path(MODELS / "convlstm", key))
+    table = f"model,seed,fold,clips,accuracy,low,high,md5\nconvlstm,4,1,5,0.8,0.5,0.9,{md5}\n"
+    (COMPARISON_METRICS / "replicates.csv").write_text(table, encoding="utf-8")
+    write_json(COMPARISON_TIMING, read_json(COMPARISON_TIMING) | {"latency_milliseconds": {"convlstm": 2.5}})
+    log_run(build_record("train_convlstm", PARAMS))
+    assert log_run(compared) == ["run compare"], "an earlier version of this project wrote no scores"
+    record = build_record("compare", PARAMS)
+    assert log_run(record) == ["run compare", "scores of convlstm fold-1-seed-4"]
+    expected = {"test_accuracy": 0.8, "test_accuracy_low": 0.5, "test_accuracy_high": 0.9, "latency_milliseconds": 2.5}
+    client, child = mlflow.MlflowClient(), mlflow.MlflowClient().get_run(run_named("train_convlstm fold 1 seed 4"))
+    assert expected.items() <= child.data.metrics.items()
+    assert child.outputs
+    [output] = child.outputs.model_outputs
+    scores = [each for each in client.get_logged_model(output.model_id).metrics or [] if each.key in expected]
+    assert {each.key: each.value for each in scores} == expected
+    assert {(each.dataset_name, each.dataset_digest) for each in scores} == {("folds/1", digest)}
+    inputs = client.get_run(run_named("compare")).inputs
+    assert inputs
+    assert [each.model_id for each in inputs.model_inputs] == [output.model_id]
+    assert log_run(record) == []
 
 
 @pytest.mark.usefixtures("folded")
@@ -469,7 +520,7 @@ def test_the_alias_is_what_the_last_comparison_said_whoever_syncs(
     assert version
     assert {key: value for key, value in version.tags.items() if key != "started"} == {
         **{f"data.md5.{name}": path_md5(checkouts / "data" / name) for name in ("train", "test")},
-        "classes": "a, b, c, d", "commit": "unknown", "git.dirty": "false", "md5": md5_of("A"),
+        "classes": "a, b, c, d", "commit": "unknown", "gate.passed": "true", "git.dirty": "false", "md5": md5_of("A"),
         "model": "convlstm", "source": "synthetic",
     }  # fmt: skip # short items
     started = datetime.fromisoformat(version.tags["started"])

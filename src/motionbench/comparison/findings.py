@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from motionbench.comparison.audit import AuditCheck, audit, summarise_audit
-from motionbench.comparison.gate import Contender, choose_winner
+from motionbench.comparison.gate import Contender, choose_challenger, choose_winner
 from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.notes import Search, clip_notes, search_notes
 from motionbench.comparison.pairs import Comparison, compare, compare_pairs
@@ -76,6 +76,8 @@ class Findings(NamedTuple):
     audit: list[AuditCheck]
     champion: Path | None  # the model file
     reason: str  # why it is the champion, or why there is none
+    challenger: Path | None  # the model file of the best contender that is not the champion
+    challenger_fault: str | None  # what it fails the gate for
     verdict: list[str]  # a sentence per pair, one per baseline, and one on the controls
     notes: list[str]  # what else to say, which may name files of the user's
 
@@ -126,10 +128,9 @@ def compare_models(
         for name in contenders
     }
     chosen, reason = choose_winner(candidates, pairs, gate.minimum_accuracy, gate.maximum_latency)
-    champion = None
+    challenger, fault = choose_challenger(candidates, chosen, gate.minimum_accuracy, gate.maximum_latency)
     if chosen:
         best = trained[chosen].best_replicate
-        champion = replicate_path(MODELS / chosen, best)
         leads = [
             f"{describe_lead(each)} than the baseline {each.second}{' (practically equal)' if each.equal else ''}"
             for each in baselines
@@ -146,8 +147,10 @@ def compare_models(
         controls,
         _compare_perturbed(predictions, contenders),
         audited,
-        champion,
+        _best_archive(trained, chosen),
         reason,
+        _best_archive(trained, challenger),
+        fault,
         verdict=[
             *map(describe_pair, pairs),
             *describe_baselines(baselines),
@@ -160,6 +163,10 @@ def compare_models(
             *clip_notes(dataset, predictions),
         ],
     )
+
+
+def _best_archive(trained: Mapping[str, Training], name: str | None) -> Path | None:
+    return replicate_path(MODELS / name, trained[name].best_replicate) if name else None
 
 
 def _confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -51,6 +51,24 @@ def choose_winner(
     return chosen, f"Champion: {chosen}, {why} ({figures})."
 
 
+def choose_challenger(
+    contenders: Mapping[str, Contender], champion: str | None, minimum_accuracy: float, maximum_latency: float
+) -> tuple[str | None, str | None]:
+    """Return the most accurate contender that is not the champion, the fastest of several; what it fails the gate for.
+
+    Args:
+        contenders: by name.
+        champion: its name.
+        minimum_accuracy: as of `choose_winner`.
+        maximum_latency: as of `choose_winner`.
+    """
+    others = [name for name in contenders if name != champion]
+    if not others:
+        return None, None
+    chosen = min(others, key=lambda name: (-contenders[name].accuracy, contenders[name].latency))
+    return chosen, _fault(contenders[chosen], minimum_accuracy, maximum_latency)
+
+
 def _fault(contender: Contender, minimum_accuracy: float, maximum_latency: float) -> str | None:
     faults = []
     if contender.lowest < minimum_accuracy:

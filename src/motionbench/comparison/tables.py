@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from motionbench.comparison.findings import Findings
+from motionbench.comparison.intervals import accuracy_interval
 from motionbench.comparison.pairs import Estimate
 from motionbench.core.files import write_json
+from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
 from motionbench.core.processes import describe_environment
 from motionbench.data.perturbations import unchanged_level
 
@@ -74,6 +76,27 @@ def accuracies_when_perturbed(findings: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "seed", "perturbation", "level", "accuracy"])
 
 
+def replicate_accuracies(findings: Findings) -> pd.DataFrame:
+    """Return the accuracy of each replicate on the held-out clips, as they are, with the interval of a single seed.
+
+    Returns:
+        Rows of model, seed, with folds fold, clips, accuracy, low, high, and the md5 of the replicate's archive.
+    """
+    predictions, rows = findings.predictions, []
+    folds = [None] if predictions.folds is None else np.unique(predictions.folds).tolist()
+    for fold in folds:
+        tested = slice(None) if fold is None else predictions.folds == fold
+        groups = None if predictions.groups is None else predictions.groups[tested]
+        for name, model in findings.models.items():
+            for seed, right in zip(predictions.seeds, model.right[:, tested], strict=True):
+                key = ReplicateKey(seed, fold)
+                low, high = accuracy_interval(right[np.newaxis], groups)
+                md5 = predictions.md5s[replicate_path(MODELS / name, key).as_posix()]
+                found = {"clips": len(right), "accuracy": right.mean(), "low": low, "high": high, "md5": md5}
+                rows.append({"model": name, **key._asdict(), **found})
+    return pd.DataFrame(rows).dropna(axis="columns")
+
+
 def group_accuracies(findings: Findings) -> pd.DataFrame:
     """Return the accuracy of each model on each group, the mean over the seeds.
 
@@ -114,10 +137,11 @@ def count_votes(predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]
 
 
 def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
-    """Write summary.json, scores.json, verdict.txt and tables to `folder`, and the champion to the file `timing`.
+    """Write summary.json, scores.json, verdict.txt and tables to `folder`; to `timing` the champion and what chose it.
 
-    perturbations.csv has a row per seed, perturbation and level. Of clips made from files there are also missed.csv, as
-    `missed_clips` returns it, and audit.json; with groups groups.csv, as `group_accuracies` returns it.
+    replicates.csv is as `replicate_accuracies` returns it. perturbations.csv has a row per seed, perturbation and
+    level. Of clips made from files there are also missed.csv, as `missed_clips` returns it, and audit.json; with groups
+    groups.csv, as `group_accuracies` returns it.
     """
     predictions = findings.predictions
     summary: dict[str, Any] = {}
@@ -164,6 +188,7 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
     }
     write_json(folder / "scores.json", scores)
     (folder / "verdict.txt").write_text("\n".join([*findings.verdict, ""]), encoding="utf-8")
+    replicate_accuracies(findings).to_csv(folder / "replicates.csv", index=False)
     accuracies_when_perturbed(findings).to_csv(folder / "perturbations.csv", index=False)
     if predictions.files is not None:
         missed_clips(findings).to_csv(folder / "missed.csv", index=False)
@@ -174,8 +199,15 @@ def write_comparison(folder: Path, timing: Path, findings: Findings) -> None:
         write_json(folder / "audit.json", audit)
     if predictions.groups is not None:
         group_accuracies(findings).to_csv(folder / "groups.csv", index=False)
-    champion = findings.champion and findings.champion.as_posix()
-    write_json(timing, {"champion": champion, "reason": findings.reason, "environment": describe_environment()})
+    choice = {
+        "champion": findings.champion and findings.champion.as_posix(),
+        "reason": findings.reason,
+        "challenger": findings.challenger and findings.challenger.as_posix(),
+        "challenger_fault": findings.challenger_fault,
+        "latency_milliseconds": {name: model.cost.latency_milliseconds for name, model in findings.models.items()},
+        "environment": describe_environment(),
+    }
+    write_json(timing, choice)
 
 
 def _confusion(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[list[int]] | dict[str, dict[str, int]]:

@@ -19,6 +19,7 @@ class Stage(NamedTuple):
     deps: list[str]
     outs: list[str]
     params: list[str]  # whole sections of params.yaml, or keys as in "data.seed"
+    description: str  # what it does
 
     def declares(self, key: str) -> bool:
         """Return whether a flat key of params.yaml, as "data.seed", is among the parameters of the stage."""
@@ -66,6 +67,7 @@ def read_stages(path: Path = DVC_YAML) -> dict[str, Stage]:
             deps=[_relative(dep) for dep in filled(declared.get("deps", []))],
             outs=[out if isinstance(out, str) else next(iter(out)) for out in declared["outs"]],
             params=filled(declared.get("params", [])),
+            description=declared.get("desc", name),
         )
         for name, declared in read_yaml(path)["stages"].items()
         if "outs" in declared

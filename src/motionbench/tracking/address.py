@@ -20,6 +20,12 @@ def store_name() -> str:
     return without_secrets(re.sub(r"^(https?://).*@", r"\1", store_uri()))
 
 
+def pages_url(port: str = "5000") -> str:
+    """Return the URL of MLflow's pages, a server's or that of `make ui`, without credentials: browsers ask for them."""
+    name = store_name()
+    return name.partition("?")[0].rstrip("/") if name.startswith("http") else f"http://127.0.0.1:{port}"
+
+
 def store_uri() -> str:
     """Return the store's address. A relative file is one in the repository's root, not in a temporary copy of DVC's."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"

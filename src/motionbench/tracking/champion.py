@@ -18,12 +18,13 @@ from motionbench.data.splits import Clips
 from motionbench.data.synthetic.frames import FRAME_SECONDS
 from motionbench.tracking.address import store_name
 from motionbench.tracking.errors import OutOfReachError, store_errors
+from motionbench.tracking.from_files import clip_md5s
 from motionbench.tracking.model_registry import find_version
-from motionbench.tracking.record import REGISTERED, clip_md5s
+from motionbench.tracking.record import REGISTERED
 from motionbench.tracking.serving import LOGGER, describe_model
 from motionbench.tracking.store import open_store
 
-CHAMPION = "champion"  # the alias
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 
 
 def promote(md5: str, started: str) -> None:
@@ -39,16 +40,37 @@ def promote(md5: str, started: str) -> None:
     if in_use and in_use.tags.get("started", "") > started:
         print(f"{_named(chosen)} is not in use: {_named(in_use)} is of a later comparison; {_how_to_use(chosen)}")
     else:
-        mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+        _set_champion(chosen)
 
 
-def version_in_use() -> ModelVersion | None:
-    """Return the version with the alias `champion`."""
+def challenge(md5: str, started: str) -> None:
+    """Give the challenger of a comparison its alias, unless it is in use, or the one that has it is of a later one.
+
+    Args:
+        md5: of its archive.
+        started: when the comparison started, as its version is tagged.
+    """
+    chosen, in_use, before = find_version(REGISTERED, md5), version_in_use(), version_in_use(CHALLENGER)
+    later = before and before.tags.get("started", "") > started
+    if chosen and not later and not (in_use and in_use.version == chosen.version):
+        mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHALLENGER, chosen.version)
+
+
+def version_in_use(alias: str = CHAMPION) -> ModelVersion | None:
+    """Return the version with the alias `champion`, or another."""
     client = mlflow.MlflowClient()
     for model in client.search_registered_models(f"name = '{REGISTERED}'"):
-        if CHAMPION in model.aliases:
-            return client.get_model_version(REGISTERED, model.aliases[CHAMPION])
+        if alias in model.aliases:
+            return client.get_model_version(REGISTERED, model.aliases[alias])
     return None
+
+
+def _set_champion(chosen: ModelVersion) -> None:
+    """Give a version the alias `champion`; it is no challenger any more."""
+    challenger, client = version_in_use(CHALLENGER), mlflow.MlflowClient()
+    client.set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+    if challenger and challenger.version == chosen.version:
+        client.delete_registered_model_alias(REGISTERED, CHALLENGER)
 
 
 def use_version(number: str) -> str:
@@ -62,7 +84,7 @@ def use_version(number: str) -> str:
         chosen = next((each for each in _versions() if str(each.version) == number), None)
         if chosen is None:
             raise UserError(f"VERSION: {number}: {REGISTERED} has no such version; list them: make promote")
-        mlflow.MlflowClient().set_registered_model_alias(REGISTERED, CHAMPION, chosen.version)
+        _set_champion(chosen)
         return f"in use: {_named(chosen)}"
 
 

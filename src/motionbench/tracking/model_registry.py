@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from motionbench.tracking.record import ModelRecord
+from motionbench.tracking.record import ModelRecord, logged_name
 from motionbench.tracking.serving import BACKBONE, describe_classes
 
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
@@ -41,7 +41,7 @@ def log_model(
     status = {each.model_id: each.status for each in logged if each.tags.get("md5") == model.md5}
     model_id = next(iter(status), None)  # A model whose logging was interrupted keeps its id.
     if model_id is None:
-        name, tags = f"{model.name} {model.path.stem}", {"md5": model.md5}
+        name, tags = logged_name(model.name, model.path), {"md5": model.md5}
         model_id = client.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params).model_id
         client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
     complete = status.get(model_id) == LoggedModelStatus.READY and client.list_logged_model_artifacts(model_id, "data")
@@ -54,12 +54,15 @@ def log_model(
         tags = {"md5": model.md5, "classes": describe_classes(model.class_names), **facts}
         registered = find_version(model.name, model.md5)
         if registered is None:
-            mlflow.register_model(f"models:/{model_id}", model.name, tags=tags)
+            registered = mlflow.register_model(f"models:/{model_id}", model.name, tags=tags)
             missing.append(f"version of {model.name}")
         elif origin.get("started", "") > registered.tags.get("started", ""):
             for key, value in tags.items():
                 client.set_model_version_tag(model.name, registered.version, key, value)
             missing.append(f"tags of {model.name} version {registered.version}")
+        elif registered.description:
+            return missing
+        client.update_model_version(model.name, registered.version, model.description)
     return missing
 
 

@@ -15,24 +15,19 @@ from uuid import uuid4
 
 import mlflow
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
 
 from motionbench.core.commands import deferred_interrupts
+from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import address, store
-from motionbench.tracking.champion import describe_champion_in_use, promote
+from motionbench.tracking.champion import challenge, describe_champion_in_use, promote
+from motionbench.tracking.description import describe_run, source_tags
 from motionbench.tracking.errors import store_errors
+from motionbench.tracking.from_files import as_text, build_record, clip_md5s, replicate_name, replicate_record
 from motionbench.tracking.model_registry import log_model
-from motionbench.tracking.record import (
-    DatasetRecord,
-    Record,
-    as_text,
-    build_record,
-    clip_md5s,
-    replicate_record,
-    spool,
-)
+from motionbench.tracking.record import DatasetRecord, Record, spool
 from motionbench.training.results import replicate_key
 
 
@@ -46,8 +41,8 @@ class StageRun:
             id=uuid4().hex,
             started=time.time_ns() // 1_000_000,
             params=as_text(params),
-            tags=store.source_tags(stage),
-            replicates=[replicate_record(name, key, params) for name, key in replicates],
+            tags={**source_tags(stage), "mlflow.note.content": describe_run(read_stages()[stage])},
+            replicates=[replicate_record(stage, name, key, params) for name, key in replicates],
         )
         self._ids: dict[str, str] = {}
 
@@ -57,13 +52,13 @@ class StageRun:
         store.end_abandoned_runs(experiment_id)
         ids = {name: run.info.run_id for name, run in _open_runs(experiment_id, self._record).items()}
         for each in (self._record, *self._record.replicates):
-            store.log_batches(ids[each.name], each.params, [], {})
+            store.log_batches(ids[each.name], each.params, [], each.tags)
         self._ids = ids
 
     def log_epoch(self, model_name: str, epoch: Mapping[str, Any]) -> None:
         """Log the metrics of an epoch of a replicate as a step of its curves."""
         if self._ids:
-            run_id = self._ids[replicate_record(model_name, replicate_key(epoch), {}).name]
+            run_id = self._ids[replicate_name(model_name, replicate_key(epoch))]
             points = _curve_points(epoch, time.time_ns() // 1_000_000)
             store.best_effort(partial(store.log_batches, run_id, {}, points, {}))
 
@@ -75,7 +70,7 @@ class StageRun:
         """
         ours = self._record
         record = build_record(ours.name, self._params)
-        identity = {"id": ours.id, "started": ours.started, "tags": {**record.tags, **ours.tags}}
+        identity = {"id": ours.id, "started": ours.started, "tags": {**ours.tags, **record.tags}}
         record = record.model_copy(update=identity)
         with deferred_interrupts() as interrupted:  # so that what is logged is also concluded
             logged = store.best_effort(partial(_log, record), at_end=True)
@@ -90,15 +85,10 @@ class StageRun:
                 print(f"warning: the record for MLflow cannot be kept: {reason}", file=sys.stderr, flush=True)
 
     def origin(self) -> dict[str, str]:
-        """Return the run's id, its URL in MLflow's UI, by default that of `make ui`, and its commit.
-
-        The reports show them: the URL has no credentials, of which a browser asks for its reader's own.
-        """
-        name = address.store_name()
-        ui = name.partition("?")[0].rstrip("/") if name.startswith("http") else "http://127.0.0.1:5000"
+        """Return the run's id, its URL in MLflow's pages, and its commit, which the reports show."""
         run_id = self._ids.get(self._record.name, self._record.id)
         commit = self._record.tags["mlflow.source.git.commit"]
-        return {"run_id": run_id, "url": f"{ui}/#/runs/{run_id}", "commit": commit}
+        return {"run_id": run_id, "url": f"{address.pages_url()}/#/runs/{run_id}", "commit": commit}
 
     def describe_champion_in_use(self, md5s: Mapping[str, str], *, chosen: bool) -> list[str]:
         """Say what becomes of the champion in use, now that the comparison has chosen one or none.
@@ -191,16 +181,42 @@ def _log(record: Record) -> tuple[list[str], list[str]]:
                         client.log_artifacts(run_id, str(record.folder / path), path.as_posix())
                     else:
                         client.log_artifact(run_id, str(record.folder / path), path.parent.as_posix())
-            if each.model:
-                missing += log_model(run_id, each.model, each.metrics, record.folder, record.commit_and_start())
+            for model in (each.model, record.challenger if each is record else None):
+                if model:
+                    missing += log_model(run_id, model, each.metrics, record.folder, record.commit_and_start())
+        missing += _log_scores(runs[record.name].info.run_id, record)
     return run_ids, missing
+
+
+def _log_scores(run_id: str, record: Record) -> list[str]:
+    """Log what a comparison found of replicates to their models and runs; name the models as inputs of its own run."""
+    client, missing, digests = mlflow.MlflowClient(), [], {each.name: each.md5 for each in record.datasets}
+    run = client.get_run(run_id)  # A run that was searched for lacks its models.
+    linked = {each.model_id for each in (run.inputs.model_inputs if run.inputs else [])}
+    for score in record.scores:
+        query, newest = f"name = '{score.name}' AND tags.md5 = '{score.md5}'", {"field_name": "creation_timestamp"}
+        order = [{**newest, "ascending": False}]
+        for model in client.search_logged_models([run.info.experiment_id], query, max_results=1, order_by=order):
+            digest, owner = digests[score.dataset], str(model.source_run_id)
+            logged = {(each.key, each.value, each.dataset_digest) for each in model.metrics or []}
+            points = [
+                Metric(key, value, run.info.start_time, 0, model.model_id, score.dataset, digest, owner)
+                for key, value in score.metrics.items()
+                if (key, value, digest) not in logged
+            ]
+            if points or model.model_id not in linked:
+                client.log_batch(owner, points)
+                client.log_inputs(run_id, models=[LoggedModelInput(model.model_id)])
+                missing.append(f"scores of {score.name}")
+    return missing
 
 
 def _conclude(record: Record, run_ids: Sequence[str], interrupted: Callable[[], bool]) -> bool:
     """Put the champion of a comparison in use, unless that is interrupted; end the runs; return True."""
-    if record.model and not interrupted():
-        with FileLock(address.artifacts_folder() / ".log_run.lock"):
-            promote(record.model.md5, record.commit_and_start()["started"])
+    for model, name in ((record.model, promote), (record.challenger, challenge)):
+        if model and not interrupted():
+            with FileLock(address.artifacts_folder() / ".log_run.lock"):
+                name(model.md5, record.commit_and_start()["started"])
     _end_runs(run_ids)
     return True
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -22,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from motionbench.core.commands import deferred_interrupts
 from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import repository_root
-from motionbench.core.processes import describe_environment, git, is_running, this_process
+from motionbench.core.processes import is_running, this_process
 from motionbench.tracking.address import (
     EXPERIMENT,
     artifacts_folder,
@@ -226,24 +225,3 @@ def end_abandoned_runs(experiment_id: str) -> None:
         # A run that was logged by hand names no process and is left alone.
         if is_running({key: run.data.tags.get(f"process.{key}", "") for key in this_process()}) is False:
             mlflow.MlflowClient().set_terminated(run.info.run_id, "KILLED")
-
-
-def source_tags(stage: str) -> dict[str, str]:
-    """Return the tags that say where a run comes from: commit, experiment, environment, process."""
-    changes, commit = "", "unknown"
-    try:
-        # Without what DVC itself writes: it changes neither code nor parameters.
-        changes = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!metrics")
-        with suppress(UserError):  # before the first commit
-            commit = git("rev-parse", "HEAD").strip()
-    except UserError as error:
-        if Path(".git").exists():
-            print(f"warning: the run in MLflow names no commit: {error}", file=sys.stderr)
-    return {
-        "mlflow.source.git.commit": commit,
-        "git.dirty": str(bool(changes)).lower(),
-        "dvc.stage": stage,
-        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "environment": ", ".join(describe_environment()),
-        **{f"process.{key}": value for key, value in this_process().items()},
-    }

@@ -13,6 +13,7 @@ from mlflow.entities import Metric
 
 from motionbench.core.commands import deferred_interrupts
 from motionbench.tracking import address, store
+from motionbench.tracking.description import source_tags
 
 MISSED = "what it misses of a search is logged at its end or not at all; the study and reports/tuning/ have it"
 
@@ -88,7 +89,7 @@ def _open_study_run(study: str, study_id: str, params: Mapping[str, Any]) -> str
     experiment_id, client = store.open_store(), mlflow.MlflowClient()
     store.end_abandoned_runs(experiment_id)
     identity = {"tuning.id": study_id, "tuning.role": "study"}
-    tags = {**store.source_tags("tune"), "tuning.study": study, **identity}
+    tags = {**source_tags("tune"), "tuning.study": study, **identity}
     with FileLock(address.artifacts_folder() / ".lock"):
         runs = store.search_runs(experiment_id, identity)
         run = runs[0] if runs else client.create_run(experiment_id, tags=tags, run_name=f"tune {study}")

@@ -115,7 +115,7 @@ def test_comparison_names_its_verdict_and_the_clips_that_its_champion_was_made_f
     assert record.model is None
     assert record.challenger
     assert {"model": "convlstm", "gate.passed": "false"}.items() <= record.challenger.facts.items()
-    assert record.challenger.description.endswith("Fails the gate: latency is 2 ms, above 1.")
+    assert record.challenger.description.endswith("It fails the gate: latency is 2 ms, above 1.")
 
 
 @pytest.mark.usefixtures("generated")

@@ -198,12 +198,13 @@ def _comparison(params: Mapping[str, Any], model: Mapping[str, Any], source: str
             **_backbone(path.parent.name),
         )  # fmt: skip # what belongs together on one line
 
-    fault = timing.get("challenger_fault")
-    what = "The most accurate contender beside the champion. " + (f"Fails the gate: {fault}." if fault else "Passes.")
+    challenger, fault = timing.get("challenger"), timing.get("challenger_fault")
+    gate = f"It fails the gate: {fault}" if fault else "It passes the gate"
+    what = f"Challenger: {Path(challenger or '').parent.name}, the best contender beside the champion. {gate}."
     return {
         "sentences": [*verdict, timing["reason"]],
         "model": chosen(timing["champion"], timing["reason"], passed=True),
-        "challenger": chosen(timing.get("challenger"), what, passed=not fault),
+        "challenger": chosen(challenger, what, passed=not fault),
         "scores": _scores(timing.get("latency_milliseconds", {})),
     }
 

@@ -67,7 +67,8 @@ def _write_views(experiment_id: str, pages: str) -> dict[str, str]:
     state = {
         **LAYOUT, "searchFilter": REPLICATES, "orderByKey": "metrics.`test_accuracy`", "orderByAsc": False,
         "startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": [],
-        "selectedColumns": columns, "columnWidths": dict.fromkeys(columns, WIDTH), "compareRunCharts": charts, "compareRunSections": [SECTION],
+        "selectedColumns": columns, "columnOrder": columns, "columnWidths": dict.fromkeys(columns, WIDTH),
+        "compareRunCharts": charts, "compareRunSections": [SECTION],
     }  # fmt: skip # what belongs together on one line
     view = {"name": "All replicates", "createdAt": 0, "state": json.dumps(state)}
     mlflow.MlflowClient().set_experiment_tag(experiment_id, "mlflow.sharedViewState.replicates", json.dumps(view))

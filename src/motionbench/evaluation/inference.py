@@ -111,11 +111,11 @@ def _load(
         from motionbench.models.backbone import load_backbone, with_backbone
 
         whole = with_backbone(load_model(path), load_backbone(backbone.archive(), backbone.side), clips.shape[1:])
-        return whole, as_graph(whole, clips)
+        return whole, as_graph(whole)
     network, content = read_network(path), path.read_bytes()
     if network not in _loaded:
         model = load_model(path)
-        _loaded[network] = model, as_graph(model, clips), content
+        _loaded[network] = model, as_graph(model), content
     model, infer, loaded = _loaded[network]
     # Contents are compared, not paths: in a process of a cluster, the same path may be another run's.
     if content != loaded:

@@ -3,7 +3,7 @@
 import math
 import timeit
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import keras
 import numpy as np
@@ -18,9 +18,9 @@ from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 Infer = Callable[[tf.Tensor], tf.Tensor]
 
 
-def as_graph(model: keras.Model, clips: NDArray[Any]) -> Infer:
-    """Return `model` as one traced function for any number of clips of this shape."""
-    signature = tf.TensorSpec((None, *clips.shape[1:]), tf.as_dtype(clips.dtype))
+def as_graph(model: keras.Model) -> Infer:
+    """Return `model` as one traced function for any number of clips."""
+    signature = tf.TensorSpec(model.input_shape, model.input_dtype)
     return cast("Infer", tf.function(lambda clips: model(clips, training=False), [signature]))
 
 

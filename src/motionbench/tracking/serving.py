@@ -35,11 +35,15 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
     with importing_tensorflow():
         from motionbench.models.archive import load_model
         from motionbench.models.backbone import load_backbone, with_backbone
+        from motionbench.models.cost import as_graph
     model = load_model(Path(path))
     described = Model.load(str(Path(path).parents[1])).metadata or {}
     if (backbone := Path(path).with_name(BACKBONE)).exists():
         model = with_backbone(model, load_backbone(backbone, described["side"]), tuple(described["clip_shape"]))
-    class_names = described["class_names"]
+    infer, class_names = (
+        as_graph(model),
+        described["class_names"],
+    )  # eagerly, it takes up to eleven times as long
     LOGGER.info(describe_model({**described, "classes": describe_classes(class_names)}))
 
     def predict(clips: Any) -> pd.DataFrame:
@@ -52,7 +56,7 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
             checked = check_clips(clips, model.input_shape[1:])
         except UserError as error:
             raise RefusedClips(str(error), INVALID_PARAMETER_VALUE) from error
-        return pd.DataFrame(np.asarray(model(checked, training=False)), columns=class_names)
+        return pd.DataFrame(np.asarray(infer(checked)), columns=class_names)
 
     return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
 

@@ -37,7 +37,7 @@ def measure_cost(
     fix_threads(training.threads)
     keras.utils.clear_session()  # The process measures one network after the other.
     model = build_model(model_name, params, validation.clips.shape[1:], len(validation.class_names))
-    latency = time_single_clips(as_graph(model, validation.clips), validation.clips)
+    latency = time_single_clips(as_graph(model), validation.clips)
     return {
         "parameters": model.count_params(),
         "flops": count_flops(model),

@@ -14,7 +14,7 @@ from motionbench.data.splits import Clips
 from motionbench.models.backbone import load_backbone, with_backbone
 from motionbench.models.layers import FoldedTimeDistributed
 from motionbench.models.onnx_layers import to_onnx
-from motionbench.models.onnx_runtime import infer, open_session
+from motionbench.models.onnx_runtime import infer, open_session, read_metadata, with_metadata
 from motionbench.models.registry import reads_features
 from tests.models.conftest import CNNS, EVERY_VARIANT, Build
 
@@ -27,8 +27,8 @@ def check_answers(model: keras.Model, clips: NDArray[Any], difference: float = 1
     for weight in model.weights:
         if len(weight.shape) == 1 and weight.shape[0] > 1:
             weight.assign(random.uniform(0.5, 1, weight.shape))
-    content = to_onnx(model, {})
-    assert to_onnx(model, {}) == content, "the same bytes"
+    content = to_onnx(model)
+    assert to_onnx(model) == content, "the same bytes"
     session = open_session(content, threads=1)
     expected = np.asarray(model(clips, training=False))
     assert np.ptp(expected, axis=0).max() > 20 * difference, "clips that the model cannot tell apart show nothing"
@@ -66,9 +66,10 @@ def test_a_head_comes_with_its_backbone(shape: ClipShape, build: Build, clips: C
 
 
 def test_the_file_says_what_it_is(build_small: Build) -> None:
-    model = onnx.load_from_string(to_onnx(build_small("cnn_lstm"), {"class_names": ["a", "b"], "model": "cnn_lstm"}))
-    said = {each.key: each.value for each in model.metadata_props}
-    assert said == {"class_names": '["a", "b"]', "model": "cnn_lstm"}
+    content = with_metadata(to_onnx(build_small("cnn_lstm")), {"class_names": ["a", "b"], "model": "cnn_lstm"})
+    content = with_metadata(content, {"commit": "1234"})
+    assert read_metadata(content) == {"class_names": '["a", "b"]', "commit": "1234", "model": "cnn_lstm"}
+    model = onnx.load_from_string(content)
     [clips], [probabilities] = model.graph.input, model.graph.output
     assert [each.dim_param or each.dim_value for each in clips.type.tensor_type.shape.dim] == ["clips", 4, 16, 20, 1]
     assert clips.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -85,4 +86,4 @@ def test_the_file_says_what_it_is(build_small: Build) -> None:
 )
 def test_a_layer_without_a_rule_is_refused(wrap: Callable[..., Any], layer: keras.Layer, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        to_onnx(keras.Sequential([keras.Input((4, 3)), wrap(layer)]), {})
+        to_onnx(keras.Sequential([keras.Input((4, 3)), wrap(layer)]))

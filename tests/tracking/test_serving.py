@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import mlflow
 import numpy as np
 import pytest
@@ -9,29 +10,61 @@ import pytest
 from motionbench.core.files import file_md5
 from motionbench.models.archive import save_model
 from motionbench.models.cost import as_graph
+from motionbench.models.onnx_layers import to_onnx
+from motionbench.models.onnx_runtime import read_metadata
 from motionbench.params.schema import Params
 from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store
-from tests.conftest import TINY
+from tests.conftest import TINY, run
 from tests.models.conftest import build_from
+
+CLIPS = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 20, 1), np.uint8)
+
+
+@pytest.fixture
+def model(params_with: Callable[[dict[str, Any]], Params]) -> keras.Model:
+    return build_from(params_with(TINY), (4, 16, 20, 1), "convlstm")
+
+
+def log_champion(model: keras.Model, onnx: Path | None = None) -> Path:
+    """Log a model as the first version of the champions; return the folder that MLflow makes of it."""
+    save_model(model, path := Path("seed-0.keras"))
+    described = {"clip_shape": (4, 16, 20, 1), "class_names": ("a", "b", "c", "d"), "onnx": onnx}
+    record = ModelRecord(name=REGISTERED, path=path, md5=file_md5(path), best=True, **described)
+    experiment_id = open_store()
+    run_id = mlflow.MlflowClient().create_run(experiment_id).info.run_id
+    log_model(run_id, record, {}, Path(), {"commit": "1234"})
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{REGISTERED}/1"))
 
 
 @pytest.mark.usefixtures("runs")
-def test_served_answers_are_those_of_the_graph_that_is_timed(
-    params_with: Callable[[dict[str, Any]], Params], monkeypatch: pytest.MonkeyPatch
+def test_without_an_onnx_file_answers_are_those_of_the_graph(
+    model: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build_from(params_with(TINY), (4, 16, 20, 1), "convlstm")
-    save_model(model, path := Path("seed-0.keras"))
-    names = ("a", "b", "c", "d")
-    record = ModelRecord(
-        name=REGISTERED, path=path, md5=file_md5(path), clip_shape=(4, 16, 20, 1), class_names=names, best=True
-    )
-    run_id = mlflow.MlflowClient().create_run(open_store()).info.run_id
-    log_model(run_id, record, {}, Path(), {})
+    assert "tensorflow==" in (log_champion(model) / "requirements.txt").read_text(encoding="utf-8")
     served = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/1")
-    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 20, 1), np.uint8)
-    expected = as_graph(model)(clips)
-    np.testing.assert_allclose(served.predict(clips[:1]), expected[:1], atol=1e-6)
+    expected = as_graph(model)(CLIPS)
+    np.testing.assert_allclose(served.predict(CLIPS[:1]), expected[:1], atol=1e-6)
     monkeypatch.delattr(type(model.layers[0]), "call")  # A layer that is called from Python again would fail.
-    np.testing.assert_array_equal(served.predict(clips).to_numpy(), expected)
+    np.testing.assert_array_equal(served.predict(CLIPS).to_numpy(), expected)
+
+
+@pytest.mark.usefixtures("runs")
+def test_with_an_onnx_file_no_package_of_training_is_needed(model: keras.Model) -> None:
+    Path("model.onnx").write_bytes(to_onnx(model))
+    folder = log_champion(model, Path("model.onnx"))
+    assert read_metadata((folder / "data/seed-0.onnx").read_bytes()) == {"commit": "1234"}
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("==")[0] for line in lines] == ["mlflow", "numpy", "onnxruntime", "pandas"]
+    np.save("clips.npy", CLIPS)
+    program = (
+        "import sys, mlflow, numpy\n"
+        "for name in ('av', 'h5py', 'joblib', 'keras', 'onnx', 'pathspec', 'ruamel', 'tensorflow'):\n"
+        "    sys.modules[name] = None\n"
+        f"served = mlflow.pyfunc.load_model({str(folder)!r})\n"
+        "numpy.save('answers.npy', served.predict(numpy.load('clips.npy')))\n"
+    )
+    done = run(Path(), "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load("answers.npy"), model(CLIPS), rtol=0, atol=1e-6)

@@ -26,11 +26,13 @@ TRAINING_METRICS = Path("metrics/training")
 TRAINING_TIMING = Path("metrics/training_timing")
 STAGE_INPUTS = Path("metrics/inputs")
 PREDICTIONS = DATA / "predictions.parquet"  # of all models to all held-out clips
+ONNX = DATA / "onnx"  # models as ONNX files, a folder for each
 EVALUATION_TIMING = Path("metrics/evaluation_timing.json")
 COMPARISON_METRICS = Path("metrics/comparison")
 COMPARISON_TIMING = Path("metrics/comparison_timing.json")
 COMPARISON_REPORT = Path("reports/comparison")
 ANNOTATED = Path("reports/predictions")
+EXPORTS = Path("reports/export")
 TUNING_REPORTS = Path("reports/tuning")
 APPLIED_SEARCHES = Path("metrics/tuning/applied.json")
 """By model, the search whose best trial is in params.yaml, as `tuning.outcome` writes it."""
@@ -60,6 +62,11 @@ class ReplicateKey(NamedTuple):
 def replicate_path(folder: Path, key: ReplicateKey) -> Path:
     """Return the path in `folder` of a replicate's model."""
     return folder / key.file_name(".keras")
+
+
+def onnx_path(folder: Path, archive: Path) -> Path:
+    """Return the path in `folder` of the ONNX file of a replicate's model."""
+    return folder / archive.parent.name / f"{archive.stem}.onnx"
 
 
 def part_path(part: int) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
-from motionbench.core.paths import MODELS, ReplicateKey, replicate_path
+from motionbench.core.paths import MODELS, ReplicateKey, onnx_path, replicate_path
 from motionbench.data.folds import held_out_folder, replicate_keys
 from motionbench.data.perturbations import chosen_numbers, perturbed_labels
 from motionbench.data.splits import features_path, read_dataset_info
@@ -21,9 +22,11 @@ from motionbench.evaluation.inference import (
     predict_features,
     predict_held_out_clips,
     time_inference,
+    write_onnx,
 )
 from motionbench.evaluation.predictions import UNCHANGED, Condition, Predictions, made_from, read_held_out
 from motionbench.execution.engine import Engine, FileTask, LocalEngine, local_engine, run_tasks
+from motionbench.models.onnx_runtime import with_metadata
 from motionbench.models.registry import MODEL_NAMES, reads_features
 from motionbench.params.schema import Params
 
@@ -116,6 +119,39 @@ def trained_models() -> list[str]:
         if not (MODELS / name).is_dir():
             raise UserError(f"{MODELS / name}: missing; train it: dvc repro {training_stage(name)}")
     return [name for name in MODEL_NAMES if list((MODELS / name).glob("*.keras"))]
+
+
+def write_onnx_files(engine: Engine, params: Params, predictions: Predictions, folder: Path) -> list[str]:
+    """Write the replicates that a comparison may choose, those of the first fold, as ONNX files below `folder`.
+
+    Returns:
+        Which could not be written, and why.
+    """
+    dataset, held_out = read_dataset_info(), read_held_out(read_dataset_info())
+    fold, threads, unwritten = dataset.fold_numbers()[0], params.training.threads, []
+    clips = held_out.parts == (fold or 0)
+    archives = {
+        replicate_path(MODELS / name, ReplicateKey(seed, fold)): (name, probabilities)
+        for name, of_seeds in predictions.unchanged.probabilities.items()
+        for seed, probabilities in zip(predictions.seeds, of_seeds, strict=True)
+    }
+    tasks = []
+    for path, (name, expected) in archives.items():
+        backbone = params.backbone if reads_features(name) else None
+        call = partial(write_onnx, path, fold, expected[clips], threads, backbone=backbone)
+        tasks.append(FileTask(call, inputs=[path, held_out_folder(fold), *([backbone.archive()] if backbone else [])]))
+    described = {
+        "class_names": predictions.class_names,
+        "clip_shape": held_out.split.clips.shape[1:],
+        **dataset.model_dump(include={"source", "resize", "seconds"}),
+    }
+    for (path, (name, _)), content in zip(archives.items(), run_tasks(engine, tasks, threads), strict=True):
+        if isinstance(content, str):
+            unwritten.append(f"{path}: not written as an ONNX file, and used with Keras: {content}")
+            continue
+        (file := onnx_path(folder, path)).parent.mkdir(exist_ok=True)
+        file.write_bytes(with_metadata(content, {**described, "model": name, "md5": predictions.md5s[path.as_posix()]}))
+    return unwritten
 
 
 def measure_costs(engine: Engine, params: Params, models: Sequence[str]) -> dict[str, Cost]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from motionbench.core.errors import UserError
 from motionbench.data.folds import held_out_folder, read_test
 from motionbench.data.perturbations import perturb
 from motionbench.data.splits import Clips, read_split
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from motionbench.models.cost import Infer
 
 CLIPS_AT_ONCE = 8
+TOLERANCE = 1e-5  # between the probabilities of Keras and of ONNX Runtime
 _loaded: "dict[bytes, tuple[keras.Model, Infer, bytes]]" = {}  # by network: also the file that its weights are from
 
 
@@ -96,6 +98,28 @@ def time_inference(
         np.quantile(each, [0.25, 0.5, 0.75]).tolist() for each in (latency, throughput)
     )
     return Cost(count_flops(model), milliseconds, (fast, slow), clips_per_second, (low, high))
+
+
+def write_onnx(
+    path: Path, fold: int | None, expected: NDArray[np.float32], threads: int, _on_event: EventCallback,
+    backbone: BackboneParams | None = None,
+) -> bytes | str:  # fmt: skip # what belongs together on one line
+    """Return the model at `path` as the content of an ONNX file, with its backbone, or why there is none.
+
+    Args:
+        expected: the predictions of Keras of the clips that the fold holds out, which those of the file must equal.
+    """
+    clips = read_test(fold).clips
+    model, _ = _load(path, clips, threads, backbone)
+    from motionbench.models.onnx_layers import to_onnx
+    from motionbench.models.onnx_runtime import infer, open_session
+
+    try:
+        content = to_onnx(model)
+    except UserError as error:
+        return str(error)
+    difference = np.abs(infer(open_session(content, threads), clips) - expected).max()
+    return content if difference <= TOLERANCE else f"a probability of a test clip differs by {difference:.1g}"
 
 
 def _load(

@@ -1,7 +1,6 @@
 """The graph of an ONNX file while it is written: nodes, constants, and tensors in the layout of Keras or of ONNX."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,13 +115,12 @@ class Graph:
             total = self.add("Add", total, term) if total else term
         return total
 
-    def content(self, name: str, inputs: tuple[Tensor, str], outputs: Tensor, metadata: Mapping[str, Any]) -> bytes:
-        """Return the content of the file. The same nodes, constants and metadata give the same bytes.
+    def content(self, name: str, inputs: tuple[Tensor, str], outputs: Tensor) -> bytes:
+        """Return the content of the file. The same nodes and constants give the same bytes.
 
         Args:
             name: of the network.
             inputs: and their type, as NumPy names it.
-            metadata: what is no text becomes JSON.
         """
         self.nodes.append(helper.make_node("Identity", [self.last(outputs).name], ["probabilities"]))
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(inputs[1]))
@@ -137,14 +135,8 @@ class Graph:
             ir_version=IR_VERSION,
             producer_name="motionbench",
         )
-        helper.set_model_props(model, as_texts(metadata))
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString(deterministic=True))
-
-
-def as_texts(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return metadata as a file has it: sorted, what is no text as JSON."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in sorted(metadata.items())}
 
 
 def padding(kind: str, sizes: tuple[int, ...], sides: ArrayLike, strides: ArrayLike) -> tuple[list[int], list[int]]:

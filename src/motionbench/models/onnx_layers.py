@@ -1,7 +1,7 @@
 """Networks as ONNX files, written from their layers and weights: what each layer is in ONNX."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,17 +31,14 @@ OPERATORS = {  # of activations, by Keras's names
 }
 
 
-def to_onnx(model: keras.Model, metadata: Mapping[str, Any]) -> bytes:
+def to_onnx(model: keras.Model) -> bytes:
     """Return the content of an ONNX file: clips, any number, as `model` takes them, in; probabilities out.
-
-    Args:
-        metadata: what else the file says, texts or what becomes JSON.
 
     Raises:
         UserError: naming a layer without a rule.
     """
     graph, inputs = Graph(), Tensor("clips", tuple(model.input_shape[1:]))
-    return graph.content(model.name, (inputs, model.input_dtype), add_network(graph, model, inputs), metadata)
+    return graph.content(model.name, (inputs, model.input_dtype), add_network(graph, model, inputs))
 
 
 def add_network(graph: Graph, model: keras.Model, inputs: Tensor) -> Tensor:

@@ -1,5 +1,8 @@
 """Models from ONNX files, run by ONNX Runtime: nothing here imports TensorFlow."""
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +11,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 
-def open_session(file: Path | bytes, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session of ONNX Runtime for an ONNX file or its content."""
+def open_session(file: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Return a session of ONNX Runtime for an ONNX file or its content; by default with a thread for each core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
     # Spinning gains at most 8 % alone, and beside busy processes it costs more than half.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = file if isinstance(file, bytes) else str(file)
@@ -24,3 +27,20 @@ def infer(session: onnxruntime.InferenceSession, clips: NDArray[Any]) -> NDArray
     They pass one by one: memory does not grow with their number, nor do bits depend on it.
     """
     return np.concatenate([session.run(None, {"clips": clip[None]})[0] for clip in clips])
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """Return what an ONNX file says about itself."""
+    import onnx  # late: not installed where models are served
+
+    return {each.key: each.value for each in onnx.load_from_string(content).metadata_props}
+
+
+def with_metadata(content: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """Return the content of an ONNX file that says more about itself; what is no text becomes JSON."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    onnx.helper.set_model_props(model, dict(sorted({**read_metadata(content), **texts}.items())))
+    return bytes(model.SerializeToString(deterministic=True))

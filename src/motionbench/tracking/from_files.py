@@ -195,7 +195,7 @@ def _comparison(params: Mapping[str, Any], model: Mapping[str, Any], source: str
         facts = {"model": path.parent.name, "source": source, **clips, **gate, "gate.passed": str(passed).lower()}
         return ModelRecord(
             name=REGISTERED, path=path, md5=path_md5(path), best=True, description=description, facts=facts, **model,
-            **_backbone(path.parent.name),
+            **_backbone(path.parent.name), **_onnx(path),
         )  # fmt: skip # what belongs together on one line
 
     challenger, fault = timing.get("challenger"), timing.get("challenger_fault")
@@ -236,3 +236,13 @@ def _backbone(model_name: str) -> dict[str, Any]:
     if path_md5(Path(backbone.path)) != used["md5s"][backbone.path]:
         raise UserError(f"{backbone.path}: not the backbone that made the features; put that one back, or: dvc repro")
     return {"backbone": (path := backbone.archive()), "backbone_md5": file_md5(path), "side": backbone.side}
+
+
+def _onnx(archive: Path) -> dict[str, Any]:
+    """Return the ONNX file of a model, if there is one of this archive."""
+    from motionbench.models.onnx_runtime import read_metadata  # late: takes a while
+
+    path = paths.onnx_path(paths.ONNX, archive)
+    if not path.exists() or read_metadata(path.read_bytes())["md5"] != path_md5(archive):
+        return {}
+    return {"onnx": path, "onnx_md5": file_md5(path)}

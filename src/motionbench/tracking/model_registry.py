@@ -13,10 +13,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from motionbench.models.onnx_runtime import with_metadata
 from motionbench.tracking.record import ModelRecord, logged_name
 from motionbench.tracking.serving import BACKBONE, describe_classes
 
-SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
+REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
+ONNX_REQUIREMENTS = ("numpy", "onnxruntime", "pandas")
 
 
 def log_model(
@@ -109,9 +111,14 @@ def _log_archive(run_id: str, model_id: str, model: ModelRecord, folder: Path, f
             data_path=str(archive),
             loader_module="motionbench.tracking.serving",
             code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{name}=={version(name)}" for name in SERVING_REQUIREMENTS],
+            pip_requirements=[
+                f"{name}=={version(name)}" for name in (ONNX_REQUIREMENTS if model.onnx else REQUIREMENTS)
+            ],
         )
         if model.backbone:
             shutil.copyfile(folder / model.backbone, f"{new}/model/data/{BACKBONE}")
+        if model.onnx:
+            content = with_metadata((folder / model.onnx).read_bytes(), facts)
+            Path(f"{new}/model/data/{archive.stem}.onnx").write_bytes(content)
         mlflow.MlflowClient().log_model_artifacts(model_id, f"{new}/model")
     mlflow.MlflowClient().finalize_logged_model(model_id, LoggedModelStatus.READY)

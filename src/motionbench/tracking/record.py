@@ -37,6 +37,8 @@ class ModelRecord(BaseModel, frozen=True, extra="forbid"):
     backbone: Path | None = None  # of a model that reads features: the archive that makes them,
     backbone_md5: str | None = None
     side: int = 0  # and the side of the frames that it sees
+    onnx: Path | None = None  # of a champion, unless it could not be written
+    onnx_md5: str | None = None
     best: bool  # whether to register it: the best replicate
     description: str = ""  # of the registered version
     facts: dict[str, str] = {}  # tags of it: model, source, and of a comparison's choice the gate and md5s of clips
@@ -132,7 +134,8 @@ def _files(record: Record) -> dict[Path, str | None]:
     artifacts = {path: record.tags.get(f"md5.{path.as_posix()}") for path in record.artifacts}
     archives = {model.path: model.md5 for model in models if model}
     backbones = {model.backbone: model.backbone_md5 for model in models if model and model.backbone}
-    return artifacts | archives | backbones
+    onnx = {model.onnx: model.onnx_md5 for model in models if model and model.onnx}
+    return artifacts | archives | backbones | onnx
 
 
 def _spool_folder() -> Path:

@@ -1,11 +1,12 @@
-"""How MLflow loads a logged model: its copy of this package reads the Keras archive beside it, no pickle involved."""
+"""How MLflow loads a logged model: its copy of this package reads the files beside it, no pickle involved."""
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from motionbench.core.errors import UserError
-from motionbench.data.splits import Clips
 from motionbench.execution.runtime import importing_tensorflow
+
+if TYPE_CHECKING:
+    from motionbench.data.splits import Clips  # which needs packages that serving does not
 
 LOGGER = logging.getLogger("mlflow.motionbench")  # MLflow's servers show what its loggers say
 BACKBONE = "backbone.keras"  # beside the archive of a model that reads features
@@ -32,18 +35,28 @@ class RefusedClips(MlflowException):
 
 def _load_pyfunc(path: str) -> SimpleNamespace:
     """Return an object with `predict` and `get_raw_model`, as `mlflow.pyfunc.load_model` wants it."""
-    with importing_tensorflow():
-        from motionbench.models.archive import load_model
-        from motionbench.models.backbone import load_backbone, with_backbone
+    archive, file = Path(path), Path(path).with_suffix(".onnx")
+    described = Model.load(str(archive.parents[1])).metadata or {}
+    shape, class_names = tuple(described["clip_shape"]), described["class_names"]
+
+    @cache
+    def network() -> Any:
+        """Return the Keras model, which imports TensorFlow."""
+        with importing_tensorflow():
+            from motionbench.models.archive import load_model
+            from motionbench.models.backbone import load_backbone, with_backbone
+        model, backbone = load_model(archive), archive.with_name(BACKBONE)
+        return with_backbone(model, load_backbone(backbone, described["side"]), shape) if backbone.exists() else model
+
+    if file.exists():
+        from motionbench.models.onnx_runtime import infer, open_session
+
+        answer: Callable[[Clips], Any] = partial(infer, open_session(file))
+    else:  # an earlier version of this project logged it, or it has a layer without a rule for ONNX
+        model = network()
         from motionbench.models.cost import as_graph
-    model = load_model(Path(path))
-    described = Model.load(str(Path(path).parents[1])).metadata or {}
-    if (backbone := Path(path).with_name(BACKBONE)).exists():
-        model = with_backbone(model, load_backbone(backbone, described["side"]), tuple(described["clip_shape"]))
-    infer, class_names = (
-        as_graph(model),
-        described["class_names"],
-    )  # eagerly, it takes up to eleven times as long
+
+        answer = as_graph(model)
     LOGGER.info(describe_model({**described, "classes": describe_classes(class_names)}))
 
     def predict(clips: Any) -> pd.DataFrame:
@@ -53,12 +66,12 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
             RefusedClips: if they have another shape, (clips, frames, height, width, channels), or other values.
         """
         try:
-            checked = check_clips(clips, model.input_shape[1:])
+            checked = check_clips(clips, shape)
         except UserError as error:
             raise RefusedClips(str(error), INVALID_PARAMETER_VALUE) from error
-        return pd.DataFrame(np.asarray(infer(checked)), columns=class_names)
+        return pd.DataFrame(np.asarray(answer(checked)), columns=class_names)
 
-    return SimpleNamespace(predict=predict, get_raw_model=lambda: model)
+    return SimpleNamespace(predict=predict, get_raw_model=network)
 
 
 def describe_model(facts: Mapping[str, str]) -> str:
@@ -86,7 +99,7 @@ def describe_classes(names: Sequence[str]) -> str:
     return ", ".join([*names[:MOST_CLASSES], *([f"{more} more"] if more > 0 else [])])
 
 
-def check_clips(clips: Any, shape: tuple[int, ...]) -> Clips:
+def check_clips(clips: Any, shape: tuple[int, ...]) -> "Clips":
     """Return clips of any numeric type as uint8; `shape` is that of one clip, (frames, height, width, channels).
 
     Raises:

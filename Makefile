@@ -18,7 +18,8 @@ $(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origi
 export $(NAMED)
 
 .PHONY: help repro verify lineage judge experiment leaderboard test test-all chaos bench tune tune-apply tune-ui predict \
-  promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui mlflow-sync notebook docs lock clean
+  export promote backbone inspect example-clips cluster-head cluster-join cluster-leave lint ui \
+  mlflow-sync notebook docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,6 +70,9 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 
 predict: .venv/installed ## classify a clip, or all of a folder, with the champion: make predict CLIP=reports/samples/sine.gif [EXPLAIN=1]
 	python -m pipeline.predict "$$CLIP" $(if $(EXPLAIN),explain)
+
+export: .venv/installed ## write a model as ONNX, with a card and an example, to reports/export/: make export [MODEL=cnn_lstm]
+	@python -m pipeline.export "$$MODEL"
 
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them
 	@python -m pipeline.promote "$$VERSION"

@@ -1,14 +1,17 @@
 """Logged models as others open them: by Keras, by pyfunc, and over HTTP."""
 
 import re
+from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 
+from motionbench.evaluation.predictions import read_predictions
 from tests.conftest import run
 from tests.tracking.servers import Server
 
@@ -92,6 +95,33 @@ def test_the_champion_answers_in_the_shell_as_it_is_served(server: Server, repro
     shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
     _, answer = ask(server, clips.tolist())
     assert answer["predictions"] == [pytest.approx(shown, abs=1e-4)]
+
+
+@pytest.mark.parametrize("name", ["", "frame_differences"])
+def test_an_exported_model_answers_with_onnxruntime_and_numpy_alone(
+    name: str, copy_of_reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(copy_of_reproduced, "python", "-m", "pipeline.export", name)
+    assert done.returncode == 0, done.stderr
+    folder = copy_of_reproduced / done.stdout.partition(": model.onnx")[0]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# {folder.name}\n")
+    assert "Accuracy" in card
+    clips, example = str(copy_of_reproduced / "data/test/clips.npy"), str(folder / "example.py")
+    program = (
+        "import runpy, sys\n"
+        "sys.modules |= dict.fromkeys(['keras', 'mlflow', 'motionbench', 'onnx', 'tensorflow'])  # cannot be imported\n"
+        f"sys.argv = ['', {clips!r}]\n"
+        f"runpy.run_path({example!r})\n"
+    )
+    done = run(tmp_path, "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    answers = pd.DataFrame(map(literal_eval, done.stdout.splitlines()))
+    monkeypatch.chdir(copy_of_reproduced)
+    predictions = read_predictions()
+    assert tuple(answers) == predictions.class_names
+    number = predictions.seeds.index(int(re.findall(r"seed-(\d)\.keras", card)[0]))
+    np.testing.assert_allclose(answers, predictions.unchanged.probabilities[folder.name][number], atol=1e-4)
 
 
 CLIPS = np.full((2, 4, 16, 20, 1), 200)

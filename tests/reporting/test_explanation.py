@@ -52,6 +52,7 @@ def test_clips_smaller_than_the_grid() -> None:
     assert not losses.places.any(), "the only frame is the mean"
     figure = draw_losses(clip, losses._replace(answer="W" * 90), f"new\nline \x1b{'W' * 90}")
     figure.savefig("/dev/null", format="png")
-    title = figure.findobj(lambda part: isinstance(part, Text) and part.get_text() == figure.get_suptitle())[0]
+    [title] = [part for part in figure.findobj(Text) if part.get_text() == figure.get_suptitle()]
+    assert isinstance(title, Text)
     assert title.get_text().startswith("new\\nline \\x1bWWW")
     assert title.get_window_extent().x0 > 0, "a long name is not cut off at the edges"

@@ -81,23 +81,21 @@ def test_a_folder_without_results_is_refused_in_one_line(tmp_path: Path) -> None
 
 def test_the_workflow_stores_the_pictures_and_comments_with_their_addresses(tmp_path: Path) -> None:
     page = "# A verdict\n\n![Cost](reports/comparison/cost.png)\n\n![All](reports/comparison/perturbations.png)\n"
-    work, programs, server = (tmp_path / name for name in ("work", "programs", "server.git"))
-    for folder in (work, programs):
-        folder.mkdir()
-    (work / "verdict.md").write_text(page, encoding="utf-8")
-    for name in ("cost.png", "perturbations.png"):
-        (work / name).write_bytes(name.encode())
+    programs, server = tmp_path / "programs", tmp_path / "server.git"
+    programs.mkdir()
     gh = programs / "gh"  # GitHub's own program, which needs GitHub
     gh.write_text('#!/bin/sh\necho "$*" >> ../calls\n', encoding="utf-8")
     gh.chmod(0o755)
     subprocess.run(["git", "init", "--quiet", "--bare", server], check=True)
     job = read_yaml(ROOT / ".github/workflows/verdict.yml")["jobs"]["comment"]
     variables = {"REPOSITORY": str(server), "NUMBER": "7", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
-    path = f"PATH={programs}:$PATH\n"
     for attempt in range(2):  # the second after another push to the same pull request
-        (work / "cost.png").write_text(f"attempt {attempt}", encoding="utf-8")
+        work = tmp_path / f"work {attempt}"
+        work.mkdir()
         (work / "verdict.md").write_text(page, encoding="utf-8")
-        done = run(work, "bash", "-e", "-c", path + job["steps"][-1]["run"], **variables)
+        for name in ("cost.png", "perturbations.png"):
+            (work / name).write_text(f"attempt {attempt}", encoding="utf-8")
+        done = run(work, "bash", "-e", "-c", f"PATH='{programs}':$PATH\n{job['steps'][-1]['run']}", **variables)
         assert done.returncode == 0, done.stderr
     commit = run(server, "git", "rev-parse", "refs/verdicts/7").stdout.strip()
     assert run(server, "git", "show", f"{commit}:cost.png").stdout == "attempt 1"

@@ -4,7 +4,8 @@ FROM debian:trixie-slim AS system
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends ca-certificates git make openssh-client python3 python3-venv \
   && rm -rf /var/lib/apt/lists/* \
-  && useradd --create-home --uid 1000 --shell /bin/bash motionbench
+  && useradd --create-home --uid 1000 --shell /bin/bash motionbench \
+  && install --directory --owner=1000 --group=1000 /home/motionbench/repository
 USER 1000
 WORKDIR /home/motionbench/repository
 

@@ -250,9 +250,11 @@ def test_a_champion_brings_its_backbone_and_predicts_files_as_evaluate_did(copy_
     np.testing.assert_allclose(found.loc[held_out.index, held_out.columns], held_out, atol=1e-6)
 
 
-def test_without_its_backbone_embed_stops_first(copy_of_folded: Path) -> None:
+def test_without_its_backbone_nothing_is_trained(copy_of_folded: Path) -> None:
     (copy_of_folded / "data/backbone/own.keras").unlink()
-    done = run(copy_of_folded, "dvc", "repro", "embed")
+    edit_params(copy_of_folded / "params.yaml", {"training.patience": 2})
+    done = run(copy_of_folded, "dvc", "repro")
+    assert "Running stage 'train" not in done.stdout
     assert "error: params.yaml: backbone.path: data/backbone: 0 archives; make one: make backbone" in done.stderr
     assert "Traceback" not in done.stderr
 

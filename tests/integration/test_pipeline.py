@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow  # they train for real
 
 REFERENCES = ("frame_differences", "single_frame", "bag_of_frames")  # what contenders are compared with
 STAGES = [
-    "generate", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "embed", "train_pretrained", "train_controls",
+    "generate", "embed", "train_cnn_lstm", "train_convlstm", "train_cnn3d", "train_pretrained", "train_controls",
     "evaluate", "compare",
 ]  # fmt: skip # in two lines
 OFF = ("embed", "train_cnn3d", "train_pretrained")  # no model that needs them is switched on

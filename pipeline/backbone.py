@@ -32,7 +32,7 @@ def main() -> None:
     with atomic_outputs(path := BACKBONES / f"{model.name}.keras") as (new,):
         archive.save_model(model, new)
     print(f"{path}: {model.count_params():,} parameters; it is used once a pretrained model is on (params.yaml)")
-    if len(list(BACKBONES.glob("*.keras"))) > 1:
+    if len(list(BACKBONES.glob("[!.]*.keras"))) > 1:
         print(f"{BACKBONES} has other archives: remove them, or set backbone.path: {path}")
 
 

@@ -249,6 +249,10 @@ def test_refused_backbones(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"backbone.path: .*empty: 0 archives; make one"):
         BackboneParams(path=str(tmp_path / "empty"), side=SIDE, grid=2).archive()
+    for name in ("one.keras", ".partial.one.keras", "._one.keras"):  # as a kill and another system leave them
+        (tmp_path / "empty" / name).touch()
+    found = BackboneParams(path=str(tmp_path / "empty"), side=SIDE, grid=2).archive()
+    assert found == tmp_path / "empty/one.keras"
     damaged = tmp_path / "damaged.keras"
     damaged.write_bytes(b"PK")
     flat = tmp_path / "flat.keras"

@@ -115,7 +115,7 @@ class BackboneParams(Section):
         Raises:
             UserError: if there is none.
         """
-        found = sorted(path.glob("*.keras")) if (path := Path(self.path)).is_dir() else [path]
+        found = sorted(path.glob("[!.]*.keras")) if (path := Path(self.path)).is_dir() else [path]
         if len(found) != 1 or not found[0].is_file():
             what = f"{len(found)} archives" if path.is_dir() else "no such file"
             raise UserError(f"params.yaml: backbone.path: {self.path}: {what}; make one: make backbone, or name yours")

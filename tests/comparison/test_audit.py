@@ -196,10 +196,19 @@ def test_the_forest_is_trained_on_the_training_parts_alone() -> None:
 def test_worse_than_guessing_tells_of_groups_that_nobody_named(right_clips: int, fires: bool) -> None:
     clips = pd.DataFrame({"label": np.repeat(np.arange(10), 10), "group": np.arange(100)})
     right = {"good": np.ones((2, 100), bool), "bad": np.tile(np.arange(100) < right_clips, (2, 1))}
-    found = audit_groups(right, clips)
+    found = audit_groups(right, [(clips, clips)])
     assert (found.accuracy, found.reference, found.fires) == (right_clips / 100, 0.1, fires)
     assert ("bad is right less often than guessing" in found.sentence) == fires
-    assert not audit_groups(right, clips.assign(group=np.arange(100) // 2)).fires, "groups are named"
+    grouped = clips.assign(group=np.arange(100) // 2)
+    found = audit_groups(right, [(grouped, grouped)])
+    assert (found.fires, found.sentence) == (False, "groups are named")
+
+
+def test_guessing_may_always_be_wrong_where_each_fold_tests_on_one_clip() -> None:
+    clips = pd.DataFrame({"label": np.arange(20) % 2, "group": np.arange(20)})
+    folds = [(clips.drop(index=number), clips[number : number + 1]) for number in range(20)]
+    found = audit_groups({"guessing": np.zeros((1, 20), bool)}, folds)
+    assert (found.accuracy, found.reference, found.fires) == (0, 0, False)
 
 
 def scenes(count: int, *, of: int, channels: int, random: np.random.Generator) -> NDArray[np.uint8]:

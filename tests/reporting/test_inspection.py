@@ -97,6 +97,7 @@ def test_a_backbone_gets_larger_frames_and_networks_from_pixels_as_many_as_witho
         (["{label}/clip{one}{two}.mp4"], None, None),
         (["{label}/{label}_{one}{two}.mp4"], None, None),
         (["{label}/{who}_{two}.mp4", "{label}/{two}.mp4"], None, None),
+        (["{label}/{who}  a\u0308_{two}.mp4", "{label}/{who} \u00e4_{two}.mp4"], "/([^/]+)[_ -][0-9]+[.]", "anna ä"),
     ],
 )
 def test_names_suggest_groups(names: list[str], pattern: str | None, example: str | None) -> None:
@@ -117,6 +118,7 @@ def test_a_manifest_names_the_groups(clips: Path) -> None:
     header = '\ufeff"path","label","group"'  # as spreadsheets write it
     (clips / "clips.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
     (clips / "people.csv").write_text("group,age\n01,30\n")
+    (clips / "log.csv").write_text("x" * 200_000)  # more than a field may have
     (clips / "a folder.csv").mkdir()
     found = inspect_folder(clips)
     assert found.manifest == "clips.csv"
@@ -130,11 +132,18 @@ def test_what_cannot_be_done_is_one_line_and_nothing_is_written(clips: Path, mon
     (flat / "a/y.jpg").touch()
     (clips / "lost").mkdir()
     (clips / "lost/z.mp4").touch()
+    twice, odd = clips.with_name("twice"), clips.with_name("odd\x7f")
+    for parent in (twice, odd):
+        (parent / "a").mkdir(parents=True)
+    for name in ("test.csv", "train.csv"):
+        (twice / name).write_text("path,label\n")
     before = sorted(EXPERIMENTS.iterdir())
     for folder, name, expected in (
         (flat, "", "no clips, but 1 clips in no class folder, 1 .jpg; expected"),
         (clips, "", "and none of class lost; .* 1 cannot, such as lost/z.mp4: damaged"),
         (clips / "nowhere", "", "no such folder"),
+        (twice, "", "test.csv and train.csv both list clips; join them"),
+        (odd, "", "a name that params.yaml cannot hold; rename it"),
         ("", "", "FOLDER: name the folder"),
         (clips, "folder", "experiments/folder.yaml: exists; add another name to the command, as NAME=folder-2, "),
         (clips, "../x", "NAME: ../x: not a name of letters"),

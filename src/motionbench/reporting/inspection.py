@@ -5,11 +5,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 from rich.box import SIMPLE
@@ -27,6 +28,7 @@ from motionbench.data.folder.cache import DecodedClip, decode_clips
 from motionbench.data.folder.checks import misleading, refuse_copies, refuse_overlaps
 from motionbench.data.folder.dealing import deal
 from motionbench.data.folder.listing import REQUIRED_COLUMNS, BadClip, ClipFile, list_clips
+from motionbench.data.folder.params import plain_name
 from motionbench.data.params import Preprocessing
 from motionbench.models.registry import CONTENDERS, CONTROLS, reads_features
 
@@ -78,10 +80,16 @@ def inspect_folder(folder: Path) -> Inspection:
         UserError: if no experiment is possible: no folder, fewer than two classes with clips that can be used, classes
             with too few clips for parts, or the same content in two classes.
     """
+    here, there = Path.cwd(), folder.resolve()
+    path = there.relative_to(here) if there.is_relative_to(here) else there
+    if not str(path).isprintable():
+        raise UserError(f"FOLDER: {path}: a name that params.yaml cannot hold; rename it, with letters that print")
     manifest = None
     for table in sorted(filter(Path.is_file, folder.glob("*.csv"))):
-        with table.open(encoding="utf-8-sig", errors="replace") as file:
+        with table.open(encoding="utf-8-sig", errors="replace") as file, suppress(csv.Error):
             if set(REQUIRED_COLUMNS) <= {cell.strip() for cell in next(csv.reader(file), [])}:
+                if manifest:
+                    raise UserError(f"{folder}: {manifest} and {table.name} both list clips; join them, or move one")
                 manifest = table.name
     files, bad = list_clips(folder, manifest, None)
     clips, damaged = decode_clips(files, LOOK, MAX_PIXELS)
@@ -109,8 +117,6 @@ def inspect_folder(folder: Path) -> Inspection:
     refuse_copies(clips, "part", parts, "delete all but one")
     refuse_overlaps(clips, parts, "put them into one group: the manifest's column group")
     alike, scenes, colour = _look_at(clips)
-    here, there = Path.cwd(), folder.resolve()
-    path = there.relative_to(here) if there.is_relative_to(here) else there
     return Inspection(path.as_posix(), manifest, clips, bad, groupings, alike, scenes, colour)
 
 
@@ -131,8 +137,8 @@ def find_groupings(files: Sequence[ClipFile]) -> list[Grouping]:
     ]
     found: list[tuple[float, Grouping]] = []
     for pattern in patterns:
-        matches = [re.search(pattern, file.name) for file in files]
-        groups = [match[1] for match in matches if match]
+        matches = [re.search(pattern, normalize("NFC", file.name)) for file in files]
+        groups = [*filter(None, (plain_name(match[1]) for match in matches if match))]
         known = any(groups == other.groups for _, other in found)
         if known or len(groups) < len(files) or len(set(groups)) > len(files) / 2:
             continue
@@ -220,11 +226,12 @@ def suggest_experiment(found: Inspection) -> str:
     frames = min(max(round(FRAMES_A_SECOND * seconds), FRAMES[0]), FRAMES[1])
     best, scenes = found.groupings[0], len(set(found.scenes))
     alone = f"names suggest none, and pictures {scenes} scenes; persons or places with several clips need names"
+    given = "the manifest's column group; without one each file is a group"
     named = f"{len(set(best.groups))} groups, such as {printable(best.groups[0])}; correct it if they mean nothing"
     counts = [*Counter(clip.file.label for clip in found.clips).values()]
     rare = max(counts) > UNEVEN * min(counts)
     uneven = len({round(each.width / each.height, 1) for each in facts}) > 1
-    learns, backbone = read_yaml(EXPERIMENTS / "folder.yaml"), any(BACKBONES.glob("*.keras"))
+    learns, backbone = read_yaml(EXPERIMENTS / "folder.yaml"), any(BACKBONES.glob("[!.]*.keras"))
     pixels = PIXELS * 4 if backbone else PIXELS  # networks from pixels see means of 2x2
     colours = "rgb if they tell classes, or a backbone sees them" if found.colour else "most clips have none"
     folds = "each clip is tested, and no group is in two parts" if best.folds else "too few for folds"
@@ -240,7 +247,7 @@ def suggest_experiment(found: Inspection) -> str:
         "folder": {
             "path": (found.path, ""),
             "manifest": (found.manifest, ""),
-            "group": (best.pattern, "the manifest's column" if found.manifest else named if best.pattern else alone),
+            "group": (best.pattern, given if found.manifest else named if best.pattern else alone),
             "folds": (best.folds, folds),
             "resize": ("crop", "black bars would show the proportions") if uneven else ("pad", "all are alike"),
             "on_bad": ("skip", "what cannot be used is left out") if found.bad else ("refuse", "all can be used"),

@@ -3,6 +3,7 @@
 import os
 import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from motionbench.core.errors import UserError, one_line, printable
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
 from motionbench.data.decoding import read_clip, read_windows
-from motionbench.data.folder.contents import SUFFIXES, spellings, visible_below
+from motionbench.data.folder.contents import SUFFIXES, counted, spellings, to_use, visible_below
 from motionbench.execution.progress import clip_progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def main() -> None:
         raise UserError(f"CLIP: {name}: no such file or folder; check the path, from the repository's root")
     files = clips_below(path) if path.is_dir() else []
     if path.is_dir() and not files:
-        raise UserError(f"CLIP: {path}: a folder without clips; these are known: {', '.join(sorted(SUFFIXES))}")
+        others = [each.suffix.lower() for each in visible_below(path) if (path / each).is_file()]
+        found = counted(Counter(ending or "without an ending" for ending in others)) or "no files"
+        raise UserError(f"CLIP: {path}: a folder without clips: {found}{to_use(others)}; name another")
     if path.is_dir() and explain:
         raise UserError(f"EXPLAIN: {path}: a folder; a picture explains one clip: name a file, such as {files[0].name}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs a missing GPU
@@ -54,7 +57,7 @@ def main() -> None:
 def clips_below(folder: Path) -> list[Path]:
     """Return the video files of a folder, sorted: those that could be clips of a data set."""
     files = [folder / path for path in visible_below(folder) if path.suffix.lower() in SUFFIXES]
-    return [file for file in files if file.is_file()]
+    return [file for file in files if not file.is_dir()]
 
 
 def output_path(source: Path) -> Path:

@@ -55,7 +55,9 @@ def test_a_folder_has_the_files_that_a_data_set_would_have(tmp_path: Path) -> No
     for name in (*hidden, "wave/a.GIF", "b.mp4", "wave/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert clips_below(tmp_path) == [tmp_path / "b.mp4", tmp_path / "wave/a.GIF"]
+    (tmp_path / "wave/lost.mp4").symlink_to("nowhere")
+    (tmp_path / "wave/folder.mp4").mkdir()
+    assert clips_below(tmp_path) == [tmp_path / name for name in ("b.mp4", "wave/a.GIF", "wave/lost.mp4")]
 
 
 @pytest.mark.usefixtures("working_directory")
@@ -77,12 +79,15 @@ def test_results_of_one_name_are_kept_apart() -> None:
     [
         ("", "CLIP: name a video file or a folder of them, as in "),
         ("b\u00e4r", "CLIP: b\u00e4r: no such file or folder; check the path"),
-        ("\u00e4", "CLIP: a\u0308: a folder without clips"),  # found in its other Unicode form
+        # found in its other Unicode form
+        ("\u00e4", "CLIP: a\u0308: a folder without clips: 1 .mxf, 1 .txt; such videos must be converted: ffmpeg"),
     ],
 )
 @pytest.mark.usefixtures("working_directory")
 def test_what_cannot_be_found_is_named(name: str, refusal: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("a\u0308").mkdir()
+    Path("a\u0308/notes").mkdir(parents=True)
+    for file in ("a.mxf", "notes/b.txt"):
+        Path("a\u0308", file).touch()
     monkeypatch.setattr(sys, "argv", ["predict", name])
     with pytest.raises(UserError, match=f"^{refusal}"):
         main()

@@ -1,6 +1,7 @@
 """Clips are dealt so that no group is in two parts and each class in each, wherever there is such a way."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def designs(draw: st.DrawFn) -> list[list[int]]:
     return [[count for count, kept in zip(row, present, strict=True) if kept] for row in counts]
 
 
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
+    """All steps would take a second for each design, and are not needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dealing, "STEPS", 500)
+        yield
+
+
+@pytest.mark.usefixtures("few_steps")
 @settings(max_examples=500, deadline=None, derandomize=True)
 @given(designs(), st.sampled_from([None, 3]), st.integers(0, 2**32 - 1))
 def test_clips_are_dealt_if_and_only_if_there_is_a_way(counts: list[list[int]], folds: int | None, seed: int) -> None:
@@ -161,18 +171,17 @@ def test_a_design_without_a_way_is_refused(capsys: pytest.CaptureFixture[str]) -
     assert "4 groups: no way was found to deal them into 3 parts" in refusal(clips, 3, capsys)
 
 
-@pytest.mark.parametrize("limit", ["NODES", "SECONDS"])
-def test_the_search_for_a_way_has_limits(
-    limit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_way_is_found_for_many_classes_in_shared_groups(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    random = np.random.default_rng(1)
-    counts = np.zeros((20, 15), np.int64)  # Each of 15 classes is in 5 of 20 groups.
-    for label in range(15):
-        counts[random.permutation(20)[:5], label] = 1
+    random = np.random.default_rng(0)
+    counts = np.zeros((100, 40), np.int64)
+    for label in range(40):
+        counts[random.permutation(100)[:6], label] = 1
     clips = make_clips(counts[counts.any(axis=1)].tolist())
-    assert_sound(clips, deal(clips, 4, 0))
-    monkeypatch.setattr(dealing, limit, 0)
-    assert "no way was found to deal them into 4 parts" in refusal(clips, 4, capsys)
+    assert_sound(clips, deal(clips, 5, 0))
+    monkeypatch.setattr(dealing, "STEPS", 0)
+    assert "no way was found to deal them into 5 parts" in refusal(clips, 5, capsys)
 
 
 def test_leave_one_group_out_makes_a_part_of_each_group_by_name() -> None:

@@ -8,8 +8,6 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import LinearConstraint, milp
-from scipy.sparse import block_array, csr_array, eye_array, kron
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from motionbench.core.errors import UserError, printable
@@ -21,9 +19,8 @@ from motionbench.data.splits import SPLITS
 SHARES = {"train": 3, "validation": 1, "test": 1}
 TRAIN_SHARES = {"train": 4, "validation": 1}  # where the test clips are given
 TABLE_GROUPS = 30
-SMALL = 500  # groups x classes x parts for which the most balanced way is searched for: seconds
-NODES = 1000  # of that search's tree, at most
-SECONDS = 120  # of that search, at most: one node of many classes and groups may take minutes
+FEW = 500  # groups x classes x parts for which a balanced way is searched for: a second
+STEPS = 5000  # of that search
 
 
 def deal(clips: Sequence[ClipFile], folds: int | str | None, seed: int) -> list[str]:
@@ -137,46 +134,43 @@ def _stratified(
 
 
 def _search(counts: NDArray[np.int64], shares: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return each group's part, so that each class is in each part; None if there is no way.
+    """Return each group's part, so that each class is in each part; None if no such way was found.
 
-    Few groups are dealt so that the counts are as close to the shares as possible. That takes too long for many: of
-    these as few clips as possible leave the parts in which they are at the start.
+    A tabu search: each step moves the group whose move is the best, even if it is for the worse, and does not move it
+    back soon. Of few groups the way is kept whose counts are closest to the shares, of many the first one.
 
     Args:
         counts: clips of each group in each class, shape (groups, classes).
         shares: of each part, shape (parts,).
         start: part of each group, shape (groups,).
     """
-    unknowns, each_part = len(counts) * len(shares), eye_array(len(shares))  # 1 where a group is in a part, 0 elsewhere
-    in_one_part = kron(eye_array(len(counts)), np.ones((1, len(shares))))
-    holders = kron(counts.T > 0, each_part)
-    staying = counts.sum(axis=1, keepdims=True) * (start[:, np.newaxis] == np.arange(len(shares)))
-    possible = milp(
-        -staying.ravel(),
-        integrality=1,
-        constraints=[LinearConstraint(in_one_part, 1, 1), LinearConstraint(holders, 1, np.inf)],
-        options={"node_limit": NODES, "time_limit": SECONDS},
-    )
-    if possible.x is None or "Time limit" in possible.message:  # what is found by then differs between machines
-        return None
-    found = possible.x
-    if counts.size * len(shares) <= SMALL:
-        targets = np.outer(counts.sum(axis=0), shares / shares.sum()).ravel()
-        clips, deviations = kron(counts.T, each_part), eye_array(len(targets))
-        closest = milp(
-            np.repeat([0, 1], [unknowns, len(targets)]),
-            integrality=np.repeat([1, 0], [unknowns, len(targets)]),
-            constraints=[
-                LinearConstraint(block_array([[in_one_part, csr_array((len(counts), len(targets)))]]), 1, 1),
-                LinearConstraint(block_array([[holders, 0 * deviations]]), 1, np.inf),
-                LinearConstraint(block_array([[clips, -deviations]]), -np.inf, targets),
-                LinearConstraint(block_array([[clips, deviations]]), targets, np.inf),
-            ],
-            options={"node_limit": NODES},
-        ).x
-        found = found if closest is None else closest
-    chosen: NDArray[np.int64] = found[:unknowns].reshape(len(counts), -1).argmax(axis=1)
-    return chosen
+    random, numbers, way = np.random.default_rng(0), np.arange(len(counts)), start.copy()
+    dealt = np.stack([counts[way == part].sum(axis=0) for part in range(len(shares))])
+    targets = np.outer(shares / shares.sum(), counts.sum(axis=0))
+    few = counts.size * len(shares) <= FEW
+    weight = few / counts.sum() / 2  # Deviations together count less than a missing class.
+
+    def cost(dealt: NDArray[np.int64], targets: NDArray[np.float64]) -> NDArray[np.float64]:
+        costs: NDArray[np.float64] = ((dealt == 0) + weight * abs(dealt - targets)).sum(axis=-1)
+        return costs
+
+    found, least, tabu_until = None, np.inf, np.zeros((len(counts), len(shares)))
+    for step in range(STEPS):
+        costs = cost(dealt, targets)
+        if dealt.all() and costs.sum() < least:
+            found, least = way.copy(), costs.sum()
+            if not few:
+                break
+        change = (cost(dealt[way] - counts, targets[way]) - costs[way])[:, np.newaxis]
+        change = change + cost(dealt + counts[:, np.newaxis], targets) - costs
+        change[numbers, way] = np.inf
+        change[tabu_until > step] = np.inf
+        group, part = random.choice(np.argwhere(change <= change.min() + 1e-9))  # sums differ in their last bits
+        tabu_until[group, way[group]] = step + random.integers(3, 13)
+        dealt[way[group]] -= counts[group]
+        dealt[part] += counts[group]
+        way[group] = part
+    return found
 
 
 def _refuse(clips: Sequence[ClipFile], reason: str) -> NoReturn:

@@ -54,7 +54,7 @@ def _log(what: str, source: Path | StageLock | None) -> bool:
         print(f"{what}: not logged: {error}{remedy}", file=sys.stderr)
         return False
     restored = f"restored: {', '.join(missing)}" if missing else "there already"
-    print(f"{what}: {'logged' if f'run {record.name}' in missing else restored}")
+    print(f"{what}: {'logged' if f'run {record.name}' in missing else restored}", flush=True)
     if isinstance(source, Path):
         shutil.rmtree(source)
     elif record.model and (not_in_use := champion_not_in_use(record.model.md5)):

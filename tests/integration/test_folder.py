@@ -137,8 +137,9 @@ def test_a_lost_store_is_filled_from_the_files(copy_of_folded: Path) -> None:
     before = {each.info.run_name: each.data.metrics for each in mlflow_runs(copy_of_folded)}
     (copy_of_folded / "mlflow.db").unlink()
     shutil.rmtree(copy_of_folded / "mlruns")
-    done = run(copy_of_folded, "python", "-m", "pipeline.mlflow_sync")
-    assert done.returncode == 0, done.stderr
+    done = run(copy_of_folded, "sh", "-c", "python -m pipeline.mlflow_sync 2>&1")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.index("generate: logged") < done.stdout.index("model 'cnn_lstm'"), "each when it is logged"
     restored = {each.info.run_name: each.data.metrics for each in mlflow_runs(copy_of_folded)}
     assert restored.keys() == before.keys()
     name = "train_convlstm fold 1 seed 0"

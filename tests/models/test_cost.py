@@ -4,6 +4,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from motionbench.core.errors import UserError
 from motionbench.models.cost import as_graph, count_flops, time_single_clips
@@ -53,6 +54,16 @@ def test_a_layer_with_weights_and_no_rule_is_refused(wrap: Callable[[keras.Layer
     model = keras.Sequential([keras.Input((4, 3)), keras.layers.Reshape((4, 3, 1, 1)), layer])
     with pytest.raises(UserError, match=r"layer mixer \(EinsumDense\): has weights, but models/cost.py has no rule"):
         count_flops(model)
+
+
+def test_graphs_of_several_models_are_not_called_retracing(caplog: pytest.LogCaptureFixture) -> None:
+    tf.get_logger().addHandler(caplog.handler)
+    clips = np.ones((1, 2, 2, 2, 1), dtype=np.uint8)
+    for _ in range(6):  # TensorFlow warns from the fifth on if it takes them for one function.
+        model = keras.Sequential([keras.Input(clips.shape[1:], dtype="uint8"), keras.layers.Flatten()])
+        assert np.asarray(as_graph(model)(clips)).tolist() == [[1] * 8]
+    tf.get_logger().removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_latency_is_a_positive_number_of_milliseconds() -> None:

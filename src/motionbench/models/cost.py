@@ -3,6 +3,7 @@
 import math
 import timeit
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 import keras
@@ -21,7 +22,8 @@ Infer = Callable[[tf.Tensor], tf.Tensor]
 def as_graph(model: keras.Model) -> Infer:
     """Return `model` as one traced function for any number of clips."""
     signature = tf.TensorSpec(model.input_shape, model.input_dtype)
-    return cast("Infer", tf.function(lambda clips: model(clips, training=False), [signature]))
+    # Not a lambda: TensorFlow takes those of one line for one function, and warns that it is traced again and again.
+    return cast("Infer", tf.function(partial(model, training=False), [signature]))
 
 
 def time_batches(infer: Infer, clips: Clips, size: int, warm_up: int, rounds: int) -> NDArray[np.float64]:

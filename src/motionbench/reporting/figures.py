@@ -167,8 +167,8 @@ def confusions(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Seq
     """
     many, longest = len(class_names) > 6, max(cell_len(short_name(name)) for name in class_names)
     # 0.28 inches for a count, and 0.1 for each letter of names that stand upright.
-    side = max(3.6, 0.28 * min(len(class_names), MOST_CLASSES) + many * 0.1 * longest)
-    figure = new_figure((side + 0.6) * len(matrices), side)
+    side, room = max(3.6, 0.28 * min(len(class_names), MOST_CLASSES)), many * 0.1 * longest
+    figure = new_figure((side + 0.6) * len(matrices) + room, side + room)
     axes = figure.subplots(1, len(matrices), squeeze=False, sharey=True)[0]
     total = np.sum([*matrices.values()], axis=0)
     confused = total.sum(axis=0) + total.sum(axis=1) - 2 * total.diagonal()

@@ -1,6 +1,7 @@
 """What lies outside the repository, or where it lies, changes no result and breaks nothing."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from motionbench.core.files import path_md5
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.integration.test_pipeline import LOGGED
 from tests.integration.test_tracking import contents, sync
 
@@ -38,6 +39,30 @@ OTHER_WORK = {
     "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
     "LC_ALL": "C",
 }
+
+
+NO_LOCKS = """
+import errno, fcntl
+def refuse(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = fcntl.lockf = refuse
+"""
+
+
+def test_on_a_disk_without_locks_dvc_works_as_the_documentation_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    [remedy] = re.findall(r"(?m)^    (dvc config .*hardlink_lock.*)$", page)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(NO_LOCKS, encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: echo text > out, outs: [out]}}", encoding="utf-8")
+    for command in ("git init -q", "dvc init -q"):
+        assert run(tmp_path, *command.split()).returncode == 0
+    site = str(tmp_path / "site")
+    assert "Unable to acquire lock" in run(tmp_path, "dvc", "repro", PYTHONPATH=site).stderr
+    assert run(tmp_path, "sh", "-c", remedy).returncode == 0
+    done = run(tmp_path, "dvc", "repro", PYTHONPATH=site)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "text\n"
 
 
 def test_settings_for_other_work_change_no_weight(copy_of_reproduced: Path, tmp_path: Path) -> None:

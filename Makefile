@@ -55,7 +55,7 @@ experiment: .venv/installed ## run all stages with the values of experiments/NAM
 # As Markdown, which is not cut to the terminal's width. Columns: what differs between the experiments.
 leaderboard: .venv/installed ## show all experiments, the most accurate first: dvc exp show with options
 	dvc exp show --md --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed --keep 'best.*' \
-	  --drop '.*[/:].*|models|champion|reason|.*\.(low|high|f1|balanced.*|.*loss|brier.*|cali.*|p_value|prob.*|findable|flops|latency_.*|clips_.*|throughput.*)|(single|bag).*accuracy'
+	  --drop '.*[/:].*|models|champion|challenger.*|latency_.*|reason|.*\.(low|high|f1|balanced.*|.*loss|brier.*|cali.*|p_value|prob.*|findable|flops|latency_.*|clips_.*|throughput.*)|(single|bag).*accuracy'
 
 bench: .venv/installed ## time layers and a whole run: benchmarks/results, benchmarks/WHOLE_RUN.md (an hour)
 	python -m benchmarks.compare_layers

@@ -1,6 +1,7 @@
 """Stage `compare`: what the predictions of the held-out clips show, as figures, a report and a champion."""
 
 import os
+import shutil
 
 from motionbench.core import paths
 from motionbench.core.commands import run_command
@@ -46,6 +47,8 @@ def main() -> None:
         with atomic_outputs(*outputs) as (metrics, timing, report):
             write_comparison(metrics, timing, findings)
             write_reports(report, findings, notes, draw_pictures(report, findings, split), run.origin())
+            if findings.champion:  # a fixed path, for `dvc artifacts get`
+                shutil.copyfile(findings.champion, report / "champion.keras")
         inputs.write()
     print_summary(findings, notes, paths.COMPARISON_REPORT / "report.html")
     inputs.check()

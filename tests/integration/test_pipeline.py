@@ -79,6 +79,7 @@ def test_mlflow_has_a_run_per_stage_and_child_per_replicate(reproduced: Path) ->
             assert [point.step for point in curve] == [1, 2]
             best = curve[int(child.data.metrics["best_epoch"]) - 1]
             assert child.data.metrics["best_validation_loss"] == best.value
+            assert 0 <= child.data.metrics["test_accuracy_low"] <= child.data.metrics["test_accuracy"] <= 1
         files = store(reproduced).list_artifacts(parent.info.run_id, f"metrics/training/{model}")
         assert f"metrics/training/{model}/model_summary.txt" in [file.path for file in files]
     controls = runs(reproduced, f"tags.`mlflow.parentRunId` = '{parents['train_controls'].info.run_id}'")
@@ -113,6 +114,8 @@ def test_winner_becomes_champion(reproduced: Path) -> None:
     assert champion.run_id == stage_runs(reproduced)["compare"].info.run_id
     names = [path.parent.name for path in (reproduced / "models").glob("*/*") if champion.tags["md5"] == file_md5(path)]
     assert names in (["cnn_lstm"], ["convlstm"])
+    challenger = store(reproduced).get_model_version_by_alias("motionbench", "challenger")
+    assert {*names, challenger.tags["model"]} == {"cnn_lstm", "convlstm"}
 
 
 def test_artifacts_have_no_pickle_and_the_table_of_predictions(reproduced: Path) -> None:

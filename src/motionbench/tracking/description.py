@@ -2,10 +2,10 @@
 
 import getpass
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from sys import stderr
 
 from motionbench.core.dvc_files import Stage, run_again
 from motionbench.core.errors import UserError
@@ -27,7 +27,7 @@ def source_tags(stage: str) -> dict[str, str]:
             commit = git("rev-parse", "HEAD").strip()
     except UserError as error:
         if Path(".git").exists():
-            print(f"warning: the run in MLflow names no commit: {error}", file=stderr)
+            print(f"warning: the run in MLflow names no commit: {error}", file=sys.stderr)
     return {
         **restored_tags(stage, commit),
         "git.dirty": str(bool(changes)).lower(),

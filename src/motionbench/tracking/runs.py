@@ -22,12 +22,12 @@ from motionbench.core.dvc_files import read_stages
 from motionbench.core.errors import one_line
 from motionbench.core.paths import DATA, ReplicateKey
 from motionbench.tracking import address, store
-from motionbench.tracking.champion import challenge, describe_champion_in_use, promote
+from motionbench.tracking.champion import challenge, describe_champion_in_use, promote, version_in_use
 from motionbench.tracking.description import describe_run, source_tags
 from motionbench.tracking.errors import store_errors
 from motionbench.tracking.from_files import as_text, build_record, clip_md5s, replicate_name, replicate_record
 from motionbench.tracking.model_registry import log_model
-from motionbench.tracking.record import DatasetRecord, Record, spool
+from motionbench.tracking.record import DatasetRecord, ModelRecord, Record, spool
 from motionbench.training.results import replicate_key
 
 
@@ -181,11 +181,19 @@ def _log(record: Record) -> tuple[list[str], list[str]]:
                         client.log_artifacts(run_id, str(record.folder / path), path.as_posix())
                     else:
                         client.log_artifact(run_id, str(record.folder / path), path.parent.as_posix())
-            for model in (each.model, record.challenger if each is record else None):
+            for model in (each.model, _challenger(record) if each is record else None):
                 if model:
                     missing += log_model(run_id, model, each.metrics, record.folder, record.commit_and_start())
         missing += _log_scores(runs[record.name].info.run_id, record)
     return run_ids, missing
+
+
+def _challenger(record: Record) -> ModelRecord | None:
+    """Return the challenger of a comparison, unless it is in use: that version keeps the tags of its own comparison."""
+    in_use = version_in_use() if record.challenger else None
+    return (
+        None if in_use and record.challenger and in_use.tags.get("md5") == record.challenger.md5 else record.challenger
+    )
 
 
 def _log_scores(run_id: str, record: Record) -> list[str]:

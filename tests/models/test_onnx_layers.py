@@ -81,7 +81,7 @@ def test_the_file_says_what_it_is(build_small: Build) -> None:
     ("layer", "said"),
     [
         (keras.layers.Softmax(name="mixer"), r"layer mixer \(Softmax\): models/onnx_layers.py has no rule for it"),
-        (keras.layers.Activation("gelu"), "activation gelu: models/onnx_layers.py has no rule for it"),
+        (keras.layers.Activation("gelu"), "activation gelu: models/onnx_kernels.py has no rule for it"),
     ],
 )
 def test_a_layer_without_a_rule_is_refused(wrap: Callable[..., Any], layer: keras.Layer, said: str) -> None:

@@ -24,6 +24,7 @@ class Tensor:
     shape: tuple[int, ...]  # as in Keras, without the axis of the clips, (frames, height, width, channels) or other
     first: bool = False  # whether channels stand before height and width, as convolutions of ONNX want them
     folded: bool = False  # whether clips and frames are one axis
+    quads: bool = False  # whether the four pixels that a pooling takes the maximum of are side by side in the channels
 
 
 class Graph:
@@ -31,6 +32,8 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
+        self.pooled: set[int] = set()  # ids of convolutions that a 2x2 pooling follows
+        self.factors: dict[int, float] = {}  # by id of a layer: of its inputs, for its kernel, or its outputs
         self.constants: dict[tuple[Any, ...], tuple[str, NDArray[Any]]] = {}
 
     def add(self, operator: str, *inputs: str | ArrayLike, count: int = 1, **attributes: Any) -> Any:
@@ -74,13 +77,13 @@ class Graph:
     def fold(self, tensor: Tensor) -> Tensor:
         """Return the frames of all clips as one batch."""
         if tensor.folded:
-            return Tensor(tensor.name, tensor.shape[1:], tensor.first)
+            return replace(tensor, shape=tensor.shape[1:], folded=False)
         return Tensor(self.add("Reshape", self.last(tensor).name, [-1, *tensor.shape[1:]]), tensor.shape[1:])
 
     @staticmethod
     def unfold(frames: Tensor, count: int) -> Tensor:
         """Return a batch of frames as clips of `count` frames."""
-        return Tensor(frames.name, (count, *frames.shape), frames.first, folded=True)
+        return replace(frames, shape=(count, *frames.shape), folded=True)
 
     def pixels(self, tensor: Tensor) -> Tensor:
         """Return a tensor of any type as float32."""

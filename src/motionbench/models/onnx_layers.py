@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from motionbench.core.errors import UserError
 from motionbench.models.backbone import Embedding
@@ -19,16 +19,10 @@ from motionbench.models.feature_layers import (
     cell_weights,
 )
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
-from motionbench.models.onnx_graph import FLOAT16, Graph, Tensor, padding
+from motionbench.models.onnx_graph import FLOAT16, Graph, Tensor
+from motionbench.models.onnx_kernels import add_activate, add_conv_lstm, add_convolve, add_lstm, add_pool, pools_quads
 
-OPERATORS = {  # of activations, by Keras's names
-    "linear": "Identity",
-    "relu": "Relu",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "softmax": "Softmax",
-    "hard_silu": "HardSwish",
-}
+FACTORS = (FusedConvLSTM2D, keras.layers.Conv2D, keras.layers.Conv3D)  # whose kernels can take a factor of their inputs
 
 
 def to_onnx(model: keras.Model) -> bytes:
@@ -48,6 +42,13 @@ def add_network(graph: Graph, model: keras.Model, inputs: Tensor) -> Tensor:
         return lambda *inputs, **_: add_layer(graph, layer, *keras.tree.flatten(inputs))
 
     functional = getattr(model, "_functional", model)  # of a Sequential
+    if functional is not model:
+        inner = [getattr(layer, "layer", layer) for layer in model.layers]
+        sequence = [layer for layer in inner if not isinstance(layer, keras.layers.BatchNormalization)]
+        graph.pooled |= {id(first) for first, then in pairwise(sequence) if pools_quads(first, then)}
+        for first, then in pairwise(sequence):
+            if isinstance(first, keras.layers.Rescaling) and isinstance(then, FACTORS) and not np.any(first.offset):
+                graph.factors |= {id(first): 1.0, id(then): first.scale}
     # Keras's own walk, with tensors of ours in place of its own. No public function gives it.
     outputs: Any = functional._run_through_graph([inputs], at)
     [tensor] = outputs if isinstance(outputs, list) else [outputs]
@@ -72,7 +73,8 @@ def add_layer(graph: Graph, layer: Any, inputs: Tensor, *others: Any) -> Tensor:
         case keras.layers.Rescaling():
             of_channels = np.ndim(layer.scale) or np.ndim(layer.offset)
             images = graph.pixels(graph.last(inputs) if of_channels else inputs)
-            scaled = graph.add("Mul", images.name, np.array(layer.scale, float))
+            factor = np.array(graph.factors.get(id(layer), layer.scale), float)
+            scaled = graph.add("Mul", images.name, factor) if (factor != 1).any() else images.name
             offset = np.array(layer.offset, float)
             return replace(images, name=graph.add("Add", scaled, offset) if offset.any() else scaled)
         case keras.layers.Normalization() if not layer.invert:
@@ -96,10 +98,11 @@ def add_layer(graph: Graph, layer: Any, inputs: Tensor, *others: Any) -> Tensor:
             ones = [1] * (len(images.shape) - 1) if layer.keepdims else []
             return Tensor(pooled, (*ones, images.shape[-1]), images.first and layer.keepdims)
         case keras.layers.BatchNormalization() if layer.axis in (-1, rank):
-            images, size = graph.first(inputs), (inputs.shape[-1],)
+            images, pixels = graph.first(inputs), 4 if inputs.quads else 1
+            size = (inputs.shape[-1] // pixels,)
             scale = layer.gamma if layer.scale else np.ones(size)
             offset = layer.beta if layer.center else np.zeros(size)
-            weights = map(np.array, (scale, offset, layer.moving_mean, layer.moving_variance))
+            weights = [np.tile(each, pixels) for each in (scale, offset, layer.moving_mean, layer.moving_variance)]
             done = graph.add("BatchNormalization", images.name, *weights, epsilon=layer.epsilon)
             return replace(images, name=done)
         case keras.layers.LayerNormalization() if not (layer.scale or layer.center) or layer.axis in ([-1], [rank]):
@@ -162,100 +165,6 @@ def add_layer(graph: Graph, layer: Any, inputs: Tensor, *others: Any) -> Tensor:
         f"layer {layer.name} ({kind}): models/onnx_layers.py has no rule for it, or not for its options; add one to "
         "add_layer"
     )
-
-
-def add_activate(graph: Graph, inputs: Tensor, activation: Any) -> Tensor:
-    """Add an activation function of Keras.
-
-    Raises:
-        UserError: if there is no rule for it.
-    """
-    name = keras.activations.serialize(activation)
-    if name not in OPERATORS:
-        raise UserError(f"activation {name}: models/onnx_layers.py has no rule for it; add one to OPERATORS")
-    inputs = graph.last(inputs) if name == "softmax" else inputs
-    return inputs if name == "linear" else replace(inputs, name=graph.add(OPERATORS[name], inputs.name))
-
-
-def add_convolve(graph: Graph, inputs: Tensor, layer: keras.Layer, kernel: NDArray[Any], groups: int) -> Tensor:
-    """Add a convolution of any rank; kernel: (filters, channels of a group, ...)."""
-    images, rank = graph.first(inputs), kernel.ndim - 2
-    sides = [(side - 1) * gap + 1 for side, gap in zip(kernel.shape[2:], layer.dilation_rate, strict=True)]
-    pads, sizes = padding(layer.padding, images.shape[:rank], sides, layer.strides)
-    bias = [np.array(layer.bias)] if layer.use_bias else []
-    options = {"strides": layer.strides, "dilations": layer.dilation_rate, "group": groups, "pads": pads}
-    convolved = graph.add("Conv", images.name, kernel, *bias, **options)
-    return add_activate(graph, Tensor(convolved, (*sizes, len(kernel)), first=True), layer.activation)
-
-
-def add_pool(graph: Graph, operator: str, inputs: Tensor, layer: keras.Layer) -> Tensor:
-    """Add a pooling; one that leaves frames alone is one of their images."""
-    if layer.pool_size[0] == 1 and layer.strides[0] == 1 and len(layer.pool_size) == 3:
-        images, count = graph.first(graph.fold(inputs)), inputs.shape[0]
-        sides, strides = layer.pool_size[1:], layer.strides[1:]
-    else:
-        images, count, sides, strides = graph.first(inputs), 0, layer.pool_size, layer.strides
-    pads, sizes = padding(layer.padding, images.shape[:-1], sides, strides)
-    pooled = graph.add(operator, images.name, kernel_shape=sides, strides=strides, pads=pads)
-    made = Tensor(pooled, (*sizes, images.shape[-1]), first=True)
-    return graph.unfold(made, count) if count else made
-
-
-def add_lstm(graph: Graph, inputs: Tensor, layer: keras.layers.LSTM) -> Tensor:
-    """Add an LSTM: ONNX's gates are i, o, f, c, those of Keras i, f, c, o."""
-    cell, units = layer.cell, layer.units
-    names = [keras.activations.serialize(each) for each in (cell.recurrent_activation, cell.activation)]
-    sigmoid, activation = (OPERATORS[name] for name in names)
-
-    def reorder(weights: Any) -> NDArray[Any]:
-        i, f, c, o = np.split(np.array(weights), 4, axis=-1)
-        return np.concatenate([i, o, f, c], axis=-1).T[None]
-
-    bias = reorder(cell.bias) if cell.use_bias else np.zeros((1, 4 * units))
-    weights = reorder(cell.kernel), reorder(cell.recurrent_kernel), np.concatenate([bias, 0 * bias], axis=1)
-    steps = graph.add("Transpose", graph.last(inputs).name, perm=[1, 0, 2])
-    activations = [sigmoid, activation, activation]
-    states, state = graph.add("LSTM", steps, *weights, count=2, hidden_size=units, activations=activations)
-    if not layer.return_sequences:
-        return Tensor(graph.add("Squeeze", state, [0]), (units,))
-    rows = graph.add("Transpose", graph.add("Squeeze", states, [1]), perm=[1, 0, 2])
-    return Tensor(rows, (inputs.shape[0], units))
-
-
-def add_conv_lstm(graph: Graph, inputs: Tensor, layer: FusedConvLSTM2D) -> Tensor:
-    """Add a ConvLSTM: one convolution of all frames, and for each step one of the hidden state."""
-    count, height, width, _ = inputs.shape
-    filters, side = layer.filters, layer.kernel_size
-    pads, _ = padding("same", (height, width), (side, side), (1, 1))
-
-    def reorder(weights: Any) -> NDArray[Any]:  # from i, f, c, o, so that the sigmoid is one
-        i, f, c, o = np.split(np.array(weights), 4, axis=-1)
-        return np.concatenate([i, f, o, c], axis=-1)
-
-    def activated(name: str) -> str:
-        return add_activate(graph, Tensor(name, ()), layer.activation).name
-
-    kernel, recurrent = (reorder(each).transpose(3, 2, 0, 1) for each in (layer.kernel, layer.recurrent_kernel))
-    images = graph.first(graph.fold(inputs)).name
-    gates = graph.add("Conv", images, kernel, reorder(layer.bias), pads=pads)
-    gates = graph.add("Reshape", gates, [-1, count, 4 * filters, height, width])
-    hidden, cell, states = "", "", []
-    for step in range(count):
-        now = graph.add("Gather", gates, step, axis=1)
-        if hidden:
-            now = graph.add("Add", now, graph.add("Conv", hidden, recurrent, pads=pads))
-        opened, candidate = graph.add("Split", now, [3 * filters, filters], count=2, axis=1)
-        i, f, o = graph.add("Split", graph.add("Sigmoid", opened), [filters] * 3, count=3, axis=1)
-        new = graph.add("Mul", i, activated(candidate))
-        cell = graph.add("Add", graph.add("Mul", f, cell), new) if cell else new
-        hidden = graph.add("Mul", o, activated(cell))
-        states.append(hidden)
-    shape = height, width, filters
-    if not layer.return_sequences:
-        return Tensor(hidden, shape, first=True)
-    stacked = graph.add("Concat", *(graph.add("Unsqueeze", state, [1]) for state in states), axis=1)
-    frames = graph.add("Reshape", stacked, [-1, filters, height, width])
-    return graph.unfold(Tensor(frames, shape, first=True), count)
 
 
 def add_standardize(graph: Graph, inputs: Tensor, mean: Any, deviation: Any) -> Tensor:

@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from motionbench.core.files import path_md5
 from tests.conftest import ROOT, run
 from tests.integration.test_pipeline import LOGGED
 from tests.integration.test_tracking import contents, sync
+from tests.tracking.servers import Server
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -63,6 +65,21 @@ def test_on_a_disk_without_locks_dvc_works_as_the_documentation_says(tmp_path: P
     done = run(tmp_path, "dvc", "repro", PYTHONPATH=site)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text(encoding="utf-8") == "text\n"
+
+
+def test_mlflow_behind_a_proxy_answers_to_the_name_that_the_documentation_sets(tmp_path: Path) -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    settings = dict(re.findall(r"(MLFLOW_SERVER_\w+)=(\S+)(?= .*make ui$| make ui$)", page, re.MULTILINE))
+    name = settings["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    store = ("--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    with Server(tmp_path, "ui", "--workers", "1", *store, **settings) as server:
+        said = []
+        for host in (name, "other.example.org"):
+            connection = HTTPConnection(server.uri.removeprefix("http://"))
+            connection.request("GET", "/", headers={"Host": host})
+            said.append(connection.getresponse().status)
+            connection.close()
+    assert said == [200, 403]
 
 
 def test_settings_for_other_work_change_no_weight(copy_of_reproduced: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from motionbench.tracking.champion import Champion
 
+LONG = 1.5  # times the clips of the training
 WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
 
 
@@ -68,6 +70,17 @@ def output_path(source: Path) -> Path:
     return ANNOTATED / file_stem(f"{name} ".replace(".", "_"), zlib.crc32(os.fsencode(path)) % 10**6)
 
 
+def window_times(seconds: float, clip_seconds: float) -> list[tuple[float, float]]:
+    """Return start and end, in seconds, of windows over a long video: each as long as a clip, half of it overlapping.
+
+    The last one ends with the video. None if the video is not much longer than clips of the training, `clip_seconds`.
+    """
+    if seconds <= LONG * clip_seconds:
+        return []
+    starts = np.arange(0, seconds - clip_seconds, clip_seconds / 2)
+    return [(start, start + clip_seconds) for start in (*starts.tolist(), seconds - clip_seconds)]
+
+
 def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
     """Return the windows of a long video, none of a clip, the probabilities of each, and the file's seconds.
 
@@ -75,8 +88,6 @@ def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float
         UserError: if the file cannot be read.
     """
     import pandas as pd
-
-    from motionbench.reporting.timeline import window_times
 
     clip, facts = read_clip(path, champion.preprocessing)
     times = [] if path.suffix.lower() == ".npz" else window_times(facts.seconds, champion.seconds)

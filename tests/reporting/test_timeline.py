@@ -20,9 +20,9 @@ from motionbench.reporting.timeline import (
     annotate_video,
     mean_probabilities,
     timeline_chart,
-    window_times,
     write_timeline,
 )
+from pipeline.predict import window_times
 from tests.conftest import ROOT, run
 
 CLIPS = Path(os.environ.get("MOTIONBENCH_CLIPS", ROOT.parent / "shared" / "clips"))

@@ -190,7 +190,9 @@ def test_champion_is_loaded_with_what_its_clips_were(monkeypatch: pytest.MonkeyP
     compared(archive("one").model_copy(update={"facts": {"data.md5.train": "1"}}), 1)
     # As an earlier version of this project logged it.
     described = SimpleNamespace(metadata={"clip_shape": (4, 2, 3, 1), "class_names": ["a", "b"]})
-    monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda _: SimpleNamespace(metadata=described, predict=refuse))
+    monkeypatch.setattr(
+        mlflow.pyfunc, "load_model", lambda *_, **__: SimpleNamespace(metadata=described, predict=refuse)
+    )
     for recorded, said in ((None, ""), ("1", ""), ("2", ": OTHER clips than dvc.lock records here")):
         if recorded:
             outs = [{"path": "data/train", "md5": recorded}]

@@ -22,22 +22,10 @@ from motionbench.data.scaling import displayed_size, scaler
 from motionbench.data.video_files import Video, decode_rest, open_video
 from motionbench.reporting.figures import COLOURS, TITLE_COLUMNS, new_figure, short_name
 
-LONG = 1.5  # times the clips of the training
 RATE = 25  # frames a second of the annotated video
 WIDTH, MAX_HEIGHT = 320, 640  # of the annotated video in pixels, without the bar
 BAR_HEIGHT, FONT_SIZE = 32, 18  # pixels
 LINE_STYLES = ("-", "--")  # with 7 colours: 14 classes look different
-
-
-def window_times(seconds: float, clip_seconds: float) -> list[tuple[float, float]]:
-    """Return start and end, in seconds, of windows over a long video: each as long as a clip, half of it overlapping.
-
-    The last one ends with the video. None if the video is not much longer than clips of the training, `clip_seconds`.
-    """
-    if seconds <= LONG * clip_seconds:
-        return []
-    starts = np.arange(0, seconds - clip_seconds, clip_seconds / 2)
-    return [(start, start + clip_seconds) for start in (*starts.tolist(), seconds - clip_seconds)]
 
 
 def write_timeline(folder: Path, video: Path, times: Sequence[tuple[float, float]], predictions: pd.DataFrame) -> None:

@@ -182,7 +182,8 @@ def load_champion() -> Champion:
     LOGGER.setLevel(logging.WARNING)  # The caller says what the champion is.
     try:
         with store_errors():
-            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}")
+            # Its comparison of the installed packages with those required takes a second; they are the lock's here.
+            model = mlflow.pyfunc.load_model(f"models:/{REGISTERED}/{champion.version}", suppress_warnings=True)
     except UserError as error:
         if isinstance(error, OutOfReachError):
             raise

@@ -39,7 +39,7 @@ def test_only_networks_that_changed_are_compared_with_themselves() -> None:
     [row] = [line for line in page if line.startswith("| cnn_lstm |")]
     assert "| 0.996 (" in row
     assert "| -0.492 (" in row
-    assert "): worse |" in row
+    assert "): worse | 13,039 |" in row
     assert sum("| the same networks |" in line for line in page) == 3
     sentences = [line for line in page if "less" in line]
     assert len(sentences) == 1

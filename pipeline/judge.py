@@ -104,9 +104,9 @@ def describe_change(before: Results, now: Results, margin: float) -> Iterator[st
     yield "|---|---|---|---|---|---|"
     for name in names:
         difference = _difference(pairs[name]) if name in pairs else "-" if name in changed else "the same networks"
-        parameters = [f"{each.parameters[name]:,}" for each in (before, now) if name in each.parameters]
+        parameters = dict.fromkeys(f"{each.parameters[name]:,}" for each in (before, now) if name in each.parameters)
         latency = [f"{each.costs[name].latency_milliseconds:.1f}" for each in (before, now) if name in each.costs]
-        cells = [before.accuracy(name), now.accuracy(name), difference, " → ".join(dict.fromkeys(parameters)), " → ".join(latency)]
+        cells = [before.accuracy(name), now.accuracy(name), difference, *map(" → ".join, (parameters, latency))]
         yield f"| {' | '.join([name, *cells])} |"
     yield ""
     yield from (f"- {describe_pair(pair)}" for pair in pairs.values())

@@ -8,7 +8,7 @@ unexport $(filter PYTHON%,$(.VARIABLES)) PIP_CONSTRAINT PIP_NO_DEPS PIP_PREFIX P
 export PIP_USER := 0
 export PYTHONUTF8 := 1
 export SHELL
-export LOGNAME ?= $(or $(USER),$(shell id -u))
+export LOGNAME ?= $(or $(USER),$(firstword $(shell id -un 2>/dev/null || id -u)))
 export HOME ?= $(CURDIR)/.venv
 
 # Only what make is told counts: shells and images export such names for other work. It reaches the shell as an environment

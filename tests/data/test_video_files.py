@@ -1,5 +1,6 @@
 """Files that are damaged, cut off or no video are refused with the reason."""
 
+import gc
 import io
 from contextlib import suppress
 from fractions import Fraction
@@ -150,3 +151,20 @@ def test_large_and_narrow_frames_are_refused(tmp_path: Path) -> None:
     assert decode_clip(wide, SMALL, max_pixels=1000 * 514)[1].frames == 3
     narrow = write_video(tmp_path / "narrow.mp4", brightening(3, height=4, width=600))
     assert refusal(narrow) == "frames of 600x4 pixels: too narrow"
+
+
+def test_frames_do_not_pile_up_where_a_process_seldom_collects(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", brightening(5))
+
+    def frames() -> int:
+        return sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+
+    gc.collect()
+    before = frames()
+    gc.disable()
+    try:
+        for _ in range(5):
+            decode_clip(path, SMALL)
+        assert frames() <= before + 5, "those of the last file"
+    finally:
+        gc.enable()

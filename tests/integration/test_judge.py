@@ -8,7 +8,7 @@ import pytest
 
 from motionbench.core.files import read_yaml
 from motionbench.core.paths import MODELS
-from pipeline.judge import Results, describe_change
+from motionbench.provenance.change import Results, describe_change
 from tests.comparison.made_up import Made, compared, models, predictions, result
 from tests.conftest import ROOT, edit_params, run
 

@@ -190,10 +190,9 @@ def _log(record: Record) -> tuple[list[str], list[str]]:
 
 def _challenger(record: Record) -> ModelRecord | None:
     """Return the challenger of a comparison, unless it is in use: that version keeps the tags of its own comparison."""
-    in_use = version_in_use() if record.challenger else None
-    return (
-        None if in_use and record.challenger and in_use.tags.get("md5") == record.challenger.md5 else record.challenger
-    )
+    if record.challenger and (in_use := version_in_use()) and in_use.tags.get("md5") == record.challenger.md5:
+        return None
+    return record.challenger
 
 
 def _log_scores(run_id: str, record: Record) -> list[str]:
@@ -220,11 +219,11 @@ def _log_scores(run_id: str, record: Record) -> list[str]:
 
 
 def _conclude(record: Record, run_ids: Sequence[str], interrupted: Callable[[], bool]) -> bool:
-    """Put the champion of a comparison in use, unless that is interrupted; end the runs; return True."""
-    for model, name in ((record.model, promote), (record.challenger, challenge)):
+    """Give a comparison's champion and challenger their aliases, unless interrupted; end the runs; return True."""
+    for model, give_alias in ((record.model, promote), (record.challenger, challenge)):
         if model and not interrupted():
             with FileLock(address.artifacts_folder() / ".log_run.lock"):
-                name(model.md5, record.commit_and_start()["started"])
+                give_alias(model.md5, record.commit_and_start()["started"])
     _end_runs(run_ids)
     return True
 

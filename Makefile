@@ -69,7 +69,7 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 	python -m pipeline.tune_apply "$$MODEL"
 
 predict: .venv/installed ## classify a clip, or all of a folder, with the champion: make predict CLIP=reports/samples/sine.gif [EXPLAIN=1]
-	python -m pipeline.predict "$$CLIP" $(if $(EXPLAIN),explain)
+	python -m pipeline.predict "$$CLIP" $(if $(filter-out 0,$(EXPLAIN)),explain)
 
 export: .venv/installed ## write a model as ONNX, with a card and an example, to reports/export/: make export [MODEL=cnn_lstm]
 	@python -m pipeline.export "$$MODEL"
@@ -81,7 +81,7 @@ backbone: $(if $(NAME),.venv/installed,.venv/backbone) ## write a pretrained bac
 	@python -m pipeline.backbone "$$NAME"
 
 example-clips: .venv/installed ## draw a folder of example videos: make example-clips [FOLDER=data/clips] [LEAK=1]
-	python -m pipeline.example_clips "$${FOLDER:-data/clips}" $(if $(LEAK),leak)
+	python -m pipeline.example_clips "$${FOLDER:-data/clips}" $(if $(filter-out 0,$(LEAK)),leak)
 
 tune-ui: .venv/installed ## show the studies at http://127.0.0.1:8080 (optuna-dashboard): make tune-ui [PORT=8081]
 	@[ -n "$$OPTUNA_STORAGE" ] || [ -e optuna.journal ] || \

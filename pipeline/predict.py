@@ -103,21 +103,27 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    with clip_progress("predict", len(files), "files classified") as show:
-        for file in files:
-            name = file.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()  # maybe not UTF-8
-            row: dict[str, Any] = {"file": name}
-            try:
-                probabilities = classify(file, champion)[1].mean()
-                row |= {"class": probabilities.idxmax(), "not read": "", **probabilities.add_prefix("probability ")}
-            except UserError as error:
-                row |= {"class": "", "not read": one_line(error)}
-            rows.append(row)
-            show()
-    with atomic_outputs(table := Path(f"{output_path(folder)}.csv")) as (new,):
-        pd.DataFrame(rows).to_csv(new, index=False)
-    unread = sum(bool(row["not read"]) for row in rows)
-    print(f"{table}: {len(rows) - unread} files by {champion.name}; {unread} could not be read")
+    try:
+        with clip_progress("predict", len(files), "files classified") as show:
+            for file in files:
+                name = (
+                    file.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+                )  # maybe not UTF-8
+                row: dict[str, Any] = {"file": name}
+                try:
+                    probabilities = classify(file, champion)[1].mean()
+                    row |= {"class": probabilities.idxmax(), "not read": "", **probabilities.add_prefix("probability ")}
+                except UserError as error:
+                    row |= {"class": "", "not read": one_line(error)}
+                rows.append(row)
+                show()
+    finally:  # What is done is kept at an interrupt.
+        if rows:
+            with atomic_outputs(table := Path(f"{output_path(folder)}.csv")) as (new,):
+                pd.DataFrame(rows).to_csv(new, index=False)
+            unread = sum(bool(row["not read"]) for row in rows)
+            found = f"{len(rows) - unread} of {len(files)} files by {champion.name}; {unread} could not be read"
+            print(f"{table}: {found}", flush=True)
 
 
 def predict_file(path: Path, champion: "Champion", explain: bool) -> None:

@@ -329,7 +329,7 @@ def test_a_folder_is_classified_into_one_table(folded: Path, long_video: Path, t
     done = run(folded, "python", "-m", "pipeline.predict", str(clips))
     assert done.returncode == 0, done.stderr
     [written] = folded.glob("reports/predictions/new clips~*.csv")
-    assert f"{written.name}: 2 files by motionbench version 1; 1 could not be read" in done.stdout
+    assert f"{written.name}: 2 of 3 files by motionbench version 1; 1 could not be read" in done.stdout
     table = pd.read_csv(written)
     assert table["file"].tolist() == ["bad.mp4", "inner/one.mp4", long_video.name]
     probabilities = table.filter(like="probability ")

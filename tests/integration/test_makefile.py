@@ -102,6 +102,7 @@ def test_a_dashboard_without_a_search_names_the_command(folder: Path) -> None:
 def test_options_reach_a_command(folder: Path) -> None:
     assert 'pipeline.predict "$CLIP" \n' in make(folder, "-n", "predict", "CLIP=a.mp4").stdout
     assert 'pipeline.predict "$CLIP" explain\n' in make(folder, "-n", "predict", "CLIP=a.mp4", "EXPLAIN=1").stdout
+    assert 'pipeline.predict "$CLIP" \n' in make(folder, "-n", "predict", "CLIP=a.mp4", "EXPLAIN=0").stdout
     assert "requirements-backbone.lock" in make(folder, "-n", "backbone").stderr
     assert make(folder, "-n", "backbone", "NAME=MobileNet").stdout.endswith('pipeline.backbone "$NAME"\n')
 

@@ -41,6 +41,26 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(video: Path) -> None:
 
 
 @pytest.mark.usefixtures("working_directory")
+def test_an_interrupt_keeps_the_files_that_are_classified(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("clips").mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        shutil.copy(video, Path("clips", name))
+    answers = iter([CHAMPION.predict] * 2)
+
+    def predict(clips: np.ndarray) -> pd.DataFrame:
+        try:
+            return next(answers)(clips)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(Path("clips"), clips_below(Path("clips")), CHAMPION._replace(predict=predict))
+    [table] = Path("reports/predictions").iterdir()
+    assert pd.read_csv(table)["file"].tolist() == ["a.mp4", "b.mp4"]
+    assert f"{table}: 2 of 3 files by a champion; 0 could not be read" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("working_directory")
 def test_a_name_with_terminal_codes_is_printed_with_escapes(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seconds in (2.0, 0.2):  # a clip, and a long video
         predict_file(video.rename("a\n\x1b[31mred.mp4"), CHAMPION._replace(seconds=seconds), explain=False)

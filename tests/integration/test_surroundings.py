@@ -67,6 +67,36 @@ def test_on_a_disk_without_locks_dvc_works_as_the_documentation_says(tmp_path: P
     assert (tmp_path / "out").read_text(encoding="utf-8") == "text\n"
 
 
+def test_a_merge_conflict_in_dvc_lock_ends_as_the_documentation_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    [remedy] = re.findall(r"(?m)^    (git checkout HEAD dvc.lock metrics)$", page)
+    metrics = "outs: [{metrics/one: {cache: false}}]"
+    stage = f"{{cmd: mkdir -p metrics && cp params.yaml metrics/one, params: [number], {metrics}}}"
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{one: {stage}}}", encoding="utf-8")
+
+    def record(number: int, branch: str) -> None:
+        assert run(tmp_path, "git", "checkout", "-qb", branch, "main").returncode == 0
+        (tmp_path / "params.yaml").write_text(f"number: {number}\n", encoding="utf-8")
+        for command in ("dvc repro -q", "git add --all", "git commit -qm results"):
+            done = run(tmp_path, *command.split(), **identity)
+            assert done.returncode == 0, done.stderr
+
+    identity = {f"GIT_{who}_{what}": "a@b.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    (tmp_path / "params.yaml").write_text("number: 0\n", encoding="utf-8")
+    for command in ("git init -qb main", "dvc init -q", "git add --all", "git commit -qm start"):
+        assert run(tmp_path, *command.split(), **identity).returncode == 0
+    record(1, "theirs")
+    record(2, "ours")
+    assert run(tmp_path, "git", "merge", "theirs", **identity).returncode != 0
+    (tmp_path / "params.yaml").write_text("number: 2\n", encoding="utf-8")
+    assert run(tmp_path, "dvc", "repro").returncode != 0
+    assert run(tmp_path, "sh", "-c", remedy).returncode == 0
+    done = run(tmp_path, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert run(tmp_path, "git", "commit", "-qam", "merged", **identity).returncode == 0
+    assert "number: 2" in (tmp_path / "dvc.lock").read_text(encoding="utf-8")
+
+
 def test_mlflow_behind_a_proxy_answers_to_the_name_that_the_documentation_sets(tmp_path: Path) -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     settings = dict(re.findall(r"(MLFLOW_SERVER_\w+)=(\S+)(?= .*make ui$| make ui$)", page, re.MULTILINE))

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from motionbench.params.schema import (
     SearchParams,
     TuningSchema,
 )
-from tests.conftest import DRAWN_DATASET, ROOT
+from tests.conftest import DRAWN_DATASET, ROOT, run
 
 Load = Callable[[dict[str, Any]], Params]
 
@@ -55,6 +56,19 @@ def test_the_section_of_an_unused_source_is_checked_too(params_with: Load) -> No
             params_with({"data.source": source, f"{unused[source]}.wrong": 1})
         with pytest.raises(UserError, match=rf"{unused[source]}\.seed: -1 is not allowed"):
             params_with({"data.source": source, f"{unused[source]}.seed": -1})
+
+
+def test_clips_at_an_absolute_path_are_not_copied(params_with: Load, tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "-q")
+    for folder in (clips := tmp_path / "data/clips", other := tmp_path.parent / "other clips"):
+        folder.mkdir(parents=True)
+        (folder / "a.mp4").touch()
+    with chdir(tmp_path):
+        paths = [
+            params_with({"data.source": "folder", "folder.path": path}).untracked_files()
+            for path in ("data/clips", str(other), str(clips))
+        ]
+    assert paths == [[Path("data/clips")], [], []]
 
 
 def test_video_files_may_have_colours(params_with: Load) -> None:

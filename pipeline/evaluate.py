@@ -25,12 +25,11 @@ def main() -> None:
 
         with stage_run("evaluate", inputs.params, check=inputs.check):
             predictions = predict_held_out(engine, params, inputs.md5s)
-            costs = measure_costs(engine, params, predictions.models)
             with atomic_outputs(ONNX, PREDICTIONS, EVALUATION_TIMING) as (onnx, table, timing):
                 for reason in write_onnx_files(engine, params, predictions, onnx):
                     print(reason)
                 write_predictions(table, predictions)
-                write_costs(timing, costs)
+                write_costs(timing, measure_costs(engine, params, predictions.models, onnx))
             inputs.write()
     inputs.check()
 

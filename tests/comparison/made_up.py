@@ -122,7 +122,9 @@ def describe(
     """What is found in a table about these models."""
     trained = {name: training(*[[0.1]] * len(each.correct)) for name, each in made.items()}
     costs = {
-        name: Cost(1_000_000, each.latency, (0.9 * each.latency, 1.1 * each.latency), 2.0, (1.9, 2.1))
+        name: Cost(
+            1_000_000, each.latency, (0.9 * each.latency, 1.1 * each.latency), 2.0, (1.9, 2.1), "ONNX Runtime", 1.0
+        )
         for name, each in made.items()
     }
     return compare_models(table, trained, costs, dict.fromkeys(contenders_among(made)), source, gate)

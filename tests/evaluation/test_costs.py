@@ -9,7 +9,7 @@ from motionbench.core.files import read_json
 from motionbench.core.paths import EVALUATION_TIMING
 from motionbench.evaluation.costs import Cost, read_costs, write_costs
 
-COST = Cost(1_000, 2.0, (1.5, 2.5), 100.0, (90.0, 110.0))
+COST = Cost(1_000, 2.0, (1.5, 2.5), 100.0, (90.0, 110.0), "ONNX Runtime", 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -75,12 +75,13 @@ def test_each_clip_is_predicted_by_the_replicates_that_have_not_seen_it(params_w
         run_tasks(engine, [partial(save_constant, params, tuple(shape))], 1)
         elsewhere: Any = Elsewhere(engine)
         predictions = predict_held_out(elsewhere, params, MD5S)
-        costs = measure_costs(elsewhere, params, predictions.models)
+        costs = measure_costs(elsewhere, params, predictions.models, Path("onnx"))
     # What is timed runs here, and predictions may be made elsewhere.
     assert all(isinstance(task, FileTask) for task in elsewhere.tasks)
     path = replicate_path(MODELS / "single_frame", KEYS[2])
     assert [path, part_path(1)] in [task.inputs for task in elsewhere.tasks]
     assert costs["single_frame"].latency_milliseconds > 0
+    assert (costs["single_frame"].runtime, costs["single_frame"].latency_all_cores) == ("TensorFlow", None), "no file"
 
     assert (predictions.models, predictions.seeds, predictions.frames) == (["single_frame"], (0, 1), 4)
     assert predictions.labels.tolist() == np.repeat([0, 1, 2, 3], 4).tolist() * 3

@@ -20,7 +20,7 @@ CLIPS = np.random.default_rng(0).integers(0, 256, (9, 4, 16, 20, 1), dtype=np.ui
 
 def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_event: EventCallback) -> Any:
     with importing_tensorflow():
-        from motionbench.evaluation.inference import predict, time_inference
+        from motionbench.evaluation.inference import predict, time_inference, write_onnx
         from motionbench.execution.threads import fix_threads
         from motionbench.models.archive import save_model
         from motionbench.models.networks import build_model
@@ -38,10 +38,14 @@ def evaluate(folder: Path, section: ModelParams, clips: NDArray[np.uint8], _on_e
     np.save(TEST / "clips.npy", clips)
     np.save(TEST / "labels.npy", np.zeros(len(clips), np.int64))
     write_json(TEST / "class_names.json", ["a"])
-    cost = time_inference(paths[0], None, 1, print)
+    costs = [time_inference(paths[0], None, 1, file := folder / "first.onnx", print)]
+    content = write_onnx(paths[0], None, first, 1, print)
+    assert isinstance(content, bytes), content
+    file.write_bytes(content)
+    costs.append(time_inference(paths[0], None, 1, file, print))
     paths[0].write_bytes(paths[1].read_bytes())
     rewritten = predict(paths[0], clips, 1)
-    return first, second, rewritten, cost
+    return first, second, rewritten, costs
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,14 @@ def test_predictions_are_those_worked_out_by_hand(evaluated: Any) -> None:
 
 
 def test_the_cost_is_a_median_between_its_quartiles(evaluated: Any) -> None:
-    cost = evaluated[3]
-    for median, (low, high) in (cost[1:3], cost[3:]):
-        assert 0 < low <= median <= high
-    assert cost.flops == 17_600
+    for cost in evaluated[3]:
+        for median, (low, high) in (cost[1:3], cost[3:5]):
+            assert 0 < low <= median <= high
+        assert cost.flops == 17_600
+
+
+def test_what_is_timed_is_what_predict_runs(evaluated: Any) -> None:
+    without_file, with_file = evaluated[3]
+    assert (without_file.runtime, without_file.latency_all_cores) == ("TensorFlow", None)
+    assert with_file.runtime == "ONNX Runtime"
+    assert with_file.latency_all_cores > 0

@@ -14,13 +14,18 @@ from motionbench.core.processes import describe_environment
 
 
 class Cost(NamedTuple):
-    """The cost of inference in one process with the threads of a replicate, medians and quartiles without warm-up."""
+    """The cost of inference as `make predict` and a server run the model, medians and quartiles without warm-up.
+
+    In one process with the threads of a replicate; `latency_all_cores` is with one for each core.
+    """
 
     flops: int  # per clip, as `count_flops` counts them
     latency_milliseconds: FiniteFloat  # of one clip alone
     latency_quartiles: tuple[FiniteFloat, FiniteFloat]
     clips_per_second: FiniteFloat  # in batches of 32
     throughput_quartiles: tuple[FiniteFloat, FiniteFloat]
+    runtime: str  # ONNX Runtime, or TensorFlow for a model without an ONNX file
+    latency_all_cores: FiniteFloat | None  # milliseconds, of one clip alone; None: not measured with TensorFlow
 
 
 def write_costs(path: Path, costs: Mapping[str, Cost]) -> None:

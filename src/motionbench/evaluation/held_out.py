@@ -154,13 +154,16 @@ def write_onnx_files(engine: Engine, params: Params, predictions: Predictions, f
     return unwritten
 
 
-def measure_costs(engine: Engine, params: Params, models: Sequence[str]) -> dict[str, Cost]:
-    """Measure the cost of models here, one after the other: nothing else runs while one is timed."""
+def measure_costs(engine: Engine, params: Params, models: Sequence[str], onnx: Path) -> dict[str, Cost]:
+    """Measure the cost of models here, one after the other: nothing else runs while one is timed.
+
+    Args:
+        onnx: the folder of the ONNX files.
+    """
     key, threads = replicate_keys(params.training.seeds)[0], params.training.threads
-    backbones = [params.backbone if reads_features(name) else None for name in models]
-    tasks = [
-        partial(time_inference, replicate_path(MODELS / name, key), key.fold, threads, backbone=backbone)
-        for name, backbone in zip(models, backbones, strict=True)
-    ]
+    tasks = []
+    for name in models:
+        path, backbone = replicate_path(MODELS / name, key), params.backbone if reads_features(name) else None
+        tasks.append(partial(time_inference, path, key.fold, threads, onnx_path(onnx, path), backbone=backbone))
     with nullcontext(engine) if isinstance(engine, LocalEngine) else local_engine() as here:
         return dict(zip(models, run_tasks(here, tasks, joblib.cpu_count()), strict=True))

@@ -3,6 +3,7 @@
 TensorFlow is imported in the functions: the main process needs none.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +85,29 @@ def predict_features(
 
 
 def time_inference(
-    path: Path, fold: int | None, threads: int, _on_event: EventCallback, backbone: BackboneParams | None = None
-) -> Cost:
-    """Time the model at `path` on the clips that a fold holds out; with the backbone, if it reads features."""
-    clips = read_test(fold).clips
-    # One graph for both batch sizes: tracing the ConvLSTM takes seconds.
-    model, infer = _load(path, clips, threads, backbone)
-    from motionbench.models.cost import count_flops, time_batches, time_single_clips
+    path: Path, fold: int | None, threads: int, onnx: Path, _on_event: EventCallback,
+    backbone: BackboneParams | None = None,
+) -> Cost:  # fmt: skip # what belongs together on one line
+    """Time a model on the clips that a fold holds out, by its ONNX file, or the one at `path` where there is none.
 
-    latency = time_single_clips(infer, clips)
-    throughput = 32 / time_batches(infer, clips, size=32, warm_up=1, rounds=3)
+    With the backbone, if it reads features.
+    """
+    clips = read_test(fold).clips
+    model, as_graph = _load(path, clips, threads, backbone)
+    from motionbench.models.cost import count_flops, time_batches, time_single_clips
+    from motionbench.models.onnx_runtime import infer, open_session
+
+    runtime, answer, all_cores = "TensorFlow", as_graph, None
+    if onnx.exists():
+        runtime, answer = "ONNX Runtime", partial(infer, open_session(onnx, threads))
+        all_cores = float(np.median(time_single_clips(partial(infer, open_session(onnx)), clips)))
+    latency = time_single_clips(answer, clips)
+    throughput = 32 / time_batches(answer, clips, size=32, warm_up=1, rounds=3)
     (fast, milliseconds, slow), (low, clips_per_second, high) = (
         np.quantile(each, [0.25, 0.5, 0.75]).tolist() for each in (latency, throughput)
     )
-    return Cost(count_flops(model), milliseconds, (fast, slow), clips_per_second, (low, high))
+    spread = milliseconds, (fast, slow), clips_per_second, (low, high)
+    return Cost(count_flops(model), *spread, runtime, all_cores)
 
 
 def write_onnx(

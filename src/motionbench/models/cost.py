@@ -4,7 +4,7 @@ import math
 import timeit
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from motionbench.data.splits import Clips
 from motionbench.models.backbone import Embedding
 from motionbench.models.layers import FoldedTimeDistributed, FusedConvLSTM2D
 
-Infer = Callable[[tf.Tensor], tf.Tensor]
+Infer = Callable[[Clips], Any]
 
 
 def as_graph(model: keras.Model) -> Infer:
@@ -28,7 +28,7 @@ def as_graph(model: keras.Model) -> Infer:
 
 def time_batches(infer: Infer, clips: Clips, size: int, warm_up: int, rounds: int) -> NDArray[np.float64]:
     """Return the seconds that each of `rounds` batches of `size` clips takes, after `warm_up` batches."""
-    batch = tf.constant(np.resize(clips[:size], (size, *clips.shape[1:])))
+    batch = np.resize(clips[:size], (size, *clips.shape[1:]))
     return np.array(timeit.repeat(lambda: infer(batch), number=1, repeat=warm_up + rounds)[warm_up:])
 
 

@@ -1,11 +1,11 @@
 """Models from ONNX files, run by ONNX Runtime: nothing here imports TensorFlow."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 def open_session(file: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime for an ONNX file or its content; by default with a thread for each core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
+    options.intra_op_num_threads = threads or joblib.cpu_count()
     # Spinning gains at most 8 % alone, and beside busy processes it costs more than half.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = file if isinstance(file, bytes) else str(file)

@@ -111,9 +111,13 @@ def describe_models(findings: Findings) -> Section:
         "latency of one clip (ms, quartiles)": lambda m: _spread(
             m.cost.latency_milliseconds, m.cost.latency_quartiles, 1
         ),
+        "with a thread for each core (ms)": lambda m: (
+            "not measured" if m.cost.latency_all_cores is None else f"{m.cost.latency_all_cores:.1f}"
+        ),
         "throughput in batches of 32 (clips/s)": lambda m: _spread(
             m.cost.clips_per_second, m.cost.throughput_quartiles, 0
         ),
+        "runtime of these": lambda m: m.cost.runtime,
         "tuning": lambda m: f"{m.search['trials']} trials" if m.search else "none",
     }
     rows = [[name, *(cell(model) for model in findings.models.values())] for name, cell in cells.items()]

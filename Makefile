@@ -13,7 +13,7 @@ export HOME ?= $(CURDIR)/.venv
 
 # Only what make is told counts: shells and images export such names for other work. It reaches the shell as an environment
 # variable: quotes and dollars in it would be the shell's, or make's.
-NAMED := ADDRESS CLIP EXPLAIN FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS
+NAMED := ADDRESS CLIP EXPLAIN FILE FOLDER FORMAT HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS
 $(foreach name,$(NAMED),$(eval override $(name) := $(if $(filter command,$(origin $(name))),$$(value $(name)))))
 export $(NAMED)
 
@@ -71,7 +71,8 @@ tune-apply: .venv/installed ## write the best trial's values into params.yaml: m
 predict: .venv/installed ## classify a clip, or all of a folder, with the champion: make predict CLIP=reports/samples/sine.gif [EXPLAIN=1]
 	python -m pipeline.predict "$$CLIP" $(if $(filter-out 0,$(EXPLAIN)),explain)
 
-export: .venv/installed ## write a model as ONNX, with a card and an example, to reports/export/: make export [MODEL=cnn_lstm]
+export: .venv/installed ## write a model as ONNX, with a card and an example, to reports/export/: make export [MODEL=cnn_lstm] [FORMAT=onnx]
+	@case "$$FORMAT" in ""|onnx) ;; *) echo "make: FORMAT: $$FORMAT: there is onnx alone"; exit 1;; esac
 	@python -m pipeline.export "$$MODEL"
 
 promote: .venv/installed ## put another champion in use: make promote VERSION=3; without VERSION: list them

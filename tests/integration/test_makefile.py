@@ -84,7 +84,7 @@ def test_names_reach_a_command_as_they_are(target: str, key: str, name: str, fol
 
 def test_names_that_a_shell_exports_for_other_work_are_not_for_make(folder: Path) -> None:
     (folder / "show.mk").write_text("show:\n\t@env\n", encoding="utf-8")
-    listed = "ADDRESS CLIP EXPLAIN FILE FOLDER HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS"
+    listed = "ADDRESS CLIP EXPLAIN FILE FOLDER FORMAT HOST KILLS LEAK MODEL NAME PORT TRIALS VERSION WORKERS"
     names = listed.split()
     exported = dict.fromkeys(names, "1")
     for target in ("predict", "tune", "example-clips", "ui", "tune-ui", "chaos", "cluster-head", "cluster-join"):
@@ -103,6 +103,9 @@ def test_options_reach_a_command(folder: Path) -> None:
     assert 'pipeline.predict "$CLIP" \n' in make(folder, "-n", "predict", "CLIP=a.mp4").stdout
     assert 'pipeline.predict "$CLIP" explain\n' in make(folder, "-n", "predict", "CLIP=a.mp4", "EXPLAIN=1").stdout
     assert 'pipeline.predict "$CLIP" \n' in make(folder, "-n", "predict", "CLIP=a.mp4", "EXPLAIN=0").stdout
+    refused = make(folder, "export", "FORMAT=tflite")
+    assert (refused.returncode, refused.stdout) == (2, "make: FORMAT: tflite: there is onnx alone\n")
+    assert make(folder, "export", "FORMAT=onnx").returncode == 0
     assert "requirements-backbone.lock" in make(folder, "-n", "backbone").stderr
     assert make(folder, "-n", "backbone", "NAME=MobileNet").stdout.endswith('pipeline.backbone "$NAME"\n')
 

@@ -1,20 +1,22 @@
 """Models from ONNX files, run by ONNX Runtime: nothing here imports TensorFlow."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from motionbench.core.paths import ONNX, onnx_path
 
 
 def open_session(file: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime for an ONNX file or its content; by default with a thread for each core."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or joblib.cpu_count()
+    options.intra_op_num_threads = threads or os.cpu_count() or 1
     # Spinning gains at most 8 % alone, and beside busy processes it costs more than half.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = file if isinstance(file, bytes) else str(file)
@@ -27,6 +29,15 @@ def infer(session: onnxruntime.InferenceSession, clips: NDArray[Any]) -> NDArray
     They pass one by one: memory does not grow with their number, nor do bits depend on it.
     """
     return np.concatenate([session.run(None, {"clips": clip[None]})[0] for clip in clips])
+
+
+def read_onnx(archive: Path) -> bytes | None:
+    """Return the content of the file in data/onnx of a Keras archive, None if there is none of this archive."""
+    from motionbench.core.files import file_md5  # late, as `onnx` below
+
+    file = onnx_path(ONNX, archive)
+    content = file.read_bytes() if file.exists() and archive.exists() else b""
+    return content if content and read_metadata(content)["md5"] == file_md5(archive) else None
 
 
 def read_metadata(content: bytes) -> dict[str, str]:

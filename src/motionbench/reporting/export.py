@@ -7,9 +7,9 @@ from typing import Any
 from motionbench.core import paths
 from motionbench.core.dvc_files import read_lock, run_again
 from motionbench.core.errors import UserError
-from motionbench.core.files import file_md5, read_json
+from motionbench.core.files import read_json
 from motionbench.core.processes import git
-from motionbench.models.onnx_runtime import read_metadata, with_metadata
+from motionbench.models.onnx_runtime import read_metadata, read_onnx, with_metadata
 from motionbench.models.registry import MODEL_NAMES, MODELS, reads_features
 from motionbench.training.results import read_trainings
 
@@ -36,6 +36,9 @@ def export_model(folder: Path, archive: Path) -> None:
         UserError: if its ONNX file or another file is missing.
     """
     content = read_onnx(archive)
+    if content is None:
+        file = paths.onnx_path(paths.ONNX, archive)
+        raise UserError(f"{file}: missing, or of another model than is there now; write it: {run_again('evaluate')}")
     outs = read_lock()["generate"].outs
     clips = {f"data.md5.{Path(out).name}": md5 for out, md5 in outs.items() if Path(out) in paths.CLIPS}
     content = with_metadata(content, {**clips, "commit": git("rev-parse", "HEAD").strip()})
@@ -61,20 +64,6 @@ def chosen_archive(model_name: str) -> Path:
         raise UserError(f"MODEL: {model_name}: no such model; there are {', '.join(MODEL_NAMES)}")
     key = read_trainings([model_name])[model_name].best_replicate
     return paths.replicate_path(paths.MODELS / model_name, key)
-
-
-def read_onnx(archive: Path) -> bytes:
-    """Return the content of the ONNX file of a model.
-
-    Raises:
-        UserError: if there is none of this archive.
-    """
-    file = paths.onnx_path(paths.ONNX, archive)
-    content = file.read_bytes() if file.exists() else b""
-    if not content or not archive.exists() or read_metadata(content)["md5"] != file_md5(archive):
-        reason = "of another model than is there now" if content else "missing"
-        raise UserError(f"{file}: {reason}; write it, or see why it cannot be written: {run_again('evaluate')}")
-    return content
 
 
 def write_card(archive: Path, said: dict[str, str]) -> str:

@@ -240,9 +240,7 @@ def _backbone(model_name: str) -> dict[str, Any]:
 
 def _onnx(archive: Path) -> dict[str, Any]:
     """Return the ONNX file of a model, if there is one of this archive."""
-    from motionbench.models.onnx_runtime import read_metadata  # late: takes a while
+    from motionbench.models.onnx_runtime import read_onnx  # late: takes a while
 
     path = paths.onnx_path(paths.ONNX, archive)
-    if not path.exists() or read_metadata(path.read_bytes())["md5"] != path_md5(archive):
-        return {}
-    return {"onnx": path, "onnx_md5": file_md5(path)}
+    return {"onnx": path, "onnx_md5": file_md5(path)} if read_onnx(archive) else {}

@@ -1,3 +1,5 @@
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from motionbench.params.schema import Params
 from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import REGISTERED, ModelRecord
 from motionbench.tracking.store import open_store
-from tests.conftest import TINY, run
+from tests.conftest import ROOT, TINY, run
 from tests.models.conftest import build_from
 
 CLIPS = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 20, 1), np.uint8)
@@ -64,7 +66,31 @@ def test_with_an_onnx_file_no_package_of_training_is_needed(model: keras.Model) 
         "    sys.modules[name] = None\n"
         f"served = mlflow.pyfunc.load_model({str(folder)!r})\n"
         "numpy.save('answers.npy', served.predict(numpy.load('clips.npy')))\n"
+        "try:\n"
+        "    served.get_raw_model()\n"
+        "except Exception as error:\n"
+        "    print(error)\n"
     )
     done = run(Path(), "python", "-c", program)
     assert done.returncode == 0, done.stderr
+    said = "the Keras model needs keras, which is not installed; install what it needs: pip install keras "
+    assert done.stdout.startswith(said)
     np.testing.assert_allclose(np.load("answers.npy"), model(CLIPS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("runs")
+def test_without_an_onnx_file_the_requirements_are_enough(model: keras.Model) -> None:
+    folder = log_champion(model)
+    required = (folder / "requirements.txt").read_text(encoding="utf-8")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    others = {re.split(r"[^\w.-]", each)[0] for each in declared} - set(re.findall(r"[\w.-]+(?===)", required))
+    program = (
+        "import sys, mlflow, keras\n"
+        f"for name in {others}:\n"
+        "    sys.modules.setdefault(name, None)  # cannot be imported, unless Keras or MLflow need it\n"
+        f"served = mlflow.pyfunc.load_model({str(folder)!r})\n"
+        "assert served.get_raw_model().predict(__import__('numpy').zeros((1, 4, 16, 20, 1))).shape == (1, 4)\n"
+    )
+    done = run(Path(), "python", "-c", program)
+    assert done.returncode == 0, done.stderr

@@ -15,10 +15,7 @@ from mlflow.types import ColSpec, Schema
 
 from motionbench.models.onnx_runtime import with_metadata
 from motionbench.tracking.record import ModelRecord, logged_name
-from motionbench.tracking.serving import BACKBONE, describe_classes
-
-REQUIREMENTS = ("keras", "numpy", "pandas", "pydantic", "ruamel.yaml", "tensorflow")
-ONNX_REQUIREMENTS = ("numpy", "onnxruntime", "pandas")
+from motionbench.tracking.serving import BACKBONE, KERAS_REQUIREMENTS, ONNX_REQUIREMENTS, describe_classes
 
 
 def log_model(
@@ -112,7 +109,7 @@ def _log_archive(run_id: str, model_id: str, model: ModelRecord, folder: Path, f
             loader_module="motionbench.tracking.serving",
             code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[
-                f"{name}=={version(name)}" for name in (ONNX_REQUIREMENTS if model.onnx else REQUIREMENTS)
+                f"{name}=={version(name)}" for name in (ONNX_REQUIREMENTS if model.onnx else KERAS_REQUIREMENTS)
             ],
         )
         if model.backbone:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from motionbench.data.splits import Clips  # which needs packages that serving does not
 
 LOGGER = logging.getLogger("mlflow.motionbench")  # MLflow's servers show what its loggers say
+KERAS_REQUIREMENTS = ("keras", "numpy", "pandas", "pathspec", "pydantic", "ruamel.yaml", "tensorflow")
+ONNX_REQUIREMENTS = ("numpy", "onnxruntime", "pandas")
 BACKBONE = "backbone.keras"  # beside the archive of a model that reads features
 MOST_CLASSES = 10  # in a sentence
 
@@ -41,10 +43,18 @@ def _load_pyfunc(path: str) -> SimpleNamespace:
 
     @cache
     def network() -> Any:
-        """Return the Keras model, which imports TensorFlow."""
-        with importing_tensorflow():
-            from motionbench.models.archive import load_model
-            from motionbench.models.backbone import load_backbone, with_backbone
+        """Return the Keras model, which imports TensorFlow.
+
+        Raises:
+            UserError: if a package is missing, since a model with an ONNX file does not require those of Keras.
+        """
+        try:
+            with importing_tensorflow():
+                from motionbench.models.archive import load_model
+                from motionbench.models.backbone import load_backbone, with_backbone
+        except ModuleNotFoundError as error:
+            remedy = f"install what it needs: pip install {' '.join(KERAS_REQUIREMENTS)}"
+            raise UserError(f"the Keras model needs {error.name}, which is not installed; {remedy}") from error
         model, backbone = load_model(archive), archive.with_name(BACKBONE)
         return with_backbone(model, load_backbone(backbone, described["side"]), shape) if backbone.exists() else model
 

@@ -57,8 +57,9 @@ leaderboard: .venv/installed ## show all experiments, the most accurate first: d
 	dvc exp show --md --hide-failed --precision 4 --sort-by best.accuracy --sort-order desc --only-changed --keep 'best.*' \
 	  --drop '.*[/:].*|models|champion|challenger.*|latency_.*|reason|.*\.(low|high|f1|balanced.*|.*loss|brier.*|cali.*|p_value|prob.*|findable|flops|latency_.*|clips_.*|throughput.*)|(single|bag).*accuracy'
 
-bench: .venv/installed ## time layers and a whole run: benchmarks/results, benchmarks/WHOLE_RUN.md (an hour)
+bench: .venv/installed ## time training, inference and a whole run: benchmarks/results, benchmarks/WHOLE_RUN.md (an hour)
 	python -m benchmarks.compare_layers
+	python -m benchmarks.inference
 	python -m benchmarks.whole_run
 
 tune: .venv/installed ## search for better parameters: make tune [MODEL=convlstm] [TRIALS=40] [WORKERS=4]

@@ -1,5 +1,6 @@
 """What the benchmarks share: paths, parameters, the machine, temporary clones, processes, timing and Markdown."""
 
+import re
 import subprocess
 import sys
 import time
@@ -45,6 +46,11 @@ def processor() -> str:
 def machine() -> str:
     """Return cores and processor, as in "2 cores (AMD EPYC, AVX512_ICL)"."""
     return f"{describe_environment()[2]} ({processor()})"
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's name, as in "intel-xeon-processor-avx512-spr"."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((R|TM)\)", "", name).lower())
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """One side of a comparison in a process of its own: python -m benchmarks.one_side SIDE MODEL SIZE REPLICATES.
 
-Prints a line of JSON: milliseconds of the first training step, of training per clip and of inference on 1 and 32 clips,
-and the process's peak memory in megabytes. Where replicates run side by side, each takes its share of the threads, and
-classifies no 32 clips.
+Prints a line of JSON: milliseconds of the first training step and of training per clip, and the process's peak memory
+in megabytes. Where replicates run side by side, each takes its share of the threads.
 """
 
 import json
@@ -10,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import cycle
+from itertools import cycle, product
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import joblib
 import numpy as np
 
 from benchmarks.common import default_params, seconds_of
+from benchmarks.stock_models import LAYERS
 from motionbench.core.processes import peak_megabytes
 from motionbench.data.params import ClipShape
 from motionbench.execution.runtime import importing_tensorflow
@@ -29,11 +29,11 @@ SIZES: Mapping[str, Mapping[str, list[int]]] = {
     "16x112x112x3": {"filters": [8, 16, 32], "kernel_sizes": [5, 3, 3]},
 }
 """Frames, height, width and channels of a clip, and what differs from params.yaml."""
+NETWORKS = tuple(product(SIZES, LAYERS))
 BATCH_SIZE = 8
 CLIPS = 32
 CLASSES = 4
-TRAINING_SECONDS, INFERENCE_SECONDS = 3, 1
-CALLS = 3  # at least
+SECONDS = 3  # of steps
 
 
 class Side(NamedTuple):
@@ -58,12 +58,8 @@ def main() -> None:
         side.train(clips[batch], labels[batch])
 
     measured = {"first_step": 1000 * seconds_of(step)}
-    measured["training"] = _median_milliseconds(step, TRAINING_SECONDS) / BATCH_SIZE
+    measured["training"] = median_milliseconds(step, SECONDS, calls=3) / BATCH_SIZE
     measured["peak_memory"] = peak_megabytes()
-    for count in (1, CLIPS) if replicates == "1" else (1,):
-        infer = partial(side.infer, side.as_tensor(clips[:count]))
-        infer()  # warm-up
-        measured[f"inference_{count}"] = _median_milliseconds(infer, INFERENCE_SECONDS)
     print(json.dumps(measured))
 
 
@@ -74,10 +70,10 @@ def network(model_name: str, size: str) -> tuple[ModelParams, ClipShape]:
     return type(section).model_validate({**section.model_dump(), **SIZES[size]}), (frames, height, width, channels)
 
 
-def _median_milliseconds(call: Callable[[], Any], seconds: float) -> float:
-    """Return the median of the milliseconds of a call, which is repeated for some seconds."""
+def median_milliseconds(call: Callable[[], Any], seconds: float, calls: int) -> float:
+    """Return the median of the milliseconds of a call, repeated for some seconds, and so many times at least."""
     times: list[float] = []
-    while len(times) < CALLS or sum(times) < seconds:
+    while len(times) < calls or sum(times) < seconds:
         times.append(seconds_of(call))
     return 1000 * median(times)
 

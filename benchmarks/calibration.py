@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import betaincinv, ndtr, ndtri
 
 from benchmarks.common import DOCS, as_task, markdown_table, write_page
-from motionbench.comparison.intervals import accuracy_interval
+from motionbench.comparison.intervals import accuracy_interval, sum_by_group
 from motionbench.comparison.pairs import compare
 from motionbench.execution.engine import local_engine, run_tasks
 
@@ -29,6 +29,7 @@ MARGIN = 0.02
 SHARED, OF_CLIP = 0.5, 0.5  # how much of what makes clips hard is so for both models, and for all seeds of a model
 AT_ONCE = 100
 PART = 0.5
+OLD_RESAMPLES = 1_000
 
 
 class World(NamedTuple):
@@ -106,26 +107,38 @@ def simulate(world: World, data_sets: int, stream: int) -> dict[str, float]:
     while len(rows) < data_sets:
         number = min(AT_ONCE, data_sets - len(rows))
         ours, theirs = draw(world, groups, number, random)
+        old = OldRule(ours, theirs, groups)
         for each in range(number):
-            rows.append(_judge(world, ours[each], theirs[each], groups))
+            rows.append(_judge(world, ours[each], theirs[each], groups, old, each))
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def _judge(
-    world: World, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[Any] | None
+    world: World,
+    ours: NDArray[np.bool_],
+    theirs: NDArray[np.bool_],
+    groups: NDArray[Any] | None,
+    old: "OldRule",
+    number: int,
 ) -> dict[str, bool | float]:
     found = compare(ours, theirs, groups, margin=MARGIN)
     low, high = (found.recipes or found.networks).interval
+    old_low, old_high = old.differences[number]
     row: dict[str, bool | float] = {
         "better": found.better is not None,
         "better network": found.better_network is not None,
         "equal": found.equal,
         "covered": low <= world.difference <= high,
         "width": high - low,
+        "old better": found.networks.p_value < 0.05 and not old_low <= 0 <= old_high,
+        "old covered": old_low <= world.difference <= old_high,
+        "old width": old_high - old_low,
     }
     if world.difference == 0:  # The first model's answers are then of all its worlds.
         low, high = accuracy_interval(ours, groups)
+        old_low, old_high = old.accuracies[number]
         row |= {"accuracy covered": low <= world.accuracy <= high, "accuracy width": high - low}
+        row |= {"old accuracy covered": old_low <= world.accuracy <= old_high, "old accuracy width": old_high - old_low}
     return row
 
 
@@ -184,6 +197,39 @@ def latent_correlation(accuracy: float, correlation: float) -> float:
     return low
 
 
+class OldRule(NamedTuple("OldRule", [("differences", Any), ("accuracies", Any)])):
+    """The intervals before: the bootstrap over groups and replicates, and the union of exact intervals.
+
+    A difference was "significant" if this interval excluded 0 and the exact test, which is as it was, showed one.
+    """
+
+    def __new__(cls, ours: NDArray[np.bool_], theirs: NDArray[np.bool_], groups: NDArray[Any] | None) -> "OldRule":
+        """Take answers of shape (data sets, seeds, clips); hold the ends of intervals, shape (data sets, 2)."""
+        number, seeds, clips = ours.shape
+        (first, sizes), (second, _) = (sum_by_group(side.reshape(-1, clips), groups) for side in (ours, theirs))
+        units, random = len(sizes), np.random.default_rng(0)
+        drawn = random.multinomial(units, np.full(units, 1 / units), size=OLD_RESAMPLES).astype(np.float32)
+        resampled = []
+        for side in (first, second):
+            sums = (drawn @ side.T.astype(np.float32)).reshape(OLD_RESAMPLES, number, seeds)
+            chosen = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=OLD_RESAMPLES)
+            resampled.append((sums * chosen[:, np.newaxis]).sum(axis=2) / (seeds * drawn @ sizes)[:, np.newaxis])
+        differences = np.quantile(resampled[0] - resampled[1], [0.025, 0.975], axis=0).T
+        accuracies = np.quantile(resampled[0], [0.025, 0.975], axis=0).T
+        if groups is None:
+            ends = _exact(ours.sum(axis=2), clips)
+            return super().__new__(cls, differences, np.stack([ends[0].min(axis=1), ends[1].max(axis=1)], axis=1))
+        alike = accuracies[:, 0] == accuracies[:, 1]
+        accuracies[alike] = np.stack(_exact(ours.mean(axis=(1, 2))[alike] * units, units), axis=1)
+        return super().__new__(cls, differences, accuracies)
+
+
+def _exact(right: NDArray[Any], trials: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low = np.where(right > 0, betaincinv(np.maximum(right, 1e-9), trials - right + 1, 0.025), 0)
+    high = np.where(right < trials, betaincinv(right + 1, np.maximum(trials - right, 1e-9), 0.975), 1)
+    return low, high
+
+
 def as_markdown(rates: pd.DataFrame, again: int) -> list[str]:
     """Return the page: tables of false verdicts, coverage, width and power, and the worlds that are worst.
 
@@ -201,13 +247,15 @@ def as_markdown(rates: pd.DataFrame, again: int) -> list[str]:
         f"{_listed(ACCURACIES)}, and a true difference of {_listed(DIFFERENCES)} between two recipes. They are all "
         f"corners and a random half of the other combinations. "
         f"Of each, {DATA_SETS:,} experiments were drawn; of the {again} nearest to a bound, "
-        f"{MORE_DATA_SETS:,} others. All figures but the widths are percent of experiments. Half of what "
+        f'{MORE_DATA_SETS:,} others. All figures but the widths are percent of experiments. "Before" is the rule that '
+        f"these statistics replaced: an exact test and a bootstrap over groups and replicates (with {OLD_RESAMPLES:,} "
+        "resamples), and for one accuracy the union of the replicates' exact intervals or that bootstrap. Half of what "
         "makes clips and groups hard is so for both models. The accuracies of seeds have a beta distribution, which is "
         "very skewed at 97 % with 4 points.",
         "## False verdicts",
         'Two recipes of the same accuracy. "Better" is to be said in at most 6 of 100. With one seed it is never said; '
         "what is then said of these networks is true of them, and says little about the recipes.",
-        markdown_table(_by(alike, "seeds", {"better": max, "better network": max})),
+        markdown_table(_by(alike, "seeds", {"better": max, "old better": max, "better network": max})),
         f'A true difference of {MARGIN:g}, the margin: "practically equal" is to be said in at most 6 of 100. Beside '
         "it, how often it is said where there is no difference.",
         markdown_table(
@@ -223,16 +271,18 @@ def as_markdown(rates: pd.DataFrame, again: int) -> list[str]:
         "## Coverage",
         "How often 95 % intervals hold the truth about the recipes. With one seed the interval of a difference is that "
         "of these networks: it does not count seeds, and must not be read as one of recipes.",
-        markdown_table(_by(rates, "seeds", {"covered": min})),
+        markdown_table(_by(rates, "seeds", {"covered": min, "old covered": min})),
         markdown_table(_by(rates[rates["seeds"] == 1], "deviation", {"covered": min, "accuracy covered": min})),
         "Of the accuracy of one model:",
-        markdown_table(_by(alike, "seeds", {"accuracy covered": min})),
+        markdown_table(_by(alike, "seeds", {"accuracy covered": min, "old accuracy covered": min})),
         "By groups, with two seeds or more:",
-        markdown_table(_by(several, ["groups", "correlation"], {"covered": min, "accuracy covered": min})),
+        markdown_table(
+            _by(several, ["groups", "correlation"], {"covered": min, "old covered": min, "accuracy covered": min})
+        ),
         "## The price: width and power",
         "Mean width of the intervals, with two seeds or more:",
         markdown_table(_widths(several)),
-        "How often the better recipe is called so:",
+        "How often the better recipe is called so. Before, that was said more often, of identical recipes too.",
         markdown_table(_power(several[several["difference"] > 0])),
         "## The worst worlds",
         markdown_table(_worst(several, "covered")),
@@ -273,32 +323,35 @@ def _by(rates: pd.DataFrame, by: str | list[str], columns: dict[str, Any]) -> li
     for key, part in rates.groupby(names):
         row = {name: f"{value:g}" for name, value in zip(names, key, strict=True)}
         for column, extreme in columns.items():
-            row[f"{column}: mean"] = f"{100 * part[column].mean():.1f}"
-            row[f"{column}: {'highest' if extreme is max else 'lowest'}"] = (
-                f"{100 * extreme(part[column].dropna()):.1f}"
-            )
+            title = column.replace("old ", "before: ")
+            row[f"{title}: mean"] = f"{100 * part[column].mean():.1f}"
+            row[f"{title}: {'highest' if extreme is max else 'lowest'}"] = f"{100 * extreme(part[column].dropna()):.1f}"
         rows.append(row)
     return rows
 
 
 def _widths(rates: pd.DataFrame) -> list[dict[str, str]]:
+    columns = ["width", "old width", "accuracy width", "old accuracy width"]
+    means = rates.groupby(["clips", "groups"])[columns].mean().reset_index()
     titles = {"width": "difference", "accuracy width": "accuracy"}
-    means = rates.groupby(["clips", "groups"])[[*titles]].mean().reset_index()
     return [
         {"clips": f"{row['clips']:g}", "groups": f"{row['groups']:g}"}
-        | {title: f"{row[name]:.3f}" for name, title in titles.items()}
+        | {
+            ("before: " if name.startswith("old ") else "") + titles[name.removeprefix("old ")]: f"{row[name]:.3f}"
+            for name in columns
+        }
         for _, row in means.iterrows()
     ]
 
 
 def _power(rates: pd.DataFrame) -> list[dict[str, str]]:
     properties = ["difference", "clips", "deviation"]
-    means = rates.groupby([*properties, "seeds"])["better"].mean().reset_index()
+    means = rates.groupby([*properties, "seeds"])[["better", "old better"]].mean().reset_index()
     rows: dict[tuple[float, ...], dict[str, str]] = {}
     for _, row in means.iterrows():
         key = tuple(row[name] for name in properties)
         cells = rows.setdefault(key, {name: f"{row[name]:g}" for name in properties})
-        cells[f"{row['seeds']:g} seeds"] = f"{100 * row['better']:.0f}"
+        cells[f"{row['seeds']:g} seeds"] = f"{100 * row['better']:.0f} (before {100 * row['old better']:.0f})"
     return list(rows.values())
 
 

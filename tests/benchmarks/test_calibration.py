@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.calibration import (
     NOT_COVERED,
+    OldRule,
     World,
     as_markdown,
     describe_not_covered,
@@ -34,6 +35,21 @@ def test_all_corners_are_among_the_worlds() -> None:
     assert len(set(worlds)) == len(worlds)
     assert {World(80, 0, 0, 1, 0, 0.7, 0), World(1200, 30, 0.3, 10, 0.04, 0.97, 0.05)} <= set(worlds)
     assert {World(80, 6, 0.3, 10, 0.04, 0.97, 0), World(1200, 6, 0, 1, 0.04, 0.7, 0.05)} <= set(worlds)
+
+
+# What the code before said of the first data set: the intervals of the difference and of the first accuracy.
+@pytest.mark.parametrize(
+    ("number", "difference", "accuracy"),
+    [(0, (-0.133, 0.117), (0.640, 0.952)), (6, (-0.144, 0.033), (0.672, 0.833))],
+)
+def test_the_rule_before_is_the_one_before(
+    number: int, difference: tuple[float, float], accuracy: tuple[float, float]
+) -> None:
+    world = World(clips=60, groups=number, correlation=0, seeds=3, deviation=0, accuracy=0.8, difference=0.05)
+    groups = np.arange(60) % number if number else None
+    old = OldRule(*draw(world, groups, 5, np.random.default_rng(0)), groups)
+    assert old.differences[0] == pytest.approx(difference, abs=0.03)
+    assert old.accuracies[0] == pytest.approx(accuracy, abs=0.03)
 
 
 @pytest.mark.parametrize("world", NOT_COVERED[::4])

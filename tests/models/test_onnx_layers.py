@@ -65,6 +65,14 @@ def test_a_head_comes_with_its_backbone(shape: ClipShape, build: Build, clips: C
     check_answers(whole, small, difference=1e-5)
 
 
+def test_a_damaged_file_is_refused_in_one_line(build_small: Build, tmp_path: Path) -> None:
+    (file := tmp_path / "a.onnx").write_bytes(to_onnx(build_small("cnn_lstm"))[:3000])
+    with pytest.raises(UserError, match=rf"^{file}: ONNX Runtime cannot read it \(.*\)$"):
+        open_session(file)
+    with pytest.raises(UserError, match=r"^ONNX Runtime cannot read it \(.*\)$"):
+        open_session(file.read_bytes())
+
+
 def test_the_file_says_what_it_is(build_small: Build) -> None:
     content = with_metadata(to_onnx(build_small("cnn_lstm")), {"class_names": ["a", "b"], "model": "cnn_lstm"})
     content = with_metadata(content, {"commit": "1234"})
@@ -76,14 +84,37 @@ def test_the_file_says_what_it_is(build_small: Build) -> None:
     assert [each.dim_param or each.dim_value for each in probabilities.type.tensor_type.shape.dim] == ["clips", 4]
 
 
+CONVOLVED = keras.layers.Conv2D(4, 3, padding="same", activation="relu")
+POOLED = keras.layers.MaxPooling2D(2)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [keras.layers.Rescaling([1 / 255, 1 / 200, 1 / 100]), CONVOLVED, POOLED],
+        [keras.layers.Rescaling(1 / 255), keras.layers.BatchNormalization(), CONVOLVED, POOLED],
+        [keras.layers.Normalization(mean=[120, 80, 40], variance=[900, 1600, 2500]), CONVOLVED, POOLED],
+        [keras.layers.Rescaling(1 / 255), CONVOLVED, keras.layers.MaxPooling2D(2, padding="same")],
+        [keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3, padding="same", activation="softmax"), POOLED],
+    ],
+)
+def test_layers_that_no_model_here_has_have_the_answers_of_keras(layers: list[keras.Layer], clips: Clips) -> None:
+    ends = [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    layers = [each.from_config(each.get_config()) for each in layers]
+    model = keras.Sequential([keras.Input((21, 23, 3), dtype="uint8"), *layers, *ends], name="own")
+    check_answers(model, np.resize(clips, (2, 21, 23, 3)) // np.array([1, 4], np.uint8)[:, None, None, None])
+
+
 @pytest.mark.parametrize("wrap", [lambda layer: layer, FoldedTimeDistributed])
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
         (keras.layers.Softmax(name="mixer"), r"layer mixer \(Softmax\): models/onnx_layers.py has no rule for it"),
         (keras.layers.Activation("gelu"), "activation gelu: models/onnx_kernels.py has no rule for it"),
+        *[(keras.layers.LSTM(2, name), f"activation {name} of an LSTM: ") for name in ("gelu", "linear")],
     ],
 )
 def test_a_layer_without_a_rule_is_refused(wrap: Callable[..., Any], layer: keras.Layer, said: str) -> None:
+    shape = (2, 4, 3) if wrap is FoldedTimeDistributed else (4, 3)
     with pytest.raises(UserError, match=said):
-        to_onnx(keras.Sequential([keras.Input((4, 3)), wrap(layer)]))
+        to_onnx(keras.Sequential([keras.Input(shape), wrap(layer)]))

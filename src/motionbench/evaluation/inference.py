@@ -125,10 +125,10 @@ def write_onnx(
     from motionbench.models.onnx_runtime import infer, open_session
 
     try:
-        content = to_onnx(model)
+        session = open_session(content := to_onnx(model), threads)
     except UserError as error:
         return str(error)
-    difference = np.abs(infer(open_session(content, threads), clips) - expected).max()
+    difference = np.abs(infer(session, clips) - expected).max()
     return content if difference <= TOLERANCE else f"a probability of a test clip differs by {difference:.1g}"
 
 

@@ -20,6 +20,7 @@ OPERATORS = {  # of activations, by Keras's names
     "softmax": "Softmax",
     "hard_silu": "HardSwish",
 }
+LSTM_ACTIVATIONS = {"relu", "tanh", "sigmoid"}  # of those, what ONNX Runtime has inside of an LSTM
 
 
 def add_activate(graph: Graph, inputs: Tensor, activation: Any) -> Tensor:
@@ -53,7 +54,9 @@ def pools_quads(first: keras.layers.Layer, then: keras.layers.Layer) -> bool:
     if not isinstance(first, keras.layers.Conv2D) or not isinstance(then, keras.layers.MaxPooling2D):
         return False
     plain = (first.padding, first.strides, first.dilation_rate, first.groups) == ("same", (1, 1), (1, 1), 1)
-    return plain and first.filters <= FEW_FILTERS and (then.pool_size, then.strides) == ((2, 2), (2, 2))
+    halves = (then.pool_size, then.strides, then.padding) == ((2, 2), (2, 2), "valid")
+    by_number = keras.activations.serialize(first.activation) != "softmax"
+    return plain and halves and by_number and first.filters <= FEW_FILTERS
 
 
 def add_quads(graph: Graph, images: Tensor, layer: keras.layers.Conv2D, kernel: NDArray[Any]) -> Tensor:
@@ -89,9 +92,15 @@ def add_pool(graph: Graph, operator: str, inputs: Tensor, layer: keras.Layer) ->
 
 
 def add_lstm(graph: Graph, inputs: Tensor, layer: keras.layers.LSTM) -> Tensor:
-    """Add an LSTM: ONNX's gates are i, o, f, c, those of Keras i, f, c, o."""
+    """Add an LSTM: ONNX's gates are i, o, f, c, those of Keras i, f, c, o.
+
+    Raises:
+        UserError: if there is no rule for its activations.
+    """
     cell, units = layer.cell, layer.units
     names = [keras.activations.serialize(each) for each in (cell.recurrent_activation, cell.activation)]
+    if others := set(names) - LSTM_ACTIVATIONS:
+        raise UserError(f"activation {min(others)} of an LSTM: models/onnx_kernels.py has no rule for it")
     sigmoid, activation = (OPERATORS[name] for name in names)
 
     def reorder(weights: Any) -> NDArray[Any]:

@@ -46,8 +46,10 @@ def add_network(graph: Graph, model: keras.Model, inputs: Tensor) -> Tensor:
         inner = [getattr(layer, "layer", layer) for layer in model.layers]
         sequence = [layer for layer in inner if not isinstance(layer, keras.layers.BatchNormalization)]
         graph.pooled |= {id(first) for first, then in pairwise(sequence) if pools_quads(first, then)}
-        for first, then in pairwise(sequence):
-            if isinstance(first, keras.layers.Rescaling) and isinstance(then, FACTORS) and not np.any(first.offset):
+        for first, then in pairwise(inner):
+            if not isinstance(first, keras.layers.Rescaling) or not isinstance(then, FACTORS):
+                continue
+            if not np.ndim(first.scale) and not np.any(first.offset):
                 graph.factors |= {id(first): 1.0, id(then): first.scale}
     # Keras's own walk, with tensors of ours in place of its own. No public function gives it.
     outputs: Any = functional._run_through_graph([inputs], at)
@@ -79,7 +81,7 @@ def add_layer(graph: Graph, layer: Any, inputs: Tensor, *others: Any) -> Tensor:
             return replace(images, name=graph.add("Add", scaled, offset) if offset.any() else scaled)
         case keras.layers.Normalization() if not layer.invert:
             deviation = np.maximum(np.sqrt(np.array(layer.variance)), keras.config.epsilon())
-            return add_standardize(graph, inputs, layer.mean, deviation)
+            return add_standardize(graph, graph.pixels(inputs), layer.mean, deviation)
         case keras.layers.Conv1D() | keras.layers.Conv2D() | keras.layers.Conv3D() if layer.padding != "causal":
             kernel = np.moveaxis(np.array(layer.kernel), (-1, -2), (0, 1))
             return add_convolve(graph, inputs, layer, kernel, layer.groups)

@@ -10,17 +10,25 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from motionbench.core.errors import UserError, one_line
 from motionbench.core.paths import ONNX, onnx_path
 
 
 def open_session(file: Path | bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Return a session of ONNX Runtime for an ONNX file or its content; by default with a thread for each core."""
+    """Return a session of ONNX Runtime for an ONNX file or its content; by default with a thread for each core.
+
+    Raises:
+        UserError: if the file is damaged, or has what ONNX Runtime does not know.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
     # Spinning gains at most 8 % alone, and beside busy processes it costs more than half.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    content = file if isinstance(file, bytes) else str(file)
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    content, name = (file, "") if isinstance(file, bytes) else (str(file), f"{file}: ")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # Its own have no class in common.
+        raise UserError(f"{name}ONNX Runtime cannot read it ({one_line(error)})") from error
 
 
 def infer(session: onnxruntime.InferenceSession, clips: NDArray[Any]) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from motionbench.core import paths
-from motionbench.core.dvc_files import read_lock, run_again
+from motionbench.core.dvc_files import run_again, training_stage
 from motionbench.core.errors import UserError
 from motionbench.core.files import read_json
 from motionbench.core.processes import git
@@ -39,8 +39,9 @@ def export_model(folder: Path, archive: Path) -> None:
     if content is None:
         file = paths.onnx_path(paths.ONNX, archive)
         raise UserError(f"{file}: missing, or of another model than is there now; write it: {run_again('evaluate')}")
-    outs = read_lock()["generate"].outs
-    clips = {f"data.md5.{Path(out).name}": md5 for out, md5 in outs.items() if Path(out) in paths.CLIPS}
+    # Not those of dvc.lock, which has the clips that were made last.
+    used = read_json(paths.stage_inputs_path(training_stage(archive.parent.name)))["md5s"]
+    clips = {f"data.md5.{Path(path).name}": md5 for path, md5 in used.items() if Path(path) in paths.CLIPS}
     content = with_metadata(content, {**clips, "commit": git("rev-parse", "HEAD").strip()})
     said = read_metadata(content)
     shape = json.loads(said["clip_shape"])
@@ -86,7 +87,7 @@ def write_card(archive: Path, said: dict[str, str]) -> str:
         f"{', '.join(names)}. md5 of the clips: {', '.join(md5s)}. Archive: `{archive.as_posix()}`, md5 {said['md5']}; "
         f"exported at commit {said['commit']}.",
         "## Verdict",
-        *_verdict(model),
+        *_verdict(model, said["md5"]),
         "## Limits",
         f"It knows these {len(names)} classes only: whatever else is shown gets one of them, and a high probability "
         "does not say that it is one. Accuracy was measured on held-out clips of the same source; on others it may be "
@@ -102,8 +103,11 @@ def write_card(archive: Path, said: dict[str, str]) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _verdict(model: str) -> list[str]:
-    """Return the accuracy of a model and what the comparison says, if there is one."""
+def _verdict(model: str, md5: str) -> list[str]:
+    """Return the accuracy of a model and what the comparison says, if there is one of the archive with this md5."""
+    compared = paths.COMPARISON_METRICS / "replicates.csv"
+    if not compared.exists() or md5 not in compared.read_text(encoding="utf-8"):
+        return ["None: no comparison of this archive is there. `make repro` makes one."]
     summary: dict[str, Any] = read_json(paths.COMPARISON_METRICS / "summary.json")
     verdict = (paths.COMPARISON_METRICS / "verdict.txt").read_text(encoding="utf-8").splitlines()
     figures = summary[model]

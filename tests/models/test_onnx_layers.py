@@ -1,3 +1,5 @@
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,16 @@ def test_a_damaged_file_is_refused_in_one_line(build_small: Build, tmp_path: Pat
         open_session(file)
     with pytest.raises(UserError, match=r"^ONNX Runtime cannot read it \(.*\)$"):
         open_session(file.read_bytes())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no process is kept on some cores")
+def test_a_process_that_may_use_one_core_has_one_thread(build_small: Build) -> None:
+    content, cores = to_onnx(build_small("cnn_lstm")), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert open_session(content).get_session_options().intra_op_num_threads == 1
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_the_file_says_what_it_is(build_small: Build) -> None:

@@ -99,7 +99,10 @@ def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float
 
 
 def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> None:
-    """Write reports/predictions/<name>~<number>.csv: a row per file with its class and probabilities, or why not."""
+    """Write reports/predictions/<name>~<number>.csv: a row per file with its class and probabilities, or why not.
+
+    What an interrupt leaves is in <name>~<number>-unfinished.csv, so that it replaces no whole table.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -119,7 +122,8 @@ def predict_folder(folder: Path, files: list[Path], champion: "Champion") -> Non
                 show()
     finally:  # What is done is kept at an interrupt.
         if rows:
-            with atomic_outputs(table := Path(f"{output_path(folder)}.csv")) as (new,):
+            ending = ".csv" if len(rows) == len(files) else "-unfinished.csv"
+            with atomic_outputs(table := Path(f"{output_path(folder)}{ending}")) as (new,):
                 pd.DataFrame(rows).to_csv(new, index=False)
             unread = sum(bool(row["not read"]) for row in rows)
             found = f"{len(rows) - unread} of {len(files)} files by {champion.name}; {unread} could not be read"

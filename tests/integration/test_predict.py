@@ -45,7 +45,7 @@ def test_an_interrupt_keeps_the_files_that_are_classified(video: Path, capsys: p
     Path("clips").mkdir()
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         shutil.copy(video, Path("clips", name))
-    answers = iter([CHAMPION.predict] * 2)
+    answers = iter([CHAMPION.predict] * 5)
 
     def predict(clips: np.ndarray) -> pd.DataFrame:
         try:
@@ -53,9 +53,13 @@ def test_an_interrupt_keeps_the_files_that_are_classified(video: Path, capsys: p
         except StopIteration:
             raise KeyboardInterrupt from None
 
+    again = Path("clips"), clips_below(Path("clips")), CHAMPION._replace(predict=predict)
+    predict_folder(*again)
+    [whole] = Path("reports/predictions").iterdir()
     with pytest.raises(KeyboardInterrupt):
-        predict_folder(Path("clips"), clips_below(Path("clips")), CHAMPION._replace(predict=predict))
-    [table] = Path("reports/predictions").iterdir()
+        predict_folder(*again)
+    assert pd.read_csv(whole)["file"].tolist() == ["a.mp4", "b.mp4", "c.mp4"], "an earlier table stays"
+    [table] = Path("reports/predictions").glob("*unfinished.csv")
     assert pd.read_csv(table)["file"].tolist() == ["a.mp4", "b.mp4"]
     assert f"{table}: 2 of 3 files by a champion; 0 could not be read" in capsys.readouterr().out
 

@@ -35,6 +35,8 @@ def test_an_onnx_file_counts_with_its_archive_alone(tmp_path: Path) -> None:
     assert read_onnx(archive) is None
     with pytest.raises(UserError, match=refused):
         export_model(tmp_path, archive)
+    archive.unlink()
+    assert read_onnx(archive) is None
 
 
 def test_what_cannot_be_exported_is_refused_in_one_line() -> None:

@@ -1,6 +1,7 @@
 """Logged models as others open them: by Keras, by pyfunc, and over HTTP."""
 
 import re
+import sys
 from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import requests
 
+from motionbench.core.files import read_json
+from motionbench.core.paths import COMPARISON_TIMING
 from motionbench.evaluation.predictions import read_predictions
 from tests.conftest import run
 from tests.tracking.servers import Server
@@ -122,6 +126,43 @@ def test_an_exported_model_answers_with_onnxruntime_and_numpy_alone(
     assert tuple(answers) == predictions.class_names
     number = predictions.seeds.index(int(re.findall(r"seed-(\d)\.keras", card)[0]))
     np.testing.assert_allclose(answers, predictions.unchanged.probabilities[folder.name][number], atol=1e-4)
+
+
+def test_a_server_answers_as_evaluate_did_without_tensorflow(
+    server: Server, reproduced: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, answer = ask(server, np.load(reproduced / "data/test/clips.npy").tolist())
+    monkeypatch.chdir(reproduced)
+    np.testing.assert_allclose(pd.DataFrame(answer["predictions"]), predicted_by_the_champion(), atol=1e-5)
+    if sys.platform == "linux":
+        parent = psutil.Process(server.process.pid)
+        loaded = [each.path for one in (parent, *parent.children(recursive=True)) for each in one.memory_maps()]
+        assert any("onnxruntime" in path for path in loaded)
+        assert not any("tensorflow" in path for path in loaded)
+
+
+def test_a_champion_of_before_onnx_files_answers_with_tensorflow(
+    copy_of_reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = list(copy_of_reproduced.glob("mlruns/models/*/artifacts/data/*.onnx"))
+    assert files
+    for file in files:
+        file.unlink()
+    monkeypatch.chdir(copy_of_reproduced)
+    np.savez(tmp_path / "clip.npz", np.load("data/test/clips.npy")[0])
+    done = run(copy_of_reproduced, "python", "-m", "pipeline.predict", str(tmp_path / "clip.npz"))
+    assert done.returncode == 0, done.stderr
+    shown = {name: float(value) for name, value in re.findall(r"(\w+) +│ (\d\.\d+)", done.stdout)}
+    expected = dict(zip(read_predictions().class_names, predicted_by_the_champion()[0].tolist(), strict=True))
+    assert shown == pytest.approx(expected, abs=1e-4)
+
+
+def predicted_by_the_champion() -> np.ndarray:
+    """Return what evaluate wrote of the test clips, in this folder, shape (clips, classes)."""
+    champion, predictions = Path(read_json(COMPARISON_TIMING)["champion"]), read_predictions()
+    number = predictions.seeds.index(int(champion.stem.removeprefix("seed-")))
+    probabilities: np.ndarray = predictions.unchanged.probabilities[champion.parent.name][number]
+    return probabilities
 
 
 CLIPS = np.full((2, 4, 16, 20, 1), 200)

@@ -3,6 +3,7 @@
 import re
 import sys
 from ast import literal_eval
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def test_a_served_model_names_the_classes(server: Server, reproduced: Path) -> N
     for each in answer["predictions"]:
         assert sum(each.values()) == pytest.approx(1, abs=1e-5)
     assert ask(server, clips.astype(float).tolist()) == (status, answer), "whole floats mean the same"
+    assert ask(server, [b64encode(clip.tobytes()).decode() for clip in clips]) == (status, answer)
 
 
 def test_the_champion_answers_in_the_shell_as_it_is_served(server: Server, reproduced: Path, tmp_path: Path) -> None:

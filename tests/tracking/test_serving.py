@@ -1,5 +1,6 @@
 import re
 import tomllib
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from motionbench.core.errors import UserError
 from motionbench.core.files import file_md5
 from motionbench.models.archive import save_model
 from motionbench.models.cost import as_graph
@@ -17,6 +19,7 @@ from motionbench.models.onnx_runtime import read_metadata
 from motionbench.params.schema import Params
 from motionbench.tracking.model_registry import log_model
 from motionbench.tracking.record import REGISTERED, ModelRecord
+from motionbench.tracking.serving import check_clips
 from motionbench.tracking.store import open_store
 from tests.conftest import ROOT, TINY, run
 from tests.models.conftest import build_from
@@ -76,6 +79,16 @@ def test_with_an_onnx_file_no_package_of_training_is_needed(model: keras.Model) 
     said = "the Keras model needs keras, which is not installed; install what it needs: pip install keras "
     assert done.stdout.startswith(said)
     np.testing.assert_allclose(np.load("answers.npy"), model(CLIPS), rtol=0, atol=1e-6)
+
+
+def test_clips_may_come_as_bytes_in_base64() -> None:
+    texts = [b64encode(clip.tobytes()).decode() for clip in CLIPS]
+    np.testing.assert_array_equal(check_clips(texts, CLIPS.shape[1:]), CLIPS)
+    for wrong in (texts[0][:-4], f"{texts[0][:-1]}*", "", "é"):
+        with pytest.raises(
+            UserError, match=r"^a text that is not the 1280 bytes of a clip in base64; send whole numbers"
+        ):
+            check_clips([texts[0], wrong], CLIPS.shape[1:])
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -112,6 +114,8 @@ def describe_classes(names: Sequence[str]) -> str:
 def check_clips(clips: Any, shape: tuple[int, ...]) -> "Clips":
     """Return clips of any numeric type as uint8; `shape` is that of one clip, (frames, height, width, channels).
 
+    Or of texts, the bytes of a clip each in base64, which MLflow's server reads a hundred times as fast as numbers.
+
     Raises:
         UserError: if they have another shape, or values that are not whole numbers from 0 to 255. Floats that are all
             at most 1 were scaled, and would be taken for black.
@@ -121,6 +125,15 @@ def check_clips(clips: Any, shape: tuple[int, ...]) -> "Clips":
         values = np.asarray(clips)
     except ValueError as error:
         raise UserError(f"clips of unequal shapes; {expected}") from error
+    if values.dtype.kind == "U" and values.ndim == 1:
+        try:
+            values = np.array(
+                [np.frombuffer(b64decode(each, validate=True), np.uint8).reshape(shape) for each in values]
+            )
+        except ValueError as error:
+            raise UserError(
+                f"a text that is not the {math.prod(shape)} bytes of a clip in base64; {expected}"
+            ) from error
     if values.ndim == 0 or values.shape[1:] != shape or not len(values):
         raise UserError(f"an array of shape {str(values.shape)[:100]}; {expected}")
     if values.dtype.kind not in "uif":

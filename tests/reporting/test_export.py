@@ -21,7 +21,7 @@ SAID = {
 
 def test_an_onnx_file_counts_with_its_archive_alone(tmp_path: Path) -> None:
     archive = MODELS / "convlstm/seed-0.keras"
-    file, refused = onnx_path(ONNX, archive), "missing, or of another model than is there now; write it: dvc repro"
+    file, refused = onnx_path(ONNX, archive), "missing, damaged or of another archive; write it: dvc repro"
     for path in (archive, file):
         path.parent.mkdir(parents=True)
     archive.write_text("weights", encoding="utf-8")
@@ -31,6 +31,9 @@ def test_an_onnx_file_counts_with_its_archive_alone(tmp_path: Path) -> None:
     empty = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
     file.write_bytes(content := with_metadata(empty.SerializeToString(), {"md5": file_md5(archive)}))
     assert read_onnx(archive) == content
+    file.write_bytes(b"half a file")
+    assert read_onnx(archive) is None
+    file.write_bytes(content)
     archive.write_text("other weights", encoding="utf-8")
     assert read_onnx(archive) is None
     with pytest.raises(UserError, match=refused):
@@ -48,6 +51,10 @@ def test_what_cannot_be_exported_is_refused_in_one_line() -> None:
     COMPARISON_TIMING.parent.mkdir()
     write_json(COMPARISON_TIMING, {"champion": None})
     with pytest.raises(UserError, match=refused):
+        chosen_archive("")
+    COMPARISON_TIMING.write_text("<<<<<<< HEAD\n", encoding="utf-8")
+    damaged = r"^metrics/comparison_timing\.json: not readable \(JSONDecodeError\); make it again: make repro$"
+    with pytest.raises(UserError, match=damaged):
         chosen_archive("")
 
 

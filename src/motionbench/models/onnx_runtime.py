@@ -47,11 +47,16 @@ def infer(session: onnxruntime.InferenceSession, clips: NDArray[Any]) -> NDArray
 
 def read_onnx(archive: Path) -> bytes | None:
     """Return the content of the file in data/onnx of a Keras archive, None if there is none of this archive."""
-    from motionbench.core.files import file_md5  # late, as `onnx` below
+    from google.protobuf.message import DecodeError  # late, as `onnx` below
+
+    from motionbench.core.files import file_md5
 
     file = onnx_path(ONNX, archive)
     content = file.read_bytes() if file.exists() and archive.exists() else b""
-    return content if content and read_metadata(content)["md5"] == file_md5(archive) else None
+    try:
+        return content if content and read_metadata(content).get("md5") == file_md5(archive) else None
+    except DecodeError:  # It is damaged.
+        return None
 
 
 def read_metadata(content: bytes) -> dict[str, str]:

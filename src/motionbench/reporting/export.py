@@ -38,9 +38,9 @@ def export_model(folder: Path, archive: Path) -> None:
     content = read_onnx(archive)
     if content is None:
         file = paths.onnx_path(paths.ONNX, archive)
-        raise UserError(f"{file}: missing, or of another model than is there now; write it: {run_again('evaluate')}")
+        raise UserError(f"{file}: missing, damaged or of another archive; write it: {run_again('evaluate')}")
     # Not those of dvc.lock, which has the clips that were made last.
-    used = read_json(paths.stage_inputs_path(training_stage(archive.parent.name)))["md5s"]
+    used = _read(paths.stage_inputs_path(training_stage(archive.parent.name)))["md5s"]
     clips = {f"data.md5.{Path(path).name}": md5 for path, md5 in used.items() if Path(path) in paths.CLIPS}
     content = with_metadata(content, {**clips, "commit": git("rev-parse", "HEAD").strip()})
     said = read_metadata(content)
@@ -57,7 +57,7 @@ def chosen_archive(model_name: str) -> Path:
         UserError: if there is no such model.
     """
     if not model_name:
-        champion = read_json(paths.COMPARISON_TIMING)["champion"] if paths.COMPARISON_TIMING.exists() else None
+        champion = _read(paths.COMPARISON_TIMING)["champion"] if paths.COMPARISON_TIMING.exists() else None
         if champion is None:
             raise UserError("the comparison here has no champion; name a model: make export MODEL=cnn_lstm")
         return Path(champion)
@@ -108,8 +108,20 @@ def _verdict(model: str, md5: str) -> list[str]:
     compared = paths.COMPARISON_METRICS / "replicates.csv"
     if not compared.exists() or md5 not in compared.read_text(encoding="utf-8"):
         return ["None: no comparison of this archive is there. `make repro` makes one."]
-    summary: dict[str, Any] = read_json(paths.COMPARISON_METRICS / "summary.json")
+    summary: dict[str, Any] = _read(paths.COMPARISON_METRICS / "summary.json")
     verdict = (paths.COMPARISON_METRICS / "verdict.txt").read_text(encoding="utf-8").splitlines()
     figures = summary[model]
     accuracy = f"Accuracy {figures['accuracy']:.3f}, 95 % interval {figures['low']:.3f} to {figures['high']:.3f}."
-    return [accuracy, *verdict, read_json(paths.COMPARISON_TIMING)["reason"]]
+    return [accuracy, *verdict, _read(paths.COMPARISON_TIMING)["reason"]]
+
+
+def _read(path: Path) -> Any:
+    """Read a JSON file that a stage has written.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable ({type(error).__name__}); make it again: make repro") from error

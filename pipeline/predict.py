@@ -4,10 +4,10 @@ import os
 import sys
 import zlib
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,8 +16,9 @@ from motionbench.core.commands import run_command
 from motionbench.core.errors import UserError, one_line, printable
 from motionbench.core.files import atomic_outputs, file_stem
 from motionbench.core.paths import ANNOTATED
-from motionbench.data.decoding import read_clip, read_windows
+from motionbench.data.decoding import read_clip
 from motionbench.data.folder.contents import SUFFIXES, counted, spellings, to_use, visible_below
+from motionbench.data.windows import read_windows, window_times
 from motionbench.execution.progress import clip_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from motionbench.tracking.champion import Champion
 
-LONG = 1.5  # times the clips of the training
 WINDOWS_AT_ONCE = 8  # so that memory does not grow with the video
 
 
@@ -70,18 +70,9 @@ def output_path(source: Path) -> Path:
     return ANNOTATED / file_stem(f"{name} ".replace(".", "_"), zlib.crc32(os.fsencode(path)) % 10**6)
 
 
-def window_times(seconds: float, clip_seconds: float) -> list[tuple[float, float]]:
-    """Return start and end, in seconds, of windows over a long video: each as long as a clip, half of it overlapping.
-
-    The last one ends with the video. None if the video is not much longer than clips of the training, `clip_seconds`.
-    """
-    if seconds <= LONG * clip_seconds:
-        return []
-    starts = np.arange(0, seconds - clip_seconds, clip_seconds / 2)
-    return [(start, start + clip_seconds) for start in (*starts.tolist(), seconds - clip_seconds)]
-
-
-def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
+def classify(
+    path: Path, champion: "Champion", progress: bool = False
+) -> "tuple[list[tuple[float, float]], pd.DataFrame, float]":
     """Return the windows of a long video, none of a clip, the probabilities of each, and the file's seconds.
 
     Raises:
@@ -89,12 +80,20 @@ def classify(path: Path, champion: "Champion") -> "tuple[list[tuple[float, float
     """
     import pandas as pd
 
-    clip, facts = read_clip(path, champion.preprocessing)
-    times = [] if path.suffix.lower() == ".npz" else window_times(facts.seconds, champion.seconds)
+    prepare = champion.preprocessing
+    clip, facts = read_clip(path, prepare)
+    times = [] if path.suffix.lower() == ".npz" else window_times(facts.seconds, champion.seconds, prepare.frames)
     if not times:
         return [], champion.predict(clip), facts.seconds
-    some_times = [times[first : first + WINDOWS_AT_ONCE] for first in range(0, len(times), WINDOWS_AT_ONCE)]
-    predictions = [champion.predict(read_windows(path, champion.preprocessing, some)) for some in some_times]
+    *regular, last = times
+    some_times = [regular[first : first + WINDOWS_AT_ONCE] for first in range(0, len(regular), WINDOWS_AT_ONCE)]
+    predictions = []
+    bar = clip_progress("predict", len(times), "windows classified") if progress else nullcontext(lambda: None)
+    with bar as show:
+        for some in (*some_times, [last]):
+            predictions.append(champion.predict(read_windows(path, prepare, some)))
+            for _ in some:
+                show()
     return times, pd.concat(predictions, ignore_index=True), facts.seconds
 
 
@@ -138,7 +137,7 @@ def predict_file(path: Path, champion: "Champion", explain: bool) -> None:
     """
     from motionbench.reporting.timeline import write_timeline
 
-    times, predictions, seconds = classify(path, champion)
+    times, predictions, seconds = classify(path, champion, progress=True)
     if times:
         with atomic_outputs(folder := output_path(path)) as (new_folder,):
             write_timeline(new_folder, path, times, predictions)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from motionbench.core.errors import UserError
 from motionbench.data import decoding
-from motionbench.data.decoding import Facts, decode_clip, read_clip, read_windows
+from motionbench.data.decoding import Facts, decode_clip, read_clip
 from motionbench.data.params import Preprocessing
 from motionbench.reporting.figures import save_gif
 from tests.data.hostile_files import clips_folder, damaged, damages, npy, npz, read_apart, read_or_refuse
@@ -113,20 +113,6 @@ def test_what_the_system_lacks_is_not_called_a_damaged_file(lacking: str, tmp_pa
         resource.setrlimit(kind, before)
     assert raised.value.errno == number
     assert decode_clip(path, SMALL)[1].frames == 3
-
-
-def test_windows_of_a_video_are_its_pieces_in_their_order(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "x.mp4", brightening(40))
-    clips = read_windows(path, SMALL, [(0, 0.32), (1.28, 1.6), (0.16, 0.48), (0, 1.6)])
-    assert clips.shape == (4, 8, 12, 16, 1)
-    assert [numbers(clip) for clip in clips] == [
-        [0, 1, 2, 3, 4, 5, 6, 7],
-        [32, 33, 34, 35, 36, 37, 38, 39],
-        [4, 5, 6, 7, 8, 9, 10, 11],
-        middles(40, 8),
-    ]
-    with pytest.raises(UserError, match=r"x\.mp4: the end, 1\.800 s, is beyond the end of the video, 1\.600 s; give"):
-        read_windows(path, SMALL, [(0, 0.32), (1.48, 1.8)])
 
 
 def test_files_that_claim_a_huge_size_take_no_memory(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from motionbench.reporting.timeline import (
     timeline_chart,
     write_timeline,
 )
-from pipeline.predict import window_times
 from tests.conftest import ROOT, run
 
 CLIPS = Path(os.environ.get("MOTIONBENCH_CLIPS", ROOT.parent / "shared" / "clips"))
@@ -97,11 +96,6 @@ def test_many_windows_are_averaged_as_one_by_one() -> None:
     for middle, mean in zip((edges[:-1] + edges[1:]) / 2, means, strict=True):
         holding = probabilities[(starts <= middle) & (middle < starts + lengths)]
         np.testing.assert_allclose(mean, holding.mean(axis=0) if len(holding) else [np.nan] * 3)
-
-
-def test_windows_overlap_by_half_and_end_with_a_long_video() -> None:
-    assert window_times(3.0, 2.0) == []
-    assert window_times(4.5, 2.0) == [(0, 2), (1, 3), (2, 4), (2.5, 4.5)]
 
 
 @pytest.mark.parametrize("classes", [2, 12])

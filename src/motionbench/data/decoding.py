@@ -5,7 +5,7 @@ A clip has the frames that are on screen in the middle of equal segments of a vi
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -135,18 +135,6 @@ def read_clip(
     except UserError as error:
         raise UserError(f"{path}: {error}; give another file, or convert this one to MP4") from error
     return clip[np.newaxis], facts
-
-
-def read_windows(path: Path, preprocessing: Preprocessing, times: Sequence[tuple[float, float]]) -> Clips:
-    """Return a clip of each piece of a video, uint8, shape (pieces, frames, height, width, channels).
-
-    Args:
-        times: start and end of each piece, in seconds after the first frame.
-
-    Raises:
-        UserError: as from `decode_clip`, with the path and how to fix it.
-    """
-    return np.concatenate([read_clip(path, preprocessing, start=start, end=end)[0] for start, end in times])
 
 
 def _decode_by_time(

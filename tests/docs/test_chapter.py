@@ -12,8 +12,9 @@ from tests.conftest import ROOT, clone_with, run
 
 pytestmark = pytest.mark.skipif(find_spec("jupytext") is None, reason="Jupyter is not installed: make .venv/notebook")
 
-# Networks of their real size, which the page is about, on few clips.
+# Networks of their real size, which the page is about, on few and short clips.
 SHORT = {
+    "data.frames": 6,
     "synthetic.clips_per_class": 2,
     **{f"{name}.epochs": 1 for name in ("cnn_lstm", "convlstm", "single_frame", "bag_of_frames")},
 }

@@ -1,4 +1,4 @@
-"""docs/adding-a-model.md, step by step, in a temporary clone: three contenders are trained, tuned and compared."""
+"""docs/adding-a-model.md, step by step, in a temporary clone: the new contender is trained, compared and tuned."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,9 @@ def follow_steps(clone: Path) -> None:
 
 
 def test_a_new_contender_needs_only_the_four_places(tmp_path: Path) -> None:
-    clone = clone_with({**TINY, "training.seeds": [0], "tuning.default.epochs": 2}, tmp_path)
+    # One of the other contenders is enough to compare with.
+    changes = {**TINY, "training.seeds": [0], "tuning.default.epochs": 2, "convlstm.enabled": False}
+    clone = clone_with(changes, tmp_path)
     follow_steps(clone)
     changed = run(clone, "git", "status", "--porcelain", "--untracked-files=all").stdout
     assert {line[3:] for line in changed.splitlines()} == PLACES
@@ -38,17 +40,14 @@ def test_a_new_contender_needs_only_the_four_places(tmp_path: Path) -> None:
     done = run(clone, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage 'train_temporal_cnn'" in done.stdout
-    pairs = {"cnn_lstm_vs_convlstm", "cnn_lstm_vs_temporal_cnn", "convlstm_vs_temporal_cnn"}
     summary = read_json(clone / "metrics/comparison/summary.json")
-    baseline = {f"{name}_vs_frame_differences" for name in ("cnn_lstm", "convlstm", "temporal_cnn")}
-    assert set(summary["difference"]) == pairs | baseline
+    baseline = {f"{name}_vs_frame_differences" for name in ("cnn_lstm", "temporal_cnn")}
+    assert set(summary["difference"]) == {"cnn_lstm_vs_temporal_cnn"} | baseline
     report = (clone / "reports/comparison/report.md").read_text(encoding="utf-8")
-    assert report.startswith("# cnn_lstm, convlstm or temporal_cnn?")
-    for first, second in (pair.split("_vs_") for pair in pairs):
-        assert f"{first} less {second}" in report
-    assert report.count("; these networks: approximate 95 % interval ") == 3
+    assert report.startswith("# cnn_lstm or temporal_cnn?")
+    assert "cnn_lstm less temporal_cnn" in report
 
-    done = run(clone, "python", "-m", "pipeline.tune", "--model", "temporal_cnn", "--trials", "2", "--workers", "2")
+    done = run(clone, "python", "-m", "pipeline.tune", "--model", "temporal_cnn", "--trials", "1", "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert run(clone, "python", "-m", "pipeline.tune_apply", "temporal_cnn").returncode == 0
     assert "made by" in run(clone, "python", "-m", "pipeline.lineage", "models/temporal_cnn/seed-0.keras").stdout

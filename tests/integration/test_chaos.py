@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # they train for real
 KILLS = int(os.environ.get("CHAOS_KILLS", "1"))
 # By default, one training stands for all: they are one command. A stage whose model is switched off is done at once.
 OFF = ("train_cnn3d", "embed", "train_pretrained")
-SPARED = OFF if KILLS > 1 else (*OFF, "train_cnn_lstm", "train_convlstm")
+SPARED = OFF if KILLS > 1 else (*OFF, "train_cnn_lstm", "train_controls")
 # What appears when a stage begins to write; a training writes checkpoints.
 FIRST_FILES = {"generate": "data/.partial.*", "evaluate": "data/predictions.parquet", "compare": "metrics/.partial.*"}
 # What DVC says of a file of its own that a kill left half-written, and the way out.

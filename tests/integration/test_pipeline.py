@@ -6,20 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import mlflow
-import numpy as np
-import pandas as pd
 import pytest
 from mlflow.entities import Run
 
 from motionbench.core.dvc_files import read_stages
 from motionbench.core.files import file_md5, path_md5, read_json
 from motionbench.core.paths import DVC_YAML
-from motionbench.data.perturbations import PERTURBATIONS
-from motionbench.models.archive import load_model, save_model
-from tests.conftest import TINY, clone_with, edit_params, run
+from tests.conftest import edit_params, run
 from tests.execution.test_engine import eventually
 
 pytestmark = pytest.mark.slow  # they train for real
@@ -194,38 +189,3 @@ def test_diverging_training_fails_in_one_line(drawn: Path) -> None:
     assert "cnn_lstm.learning_rate: 1e+30: the loss of seed" in done.stderr
     assert not (drawn / "models/cnn_lstm").exists()
     assert {run.info.status for run in runs(drawn) if "cnn" in run.info.run_name} == {"FAILED"}
-
-
-def test_notebook_variant_is_perfect_until_weights_are_shuffled(tmp_path: Path) -> None:
-    # Without what else takes long: more clips, large kernels, more replicates, the controls and the perturbations.
-    no_perturbations: dict[str, Any] = {f"perturbations.{name}": [] for name in PERTURBATIONS}
-    small_controls = {key: value for key, value in TINY.items() if key.startswith(REFERENCES)}
-    small = {"synthetic.clips_per_class": 8, "convlstm.kernel_sizes": [3, 3, 3], **small_controls}
-    small |= {"convlstm.batch_size": 4, "convlstm.learning_rate": 0.01}
-    changes = {"synthetic.variant": "notebook", "training.seeds": [0], **no_perturbations, **small}
-    clone = clone_with(changes, tmp_path)
-    done = run(clone, "dvc", "repro", "evaluate")
-    assert done.returncode == 0, done.stdout + done.stderr
-    answers = pd.read_parquet(clone / "data/predictions.parquet")
-    right = (answers["predicted"] == answers["label"]).groupby(answers["model"]).agg(["sum", "size"])
-    assert right.loc[["cnn_lstm", "convlstm"]].to_numpy().tolist() == [[32, 32], [32, 32]]
-    for path in (clone / "models/convlstm").iterdir():
-        shuffle_weights(path)
-    done = run(clone, "python", "-m", "pipeline.compare")
-    assert done.returncode == 2
-    assert "was made with another models/convlstm/seed-0.keras than is there now" in done.stderr
-    for stage in ("evaluate", "compare"):
-        done = run(clone, "python", "-m", f"pipeline.{stage}")
-        assert done.returncode == 0, done.stderr
-    assert "The trained networks of cnn_lstm are better than those of convlstm" in done.stdout
-    summary = read_json(clone / "metrics/comparison/summary.json")
-    assert summary["conclusions"]["cnn_lstm_vs_convlstm, better networks"] == "cnn_lstm"
-    difference = summary["difference"]["cnn_lstm_vs_convlstm"]
-    assert (difference["verdict"], difference["trained_again"]) == ("not shown", None), "one seed cannot tell"
-    assert 0 < difference["these_networks"]["low"] <= difference["accuracy"]
-
-
-def shuffle_weights(path: Path) -> None:
-    model, random = load_model(path), np.random.default_rng(0)
-    model.set_weights([random.permuted(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
-    save_model(model, path)

@@ -5,10 +5,10 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+import requests
 
 from motionbench.core.files import path_md5
 from tests.conftest import ROOT, run
@@ -100,16 +100,15 @@ def test_a_merge_conflict_in_dvc_lock_ends_as_the_documentation_says(tmp_path: P
 def test_mlflow_behind_a_proxy_answers_to_the_name_that_the_documentation_sets(tmp_path: Path) -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
     settings = dict(re.findall(r"(MLFLOW_SERVER_\w+)=(\S+)(?= .*make ui$| make ui$)", page, re.MULTILINE))
-    name = settings["MLFLOW_SERVER_ALLOWED_HOSTS"]
-    store = ("--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db")
-    with Server(tmp_path, "ui", "--workers", "1", *store, **settings) as server:
+    files = ("--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    with Server(tmp_path, "ui", *files, **settings) as server:
+        search = f"{server.uri}/ajax-api/2.0/mlflow/experiments/search"
         said = []
-        for host in (name, "other.example.org"):
-            connection = HTTPConnection(server.uri.removeprefix("http://"))
-            connection.request("GET", "/", headers={"Host": host})
-            said.append(connection.getresponse().status)
-            connection.close()
-    assert said == [200, 403]
+        for host in (settings["MLFLOW_SERVER_ALLOWED_HOSTS"], "other.example.org"):
+            headers = {"Host": host, "Origin": settings["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]}
+            answer = requests.post(search, json={"max_results": 1}, headers=headers, timeout=600)
+            said.append((answer.status_code, "Invalid Host header" in answer.text))
+    assert said == [(200, False), (403, True)]
 
 
 def test_settings_for_other_work_change_no_weight(copy_of_reproduced: Path, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import os
-import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,7 +8,6 @@ from typing import NoReturn
 
 import mlflow
 import pytest
-import requests
 import sqlalchemy
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
@@ -24,9 +22,8 @@ from motionbench.tracking import address, store
 from motionbench.tracking.description import source_tags
 from motionbench.tracking.errors import OutOfReachError, StoreError, store_errors
 from pipeline import mlflow_sync
-from tests.conftest import ROOT
 from tests.tracking.conftest import Runs
-from tests.tracking.servers import Server, answering
+from tests.tracking.servers import answering
 
 
 def fail(error: Exception) -> NoReturn:
@@ -238,21 +235,6 @@ def test_answers_of_a_database_server_are_told_apart(
     postgresql.cleanup()
     with pytest.raises(OutOfReachError, match="does not answer"):
         store.open_store()
-
-
-@pytest.mark.slow  # it starts two servers
-def test_pages_behind_a_proxy_are_shown_with_the_settings_that_the_documentation_names(tmp_path: Path) -> None:
-    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-    [settings] = re.findall(r"(?m)^    (MLFLOW_SERVER_\S+) (MLFLOW_SERVER_\S+) make ui$", page)
-    behind = {"Host": "lab.example.org", "Origin": "https://lab.example.org"}
-    answers = []
-    for named in ({}, dict(setting.split("=") for setting in settings)):
-        files = ["--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-        with Server(tmp_path, "ui", *files, **named) as server:
-            search = f"{server.uri}/ajax-api/2.0/mlflow/experiments/search"
-            answer = requests.post(search, json={"max_results": 1}, headers=behind, timeout=600)
-            answers.append((answer.status_code, "Invalid Host header" in answer.text))
-    assert answers == [(403, True), (200, False)]
 
 
 @pytest.mark.slow  # MLflow waits for 20 seconds

@@ -5,17 +5,21 @@ import keras
 import numpy as np
 import pytest
 
-from motionbench.core.paths import TRAIN
-from motionbench.data.splits import read_split
+from motionbench.comparison.pairs import compare_pairs
+from motionbench.core.paths import TRAIN, ReplicateKey
+from motionbench.data.splits import Split, read_split
+from motionbench.data.synthetic.frames import draw_dataset
+from motionbench.models.registry import GradientParams
 from motionbench.training.loop import (
     build_optimizer,
     build_replicate,
+    fit_epochs,
     order_of_clips,
     read_batches,
     reuse_traced,
     variables,
 )
-from tests.conftest import TINY
+from tests.conftest import DRAWN_DATASET, TINY, drawing
 from tests.training.conftest import Load
 
 
@@ -64,3 +68,28 @@ def test_each_epoch_reads_every_clip_once_in_its_own_order(drawn: Path) -> None:
         wanted = slice(None) if order is None else order
         np.testing.assert_array_equal(np.concatenate([images for images, _ in read]), split.clips[wanted])
         np.testing.assert_array_equal(np.concatenate([labels for _, labels in read]), split.labels[wanted])
+
+
+@pytest.mark.slow
+def test_networks_learn_the_notebooks_clips_and_guess_with_shuffled_weights(params_with: Load) -> None:
+    changes: dict[str, Any] = {"synthetic.variant": "notebook", "synthetic.clips_per_class": 8}
+    for name in ("cnn_lstm", "convlstm"):  # small frames and two layers, which take less time
+        changes |= {f"{name}.downsample": 4, f"{name}.filters": [5, 5], f"{name}.kernel_sizes": [3, 3]}
+    params = params_with({**changes, "convlstm.batch_size": 4, "convlstm.learning_rate": 0.01})
+    train, validation, test = (
+        Split(np.concatenate(list(split.batches)), split.labels, tuple(split.class_names))
+        for split in draw_dataset(drawing(params)).splits.values()
+    )
+    right = {}
+    for name in ("cnn_lstm", "convlstm"):
+        section, model = params.model(name), build_replicate(name, params.model(name), train, seed=0)
+        assert isinstance(section, GradientParams)
+        epochs = fit_epochs(model, name, ReplicateKey(0), section, params.training, DRAWN_DATASET, train, validation)
+        next(epoch for epoch in epochs if epoch["validation_loss"] < params.training.target_loss)
+        right[name] = (model.predict(test.clips, verbose=0).argmax(axis=1) == test.labels)[np.newaxis]
+        assert right[name].all()
+    random = np.random.default_rng(0)
+    model.set_weights([random.permuted(weight.ravel()).reshape(weight.shape) for weight in model.get_weights()])
+    right["convlstm"] = (model.predict(test.clips, verbose=0).argmax(axis=1) == test.labels)[np.newaxis]
+    [pair] = compare_pairs(right, None, params.gate.margin)
+    assert (pair.better_network, pair.better) == ("cnn_lstm", None), "one seed cannot tell of recipes"

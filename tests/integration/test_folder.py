@@ -18,7 +18,7 @@ from motionbench.data.params import Preprocessing
 from motionbench.data.perturbations import PERTURBATIONS
 from tests.conftest import add_backbone, edit_params, keep_stages, run
 from tests.data.videos import write_video
-from tests.integration.test_chaos import killed_in_the_middle, outputs
+from tests.integration.test_chaos import WALL_CLOCK, killed_in_the_middle, outputs
 
 pytestmark = pytest.mark.slow  # they train for real
 
@@ -150,7 +150,8 @@ def test_killed_while_it_decodes_generate_ends_with_the_same_outputs(copy_of_fol
     assert killed_in_the_middle(copy_of_folded, "generate", 1.0, once_it_writes=False)
     done = run(copy_of_folded, "dvc", "repro", "--single-item", "--force", "generate")
     assert done.returncode == 0, done.stderr
-    assert outputs(copy_of_folded, "generate") == expected
+    found = outputs(copy_of_folded, "generate")
+    assert [path for path in expected if found[path] != expected[path] and not path.startswith(WALL_CLOCK)] == []
     assert not [path for path in copy_of_folded.rglob(".partial*") if path.parts[-2] != ".dvc"]
 
 
